@@ -1,0 +1,1 @@
+//! MP4, read and written without libav.
