@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prints the path of a nats-server that is new enough, and fetches one into .tools/ when there is none.
+# With --installed nothing is fetched: it fails without a word when there is none.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -38,6 +39,8 @@ if [[ -x $kept ]] && new_enough "$kept"; then
   echo "$kept"
   exit
 fi
+
+[[ ${1:-} != --installed ]] || exit 1
 
 [[ $(uname -s) == Linux ]] || fail "is not here"
 case $(uname -m) in

@@ -1,0 +1,39 @@
+# Always through the shell, so that the PATH below counts for every command.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+# A shell that was open when Rust was installed does not have it on its path yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Steps come in order; cargo is parallel enough.
+.NOTPARALLEL:
+
+reelmill := $(or $(CARGO_TARGET_DIR),target)/release/reelmill
+
+.PHONY: help demo up build test check deps
+help: ## Say what the targets do
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+# exec: the program itself, not a shell around it, gets Ctrl-C and ends in its own time.
+demo: build ## Build everything and show a video's way from upload to player
+	@exec $(reelmill) demo
+
+up: build ## Build everything and run it on this machine; DATA=folder says where it keeps its data
+	@exec $(reelmill) up $(if $(DATA),--data "$(DATA)")
+
+build: deps ## Build the release binaries
+	@cargo build --release
+
+test: testdeps check ## Check the code and run every test
+	@scripts/test.sh
+
+check: deps ## Check format, lints, the arrows between crates, and the shell scripts
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/architecture.sh
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+
+deps: ## Install what is missing to build and run
+	@scripts/deps.sh
+
+.PHONY: testdeps
+testdeps:
+	@scripts/deps.sh test
