@@ -1,0 +1,11 @@
+//! HLS texts (RFC 8216bis): a presentation's multivariant playlist and one media playlist per track.
+
+mod bandwidth;
+mod media_playlist;
+mod multivariant;
+
+pub use media_playlist::media_playlist;
+pub use multivariant::multivariant_playlist;
+
+/// EXT-X-MAP outside I-frame playlists needs 6 (RFC 8216bis §8); nothing here needs more.
+const VERSION: u8 = 6;

@@ -1,0 +1,185 @@
+//! The frames a viewer sees, in order, on the output clock. Planner and worker compute the same list from the
+//! same index, so a frame's place is never counted twice by two rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{AudioTrack, SourceIndex, VideoTrack};
+use crate::time::{FrameRate, Ticks, Timescale};
+
+/// One frame of the presentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its identity: presentation time on the source track's clock.
+    pub source_pts: Ticks,
+    /// Position among the track's samples in decode order.
+    pub sample: u32,
+    /// Presentation time on the output clock; the first frame of a presentation is at 0.
+    pub pts: Ticks,
+}
+
+/// All presented frames of the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoTimeline {
+    /// The output clock.
+    pub timescale: Timescale,
+    /// Frames in presentation order.
+    pub frames: Vec<Frame>,
+    /// Where the last frame ends, on the output clock.
+    pub end: Ticks,
+    /// The evident constant rate, if there is one.
+    pub nominal_rate: Option<FrameRate>,
+}
+
+/// When time starts on both tracks: the earlier of the first frame and the first sound.
+///
+/// A picture that starts after the sound is held from 0 on: players line tracks up by their first segments,
+/// and a hole at the start would cost the sound before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Zero {
+    at: Ticks,
+    clock: Timescale,
+}
+
+impl Zero {
+    fn of(index: &SourceIndex) -> Option<Zero> {
+        let (first, _) = presented(&index.video).first().copied()?;
+        let video = Zero { at: first, clock: index.video.timescale };
+        let Some(audio) = index.audio.as_ref() else { return Some(video) };
+        let Some(span) = audio.span() else { return Some(video) };
+        let on_video = span.start.rescale(audio.timescale, video.clock);
+        if on_video < video.at { Some(Zero { at: span.start, clock: audio.timescale }) } else { Some(video) }
+    }
+
+    fn on(self, clock: Timescale) -> Ticks {
+        self.at.rescale(self.clock, clock)
+    }
+}
+
+/// Presented samples as (source pts, decode position), in presentation order; of equal times the first wins.
+fn presented(track: &VideoTrack) -> Vec<(Ticks, u32)> {
+    let mut list: Vec<(Ticks, u32)> = track
+        .samples
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| track.window.contains(&s.pts))
+        .map(|(i, s)| (s.pts, i as u32))
+        .collect();
+    list.sort_unstable();
+    list.dedup_by_key(|(pts, _)| *pts);
+    list
+}
+
+impl VideoTimeline {
+    /// Lays out the frames of `index`; `None` when nothing is presented.
+    pub fn of(index: &SourceIndex) -> Option<VideoTimeline> {
+        let track = &index.video;
+        let list = presented(track);
+        let zero = Zero::of(index)?;
+        let snapped = Grid::evident(&list, track.timescale);
+        let timescale = snapped.map_or(track.timescale, |grid| grid.clock);
+        let lead = zero.on(track.timescale);
+        let place = |k: usize, pts: Ticks| match snapped {
+            Some(grid) => grid.frame(k) + (list[0].0 - lead).rescale(track.timescale, grid.clock),
+            None => pts - lead,
+        };
+        let mut frames: Vec<Frame> = list
+            .iter()
+            .enumerate()
+            .map(|(k, &(source_pts, sample))| Frame { source_pts, sample, pts: place(k, source_pts) })
+            .collect();
+        let last = frames.last()?.pts;
+        let end = match snapped {
+            Some(grid) => last + grid.step(),
+            None => last + track.last_duration.max(Ticks(1)),
+        };
+        if let Some(first) = frames.first_mut() {
+            first.pts = Ticks::ZERO;
+        }
+        let nominal_rate = snapped.map(|grid| grid.rate).or_else(|| constant_rate(&frames, timescale));
+        Some(VideoTimeline { timescale, frames, end, nominal_rate })
+    }
+
+    /// Mean frame rate: the evident constant one, or frames over duration.
+    pub fn frame_rate(&self) -> FrameRate {
+        self.nominal_rate.unwrap_or_else(|| {
+            let millis = (self.end.micros(self.timescale) / 1000).clamp(1, i64::from(u32::MAX)) as u32;
+            FrameRate { num: (self.frames.len() as u64 * 1000).min(u64::from(u32::MAX)) as u32, den: millis }
+        })
+    }
+
+    /// Where frame `k` ends: the start of the next one, or the end of the last.
+    pub fn frame_end(&self, k: usize) -> Ticks {
+        self.frames.get(k + 1).map_or(self.end, |next| next.pts)
+    }
+}
+
+/// A constant-rate grid that a coarse (millisecond) clock has rounded.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    rate: FrameRate,
+    clock: Timescale,
+}
+
+impl Grid {
+    /// Matroska keeps milliseconds: 30 fps becomes steps of 33 and 34. Where every frame lies within one tick of
+    /// a nominal rate's grid, that grid is the truth.
+    fn evident(list: &[(Ticks, u32)], clock: Timescale) -> Option<Grid> {
+        let (first, last) = (list.first()?.0, list.last()?.0);
+        if clock.get() > 1000 || list.len() < 5 {
+            return None;
+        }
+        let mean = (list.len() - 1) as f64 / (last - first).seconds(clock);
+        let rate = FrameRate::NOMINAL
+            .into_iter()
+            .min_by(|a, b| (a.per_second() - mean).abs().total_cmp(&(b.per_second() - mean).abs()))?;
+        let grid = Grid { rate, clock: Timescale::new(rate.num)? };
+        let fits = list
+            .iter()
+            .enumerate()
+            .all(|(k, &(pts, _))| (grid.frame(k).rescale(grid.clock, clock) - (pts - first)).0.abs() <= 1);
+        fits.then_some(grid)
+    }
+
+    fn frame(self, k: usize) -> Ticks {
+        Ticks(k as i64 * i64::from(self.rate.den))
+    }
+
+    fn step(self) -> Ticks {
+        Ticks(i64::from(self.rate.den))
+    }
+}
+
+/// The rate of frames that all last equally long (the first may be held, see [`Zero`]).
+fn constant_rate(frames: &[Frame], clock: Timescale) -> Option<FrameRate> {
+    let (a, b) = (frames.get(1)?, frames.get(2)?);
+    let step = (b.pts - a.pts).0;
+    let even = frames[1..].windows(2).all(|w| ((w[1].pts - w[0].pts).0 - step).abs() <= 1);
+    let den = u32::try_from(step).ok().filter(|d| *d > 0)?;
+    even.then_some(FrameRate { num: clock.get(), den })
+}
+
+/// The sound on the output clock, which for sound is its own sample rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioTimeline {
+    /// Output samples per second; also the output track's timescale.
+    pub sample_rate: Timescale,
+    /// Source time (on the source track's clock) that is presentation time 0.
+    pub zero: Ticks,
+    /// Presented sound in output samples, counted from presentation time 0: silence before `start`.
+    pub start: i64,
+    /// Total length in output samples, silence at the start included.
+    pub samples: i64,
+}
+
+impl AudioTimeline {
+    /// `None` when there is no sound. Rates other than 44.1 and 48 kHz become 48 kHz.
+    pub fn of(index: &SourceIndex) -> Option<AudioTimeline> {
+        let track: &AudioTrack = index.audio.as_ref()?;
+        let span = track.span()?;
+        let zero = Zero::of(index)?.on(track.timescale);
+        let sample_rate = Timescale::new(if track.sample_rate == 44_100 { 44_100 } else { 48_000 })?;
+        let start = (span.start - zero).rescale(track.timescale, sample_rate).0.max(0);
+        let samples = (span.end - zero).rescale(track.timescale, sample_rate).0;
+        (samples > start).then_some(AudioTimeline { sample_rate, zero, start, samples })
+    }
+}

@@ -1,0 +1,282 @@
+//! The connection to NATS and the words spoken over it.
+//!
+//! Messages are hints: each may come twice, late or never. Truth is in the buckets.
+
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, context::PublishErrorKind};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use rand::RngExt;
+use reelmill_media::ids::AssetId;
+use reelmill_media::task::{Class, Task, TaskProgress, TaskReport};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config;
+use crate::kv::Bucket;
+use crate::queue::Queue;
+use crate::topology::{self, BucketName};
+
+/// A publish is acknowledged within this, or it is tried again by the caller.
+const ACK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// First connection: a server that starts beside us may take this long.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Why NATS did not do as asked. Every one of these may pass: try again, or let the message come again.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// No server there.
+    #[error("cannot reach NATS at {servers}: {reason}")]
+    Connect {
+        /// As configured.
+        servers: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// A stream, consumer or bucket is not as it must be.
+    #[error("cannot set up {what} in NATS: {reason}")]
+    Topology {
+        /// Which one.
+        what: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// A message was not taken.
+    #[error("NATS did not take a message for {subject}: {reason}")]
+    Publish {
+        /// Where to.
+        subject: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// A message was not handed out.
+    #[error("NATS handed out nothing from {queue}: {reason}")]
+    Receive {
+        /// Where from.
+        queue: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// A bucket was not read or written.
+    #[error("NATS did not answer for key {key}: {reason}")]
+    Kv {
+        /// Which key.
+        key: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// A value is not what it should be.
+    #[error("{key} holds something that cannot be read: {reason}")]
+    Codec {
+        /// Which key or subject.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl BusError {
+    pub(crate) fn kv(key: &str, error: &(impl std::error::Error + ?Sized)) -> Self {
+        BusError::Kv { key: key.to_owned(), reason: error.to_string() }
+    }
+
+    pub(crate) fn codec(key: &str, error: &(impl std::error::Error + ?Sized)) -> Self {
+        BusError::Codec { key: key.to_owned(), reason: error.to_string() }
+    }
+
+    pub(crate) fn receive(queue: &str, error: &(impl std::error::Error + ?Sized)) -> Self {
+        BusError::Receive { queue: queue.to_owned(), reason: error.to_string() }
+    }
+}
+
+/// Whether a publish added a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queued {
+    /// It is in the queue now.
+    New,
+    /// The same one was there already, waiting or being worked on.
+    Already,
+}
+
+/// What coordinators tell each other to do for an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum JobMessage {
+    /// The upload is complete: begin.
+    Submit {
+        /// Which asset.
+        asset: AssetId,
+    },
+    /// A worker reports.
+    Report(Box<TaskReport>),
+}
+
+impl JobMessage {
+    /// Whose job it is about.
+    pub fn asset(&self) -> AssetId {
+        match self {
+            JobMessage::Submit { asset } => *asset,
+            JobMessage::Report(report) => report.asset,
+        }
+    }
+
+    /// `job.<asset>.submit` or `job.<asset>.report.<number>.<epoch>`: one message per subject, so that doubles are
+    /// refused while the first one waits.
+    fn subject(&self) -> String {
+        match self {
+            JobMessage::Submit { asset } => format!("job.{asset}.submit"),
+            JobMessage::Report(r) => format!("job.{}.report.{}.{}", r.asset, r.number.0, r.epoch),
+        }
+    }
+}
+
+/// An open connection with everything in place. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+}
+
+impl Bus {
+    /// Connects as `name` and brings streams, consumers and buckets into being where they are missing.
+    pub async fn connect(config: &config::Nats, name: &str) -> Result<Bus, BusError> {
+        let refuse = |reason: String| BusError::Connect { servers: config.nats.clone(), reason };
+        let options = async_nats::ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .ping_interval(Duration::from_secs(10))
+            .reconnect_delay_callback(reconnect_delay);
+        let servers: Vec<&str> = config.nats.split(',').map(str::trim).collect();
+        let client = options.connect(servers).await.map_err(|e| refuse(e.to_string()))?;
+        tokio::time::timeout(CONNECT_DEADLINE, client.flush())
+            .await
+            .map_err(|_| refuse(format!("no answer within {} s", CONNECT_DEADLINE.as_secs())))?
+            .map_err(|e| refuse(e.to_string()))?;
+        let jetstream = jetstream::ContextBuilder::new().timeout(ACK_DEADLINE).build(client.clone());
+        topology::ensure(&jetstream, config.nats_replicas).await?;
+        Ok(Bus { client, jetstream })
+    }
+
+    /// Puts a task in its queue, unless this very attempt is there already.
+    pub async fn publish_task(&self, task: &Task) -> Result<Queued, BusError> {
+        let class = topology::class_token(task.class);
+        let subject =
+            format!("task.cpu.{class}.{}.{}.{}.{}", task.tenant, task.asset, task.number.0, task.epoch);
+        self.publish_once(subject, task).await
+    }
+
+    /// Tells the coordinators something; on return it is durably stored.
+    pub async fn publish_job(&self, message: &JobMessage) -> Result<Queued, BusError> {
+        self.publish_once(message.subject(), message).await
+    }
+
+    async fn publish_once(&self, subject: String, message: &impl Serialize) -> Result<Queued, BusError> {
+        let payload = encode(&subject, message)?;
+        let refuse = |reason: String| BusError::Publish { subject: subject.clone(), reason };
+        let outgoing = PublishMessage::build().payload(payload);
+        let ack = self
+            .jetstream
+            .send_publish(subject.clone(), outgoing)
+            .await
+            .map_err(|e| refuse(e.to_string()))?;
+        match ack.await {
+            Ok(_) => Ok(Queued::New),
+            Err(error) if is_queued_already(&error) => Ok(Queued::Already),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    /// The queue of a class of tasks.
+    pub async fn tasks(&self, class: Class) -> Result<Queue<Task>, BusError> {
+        Queue::open(&self.jetstream, topology::TASKS, topology::class_token(class)).await
+    }
+
+    /// The queue of messages to coordinators.
+    pub async fn jobs(&self) -> Result<Queue<JobMessage>, BusError> {
+        Queue::open(&self.jetstream, topology::JOBS, topology::COORDINATORS).await
+    }
+
+    /// The server's notes about tasks that were handed out too often without an end.
+    pub async fn advisories(&self) -> Result<Queue<topology::MaxDeliveries>, BusError> {
+        Queue::open(&self.jetstream, topology::ADVISORIES, topology::COORDINATORS).await
+    }
+
+    /// Takes a given-up task out of its stream; `None` when it is gone already.
+    pub async fn remove_task(&self, stream_sequence: u64) -> Result<Option<Task>, BusError> {
+        let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
+        let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
+        let Ok(raw) = stream.get_raw_message(stream_sequence).await else { return Ok(None) };
+        let task = decode(topology::TASKS, &raw.payload)?;
+        stream.delete_message(stream_sequence).await.map_err(|e| fail(e.to_string()))?;
+        Ok(Some(task))
+    }
+
+    /// Tells whoever listens how far a task is. Nobody may listen, and nothing is lost by that.
+    pub async fn publish_progress(&self, progress: &TaskProgress) -> Result<(), BusError> {
+        let subject = format!("progress.{}", progress.asset);
+        let payload = encode(&subject, progress)?;
+        let sent = self.client.publish(subject.clone(), payload).await;
+        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
+    }
+
+    /// All progress from now on.
+    pub async fn subscribe_progress(
+        &self,
+    ) -> Result<impl Stream<Item = TaskProgress> + Send + 'static, BusError> {
+        let subscription = self
+            .client
+            .subscribe("progress.>")
+            .await
+            .map_err(|e| BusError::Receive { queue: "progress".to_owned(), reason: e.to_string() })?;
+        Ok(subscription.filter_map(|m| async move { decode(&m.subject, &m.payload).ok() }))
+    }
+
+    /// A bucket of values of type `T`.
+    pub async fn bucket<T: Serialize + DeserializeOwned>(
+        &self,
+        name: BucketName,
+    ) -> Result<Bucket<T>, BusError> {
+        let store = self.jetstream.get_key_value(name.token()).await;
+        store.map(Bucket::new).map_err(|e| BusError::Topology {
+            what: format!("bucket {}", name.token()),
+            reason: e.to_string(),
+        })
+    }
+
+    /// Whether the connection is up at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Sends what is still buffered. Call after the last ack, before the process ends.
+    pub async fn flush(&self) -> Result<(), BusError> {
+        self.client
+            .flush()
+            .await
+            .map_err(|e| BusError::Publish { subject: "flush".into(), reason: e.to_string() })
+    }
+}
+
+/// At most 4 s, with jitter, so that a fleet does not come back in step.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let ceiling = 50u64.saturating_mul(1 << attempts.min(7)).min(4000);
+    Duration::from_millis(rand::rng().random_range(ceiling / 2..=ceiling))
+}
+
+/// The stream holds one message per subject and refuses a second one. The server uses one code (10077) for all its
+/// limits, so the text decides.
+fn is_queued_already(error: &jetstream::context::PublishError) -> bool {
+    error.kind() == PublishErrorKind::Other
+        && error.to_string().contains("maximum messages per subject exceeded")
+}
+
+pub(crate) fn encode(subject: &str, message: &impl Serialize) -> Result<Bytes, BusError> {
+    serde_json::to_vec(message).map(Bytes::from).map_err(|e| BusError::codec(subject, &e))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<T, BusError> {
+    serde_json::from_slice(payload).map_err(|e| BusError::codec(subject, &e))
+}

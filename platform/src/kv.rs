@@ -1,0 +1,155 @@
+//! Typed buckets whose values change only by compare-and-set.
+
+use std::marker::PhantomData;
+
+use async_nats::jetstream::kv;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bus::BusError;
+
+/// Which version of a value was seen; fences writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+/// How a compare-and-set ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// The value is stored under this revision.
+    Stored(Revision),
+    /// Somebody else wrote first (or the server could not yet tell): read again, decide again.
+    Conflict,
+}
+
+/// A value that changed.
+#[derive(Debug, Clone)]
+pub struct Change<T> {
+    /// Its key.
+    pub key: String,
+    /// Its revision.
+    pub revision: Revision,
+    /// The new value; `None` when it was removed.
+    pub value: Option<T>,
+}
+
+/// A bucket of JSON values of one type. Cheap to clone.
+#[derive(Debug)]
+pub struct Bucket<T> {
+    store: kv::Store,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Bucket<T> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), kind: PhantomData }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Bucket<T> {
+    pub(crate) fn new(store: kv::Store) -> Self {
+        Self { store, kind: PhantomData }
+    }
+
+    /// The value and its revision; `None` when there is none. May be stale: decide only by the outcome of a write.
+    pub async fn get(&self, key: &str) -> Result<Option<(T, Revision)>, BusError> {
+        let entry = self.store.entry(key).await.map_err(|e| BusError::kv(key, &e))?;
+        match entry {
+            Some(entry) if entry.operation == kv::Operation::Put => {
+                Ok(Some((decode(key, &entry.value)?, Revision(entry.revision))))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Stores a value where there is none.
+    pub async fn create(&self, key: &str, value: &T) -> Result<Written, BusError> {
+        match self.store.create(key, encode(key, value)?).await {
+            Ok(revision) => Ok(Written::Stored(Revision(revision))),
+            Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => Ok(Written::Conflict),
+            Err(error) if is_conflict(&error) => Ok(Written::Conflict),
+            Err(error) => Err(BusError::kv(key, &error)),
+        }
+    }
+
+    /// Replaces the value that `seen` names.
+    pub async fn update(&self, key: &str, value: &T, seen: Revision) -> Result<Written, BusError> {
+        match self.store.update(key, encode(key, value)?, seen.0).await {
+            Ok(revision) => Ok(Written::Stored(Revision(revision))),
+            Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(Written::Conflict),
+            Err(error) if is_conflict(&error) => Ok(Written::Conflict),
+            Err(error) => Err(BusError::kv(key, &error)),
+        }
+    }
+
+    /// Stores a value without asking what was there: for facts that their owner alone writes (a heartbeat, say).
+    pub async fn put(&self, key: &str, value: &T) -> Result<Revision, BusError> {
+        let revision = self.store.put(key, encode(key, value)?).await.map_err(|e| BusError::kv(key, &e))?;
+        Ok(Revision(revision))
+    }
+
+    /// Removes a value and its history.
+    pub async fn remove(&self, key: &str) -> Result<(), BusError> {
+        self.store.purge(key).await.map_err(|e| BusError::kv(key, &e))
+    }
+
+    /// All keys that match `pattern` (a NATS subject pattern), with their values. For recovery and lists, not for hot
+    /// paths: one read per key.
+    pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {
+        let subjects = format!("{}{pattern}", self.store.prefix);
+        let mut subjects =
+            self.store.stream.info_with_subjects(subjects).await.map_err(|e| BusError::kv(pattern, &e))?;
+        let mut found = Vec::new();
+        while let Some(subject) = subjects.next().await {
+            let (subject, _) = subject.map_err(|e| BusError::kv(pattern, &e))?;
+            let key = subject.strip_prefix(&self.store.prefix).unwrap_or(&subject);
+            if let Some((value, _)) = self.get(key).await? {
+                found.push((key.to_owned(), value));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The present values of all keys that match `pattern`, then every change, until the connection is lost for good.
+    pub async fn watch(
+        &self,
+        pattern: &str,
+    ) -> Result<impl Stream<Item = Result<Change<T>, BusError>> + Send + 'static + use<T>, BusError>
+    where
+        T: 'static,
+    {
+        let watch = self.store.watch_with_history(pattern).await.map_err(|e| BusError::kv(pattern, &e))?;
+        Ok(watch.map(|entry| {
+            let entry = entry.map_err(|e| BusError::kv("watch", &e))?;
+            let value = match entry.operation {
+                kv::Operation::Put => Some(decode(&entry.key, &entry.value)?),
+                kv::Operation::Delete | kv::Operation::Purge => None,
+            };
+            Ok(Change { key: entry.key, revision: Revision(entry.revision), value })
+        }))
+    }
+}
+
+/// A server may refuse even the right revision while the key's last write is still being applied (error 10164), so
+/// a conflict is no proof of a rival: both codes mean "read again".
+fn is_conflict(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if text.contains("wrong last sequence") || text.contains("10071") || text.contains("10164") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn encode<T: Serialize>(key: &str, value: &T) -> Result<Bytes, BusError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|e| BusError::codec(key, &e))
+}
+
+fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, BusError> {
+    serde_json::from_slice(bytes).map_err(|e| BusError::codec(key, &e))
+}

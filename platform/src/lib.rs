@@ -1,0 +1,13 @@
+//! What every Reelmill process needs, so that each starts, is watched, talks, stores and stops in the same way.
+
+pub mod admin;
+pub mod bus;
+pub mod config;
+pub mod kv;
+pub mod queue;
+pub mod ready_file;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+pub mod topology;
+pub mod verified;

@@ -1,0 +1,153 @@
+//! The object store: blobs under their hash, and the few small mutable objects beside them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::{self, BlobKind};
+use url::Url;
+
+use crate::verified::{VerifiedBytes, WrongContent};
+
+/// A single object is moved in less than this, or the attempt has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The address names no store that is known here.
+    #[error("cannot open the object store {url:?}: {reason}")]
+    Open {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such object.
+    #[error("{key} is not in the object store")]
+    NotFound {
+        /// The object's key.
+        key: String,
+    },
+    /// The object's bytes are not what its name says.
+    #[error(transparent)]
+    Corrupt(#[from] WrongContent),
+    /// The object is larger than the caller is ready to take.
+    #[error("{key} holds {bytes} bytes, more than the {limit} allowed here")]
+    TooLarge {
+        /// The object's key.
+        key: String,
+        /// Its length.
+        bytes: u64,
+        /// The caller's limit.
+        limit: u64,
+    },
+    /// The store did not answer in time.
+    #[error("the object store did not answer for {key} within {} s", DEADLINE.as_secs())]
+    Deadline {
+        /// The object's key.
+        key: String,
+    },
+    /// The store refused or broke.
+    #[error("the object store failed for {key}: {source}")]
+    Unavailable {
+        /// The object's key.
+        key: String,
+        /// What it said.
+        source: object_store::Error,
+    },
+}
+
+/// An open object store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+}
+
+impl Store {
+    /// Opens `file:///folder` (made if absent), `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials and endpoints
+    /// of clouds come from their usual environment variables.
+    pub fn open(url: &str) -> Result<Store, StoreError> {
+        let refuse = |reason: String| StoreError::Open { url: url.to_owned(), reason };
+        let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
+        if parsed.scheme() == "file" {
+            let folder: PathBuf =
+                parsed.to_file_path().map_err(|()| refuse("not an absolute path".into()))?;
+            std::fs::create_dir_all(&folder).map_err(|e| refuse(e.to_string()))?;
+            let local = LocalFileSystem::new_with_prefix(&folder).map_err(|e| refuse(e.to_string()))?;
+            // What is acknowledged survives a power cut.
+            return Ok(Store { inner: Arc::new(local.with_fsync(true)) });
+        }
+        let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+        let (inner, prefix) =
+            object_store::parse_url_opts(&parsed, options).map_err(|e| refuse(e.to_string()))?;
+        Ok(Store { inner: Arc::new(PrefixStore::new(inner, prefix)) })
+    }
+
+    /// Stores a blob under its hash. Doing it twice is harmless.
+    pub async fn put_blob(&self, kind: BlobKind, bytes: Bytes) -> Result<BlobHash, StoreError> {
+        let hash = BlobHash::of(&bytes);
+        self.put_hashed(kind, hash, bytes).await?;
+        Ok(hash)
+    }
+
+    /// Stores a blob whose hash was computed while its bytes came in.
+    pub async fn put_hashed(&self, kind: BlobKind, hash: BlobHash, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_object(&keys::blob(&hash, kind), bytes).await
+    }
+
+    /// Fetches a blob and proves it.
+    pub async fn get_blob(&self, kind: BlobKind, hash: BlobHash) -> Result<VerifiedBytes, StoreError> {
+        let bytes = self.get_object(&keys::blob(&hash, kind), u64::MAX).await?;
+        Ok(VerifiedBytes::check(hash, bytes)?)
+    }
+
+    /// Stores a mutable object, replacing what was there at once and whole.
+    pub async fn put_object(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        within_deadline(key, self.inner.put(&Path::from(key), bytes.into())).await.map(drop)
+    }
+
+    /// Fetches an object of at most `limit` bytes.
+    pub async fn get_object(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
+        let result = within_deadline(key, self.inner.get(&Path::from(key))).await?;
+        let bytes = result.meta.size;
+        if bytes > limit {
+            return Err(StoreError::TooLarge { key: key.to_owned(), bytes, limit });
+        }
+        within_deadline(key, result.bytes()).await
+    }
+
+    /// Removes an object; removing what is not there is a success.
+    pub async fn delete_object(&self, key: &str) -> Result<(), StoreError> {
+        match within_deadline(key, self.inner.delete(&Path::from(key))).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the store answers at all: asks for an object that need not exist.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match within_deadline("health", self.inner.head(&Path::from("health"))).await {
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn within_deadline<T>(
+    key: &str,
+    work: impl Future<Output = object_store::Result<T>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(object_store::Error::NotFound { .. })) => Err(StoreError::NotFound { key: key.to_owned() }),
+        Ok(Err(source)) => Err(StoreError::Unavailable { key: key.to_owned(), source }),
+        Err(_) => Err(StoreError::Deadline { key: key.to_owned() }),
+    }
+}

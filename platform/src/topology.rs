@@ -1,0 +1,171 @@
+//! Streams, consumers and buckets, declared in one place with every limit said: the server's own defaults stall a
+//! fleet (512 waiting pulls, 1000 unacknowledged messages).
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, stream};
+use reelmill_media::task::Class;
+use serde::Deserialize;
+
+use crate::bus::BusError;
+
+/// Stream of tasks for software encoders.
+pub(crate) const TASKS: &str = "TASKS_CPU";
+/// Stream of messages to coordinators.
+pub(crate) const JOBS: &str = "JOBS";
+/// Stream of the server's notes about tasks that were handed out too often.
+pub(crate) const ADVISORIES: &str = "ADVISORIES";
+/// The consumer that all coordinators share.
+pub(crate) const COORDINATORS: &str = "coordinators";
+
+/// A message that is neither acknowledged nor kept alive for so long goes to another worker.
+pub const ACK_WAIT: Duration = Duration::from_secs(20);
+/// Whoever works on a message says so this often.
+pub const KEEP_EVERY: Duration = Duration::from_secs(6);
+/// A task that was handed out so often without an end is taken out of the queue and counts as failed.
+const MAX_DELIVERIES: i64 = 5;
+/// A worker that has not been heard of for so long is gone.
+pub const WORKER_TTL: Duration = Duration::from_secs(30);
+/// Idle workers of a fleet each hold one waiting pull per slot.
+const MAX_WAITING: i64 = 20_000;
+/// Busy slots of a fleet each hold one unacknowledged message.
+const MAX_ACK_PENDING: i64 = 20_000;
+/// Watches and lists of buckets are consumers too.
+const MAX_CONSUMERS: i32 = 5_000;
+/// No message or value is larger than this, in bytes.
+const MAX_MESSAGE_BYTES: i32 = 512 << 10;
+
+/// The buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketName {
+    /// Uploads in progress, by upload id.
+    Uploads,
+    /// Assets with the state of their jobs, by asset id.
+    Assets,
+    /// What tasks made, by `<asset>.<task number>`, until the asset is closed.
+    Outputs,
+    /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
+    Workers,
+}
+
+impl BucketName {
+    const ALL: [BucketName; 4] =
+        [BucketName::Uploads, BucketName::Assets, BucketName::Outputs, BucketName::Workers];
+
+    pub(crate) const fn token(self) -> &'static str {
+        match self {
+            BucketName::Uploads => "uploads",
+            BucketName::Assets => "assets",
+            BucketName::Outputs => "outputs",
+            BucketName::Workers => "workers",
+        }
+    }
+}
+
+/// The server's note that a message has used up its deliveries (advisory `io.nats.jetstream.advisory.v1.max_deliver`).
+#[derive(Debug, Clone, Deserialize)]
+pub struct MaxDeliveries {
+    /// Stream the message lies in.
+    pub stream: String,
+    /// Its place there.
+    pub stream_seq: u64,
+    /// How often it was handed out.
+    pub deliveries: u64,
+}
+
+pub(crate) const fn class_token(class: Class) -> &'static str {
+    match class {
+        Class::Publish => "publish",
+        Class::Ladder => "ladder",
+    }
+}
+
+/// Makes what is missing and adjusts what differs.
+pub(crate) async fn ensure(context: &Context, replicas: usize) -> Result<(), BusError> {
+    for config in streams(replicas) {
+        let what = format!("stream {}", config.name);
+        context
+            .create_or_update_stream(config)
+            .await
+            .map_err(|e| BusError::Topology { what, reason: e.to_string() })?;
+    }
+    for (stream, config) in consumers() {
+        let what = format!("consumer {stream}/{}", config.durable_name.as_deref().unwrap_or_default());
+        context
+            .create_consumer_on_stream(config, stream)
+            .await
+            .map_err(|e| BusError::Topology { what, reason: e.to_string() })?;
+    }
+    Ok(())
+}
+
+fn streams(num_replicas: usize) -> Vec<stream::Config> {
+    let base = Config {
+        storage: StorageType::File,
+        num_replicas,
+        max_consumers: MAX_CONSUMERS,
+        max_message_size: MAX_MESSAGE_BYTES,
+        ..Config::default()
+    };
+    // One message per subject, and a second one refused: what is queued or in work cannot be queued twice.
+    let work_queue = |name: &str, subject: &str| Config {
+        name: name.to_owned(),
+        subjects: vec![subject.to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        ..base.clone()
+    };
+    let mut all = vec![
+        work_queue(TASKS, "task.cpu.>"),
+        work_queue(JOBS, "job.>"),
+        Config {
+            name: ADVISORIES.to_owned(),
+            subjects: vec![format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.*")],
+            max_age: Duration::from_secs(24 * 3600),
+            ..base.clone()
+        },
+    ];
+    // Made by hand: the client's own bucket creation hides `max_consumers` and fails on older servers.
+    all.extend(BucketName::ALL.map(|bucket| Config {
+        name: format!("KV_{}", bucket.token()),
+        subjects: vec![format!("$KV.{}.>", bucket.token())],
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        // Reads come from the leader, so that a value just written is seen.
+        allow_direct: false,
+        max_age: if bucket == BucketName::Workers { WORKER_TTL } else { Duration::ZERO },
+        storage: if bucket == BucketName::Workers { StorageType::Memory } else { StorageType::File },
+        ..base.clone()
+    }));
+    all
+}
+
+fn consumers() -> Vec<(&'static str, pull::Config)> {
+    let base = |name: &str, filter: String| pull::Config {
+        durable_name: Some(name.to_owned()),
+        filter_subject: filter,
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_waiting: MAX_WAITING,
+        max_ack_pending: MAX_ACK_PENDING,
+        ..pull::Config::default()
+    };
+    let tasks = |class: Class| {
+        let token = class_token(class);
+        let config = base(token, format!("task.cpu.{token}.>"));
+        (TASKS, pull::Config { max_deliver: MAX_DELIVERIES, ..config })
+    };
+    vec![
+        tasks(Class::Publish),
+        tasks(Class::Ladder),
+        (JOBS, base(COORDINATORS, "job.>".to_owned())),
+        (ADVISORIES, base(COORDINATORS, String::new())),
+    ]
+}
