@@ -71,7 +71,8 @@ apt_install() {
     as_root apt-get -qq update
     updated=true
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@"
+  # Its errors still show.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
 }
 
 install_packages() {
@@ -82,7 +83,7 @@ install_packages() {
     exit 1
   fi
   echo "Installing ${packages[*]}" >&2
-  apt_install "${packages[@]}" >&2 || {
+  apt_install "${packages[@]}" || {
     echo "Debian's packages could not be installed: ${packages[*]}" >&2
     exit 1
   }
@@ -92,9 +93,10 @@ check_rust() {
   local least here
   least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
   if ! cargo --version >/dev/null 2>&1; then
-    if ! command -v rustup >/dev/null && command -v apt-get >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+    # Only newer Debians have it, and older ones know its name.
+    if ! command -v rustup >/dev/null && LC_ALL=C apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
       echo "Installing rustup" >&2
-      apt_install rustup >&2
+      apt_install rustup
     fi
     if command -v rustup >/dev/null; then
       echo "Installing the stable Rust toolchain" >&2
