@@ -11,3 +11,4 @@ pub mod store;
 pub mod telemetry;
 pub mod topology;
 pub mod verified;
+pub mod workers;

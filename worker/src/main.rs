@@ -1,1 +1,164 @@
-fn main() {}
+//! `reelmill-worker`: the worker, and with `exec` the child in which its media runs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use prometheus::Registry;
+use reelmill_media::ids::WorkerId;
+use reelmill_platform::admin::{self, Readiness};
+use reelmill_platform::bus::Bus;
+use reelmill_platform::store::Store;
+use reelmill_platform::topology::BucketName;
+use reelmill_platform::{config, ready_file, shutdown, telemetry};
+use reelmill_worker::child::Nursery;
+use reelmill_worker::metrics::Metrics;
+use reelmill_worker::perform::Kitchen;
+use reelmill_worker::recipes::Recipes;
+use reelmill_worker::slot::{self, Worker};
+use reelmill_worker::source_reader::Blocks;
+use reelmill_worker::{confine, exec, heartbeat};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Source blocks kept in memory, in bytes: neighbouring chunks share them.
+const BLOCK_CACHE_BYTES: u64 = 128 << 20;
+
+/// Turns chunks of a source into CMAF segments.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<Run>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Do one job from standard input (what the worker starts for each task)
+    #[command(hide = true)]
+    Exec,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    #[command(flatten)]
+    common: config::Common,
+    #[command(flatten)]
+    nats: config::Nats,
+
+    /// Tasks done at once; as many as there are cores unless said
+    #[arg(long, env = "REELMILL_SLOTS", value_name = "N")]
+    slots: Option<u32>,
+
+    /// Seconds a task may go on once the worker is told to stop; then it is handed back
+    #[arg(long, env = "REELMILL_GRACE", default_value_t = 2, value_name = "SECONDS")]
+    grace: u64,
+
+    /// Memory that one task may take, in MiB
+    #[arg(long, env = "REELMILL_TASK_MEMORY", default_value_t = 2048, value_name = "MIB")]
+    task_memory: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Addresses {
+    admin: String,
+    id: WorkerId,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.command, arguments.run) {
+        (Some(Command::Exec), _) => child(),
+        (None, Some(run)) => parent(run),
+        (None, None) => {
+            eprintln!("reelmill-worker: --store is missing; see --help");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn child() -> ExitCode {
+    if let Err(error) = confine::confine() {
+        eprintln!("reelmill-worker exec: {error}");
+        return ExitCode::FAILURE;
+    }
+    exec::run()
+}
+
+fn parent(run: Run) -> ExitCode {
+    telemetry::install_crypto_provider();
+    telemetry::init(run.common.log_format, &run.common.log);
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|rt| rt.block_on(work(run)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(run: Run) -> anyhow::Result<()> {
+    let stop = shutdown::on_signals().context("signals cannot be listened to")?;
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let readiness = Readiness::default();
+    let listener = TcpListener::bind(run.common.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", run.common.admin_listen))?;
+    let admin_address = listener.local_addr()?.to_string();
+    let tasks = TaskTracker::new();
+    // The admin port and the heartbeat outlive the slots, so that a drain can be watched.
+    let drained = CancellationToken::new();
+    tasks.spawn(admin::serve(listener, registry, readiness.clone(), drained.clone()));
+
+    let store = Store::open(&run.common.store)?;
+    store.check().await?;
+    let id = WorkerId::from_parts(jiff::Timestamp::now().as_millisecond().unsigned_abs(), rand::random());
+    let bus = Bus::connect(&run.nats, &format!("worker {id}")).await?;
+    let slots = run.slots.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)).max(1);
+    metrics.slots.set(i64::from(slots));
+    tasks.spawn(heartbeat::run(bus.bucket(BucketName::Workers).await?, id, metrics.clone(), drained.clone()));
+
+    let worker = Arc::new(Worker {
+        id,
+        bus: bus.clone(),
+        kitchen: Kitchen {
+            blocks: Blocks::new(store.clone(), BLOCK_CACHE_BYTES),
+            recipes: Recipes::new(store.clone()),
+            store,
+            memory: run.task_memory << 20,
+        },
+        nursery: Nursery::of_this_program()?,
+        metrics: metrics.clone(),
+        grace: Duration::from_secs(run.grace),
+    });
+    let working = TaskTracker::new();
+    for _ in 0..slots {
+        working.spawn(slot::run(worker.clone(), stop.clone()));
+    }
+    working.close();
+    readiness.set(true);
+    if let Some(path) = &run.common.ready_file {
+        ready_file::write(path, &Addresses { admin: admin_address.clone(), id })
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    tracing::info!(%id, slots, admin = admin_address, "worker ready");
+
+    stop.cancelled().await;
+    readiness.set(false);
+    metrics.slots.set(0);
+    working.wait().await;
+    drained.cancel();
+    tasks.close();
+    tasks.wait().await;
+    bus.flush().await?;
+    tracing::info!("worker stopped");
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The parent's side of a child process: start it ahead of need, hand it a job, answer its reads, bound it.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reelmill_media::index::SourceIndex;
+use reelmill_media::task::{Failure, FailureCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use crate::exec::protocol::{
+    FromChild, InitOutput, Job, SegmentOutput, ToChild, decode_message, encode_message, message_length,
+};
+use crate::source_reader::SourceReader;
+
+/// How often a child's memory is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// What a child makes, as it makes it.
+#[derive(Debug)]
+pub enum Made {
+    /// It is so far, in 1/1000.
+    Progress(u16),
+    /// A rendition's init segment.
+    Init(InitOutput),
+    /// A finished segment.
+    Segment(SegmentOutput),
+    /// The source's index.
+    Index(Box<SourceIndex>),
+}
+
+/// How far a child may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Wall-clock time for the whole job.
+    pub time: Duration,
+    /// Resident memory in bytes.
+    pub memory: u64,
+}
+
+/// A child process that waits for its job.
+#[derive(Debug)]
+pub struct Child {
+    process: tokio::process::Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+/// Starts children from this program's own file.
+#[derive(Debug, Clone)]
+pub struct Nursery {
+    program: PathBuf,
+}
+
+impl Nursery {
+    /// Of the running program.
+    pub fn of_this_program() -> std::io::Result<Self> {
+        Ok(Self { program: std::env::current_exe()? })
+    }
+
+    /// Starts a child that waits for a job. It inherits nothing but its pipes and this process's stderr.
+    pub fn start(&self) -> std::io::Result<Child> {
+        let mut process = Command::new(&self.program)
+            .arg("exec")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            // Its own group: a Ctrl-C in the terminal is for the worker, which drains.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(std::io::Error::other("the child has no pipes"));
+        };
+        Ok(Child { process, input, output: BufReader::with_capacity(1 << 20, output) })
+    }
+}
+
+fn failed(code: FailureCode, reason: impl Into<String>) -> Failure {
+    Failure { code, reason: reason.into() }
+}
+
+impl Child {
+    /// Runs one job to its end and sends what it makes to `made`. Dropping the future kills the child.
+    pub async fn run(
+        mut self,
+        job: Job,
+        source: &SourceReader,
+        bounds: Bounds,
+        made: mpsc::Sender<Made>,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + bounds.time;
+        let pid = self.process.id();
+        let ended = tokio::select! {
+            ended = timeout_at(deadline, self.converse(job, source, &made)) => ended.unwrap_or_else(|_| {
+                let seconds = bounds.time.as_secs();
+                Err(failed(FailureCode::Limit, format!("the work was not done within {seconds} s and was stopped")))
+            }),
+            used = outgrown(pid, bounds.memory) => {
+                let (used, limit) = (used >> 20, bounds.memory >> 20);
+                Err(failed(FailureCode::Limit, format!("the work took {used} MiB of memory, more than the {limit} MiB allowed")))
+            }
+        };
+        // Whatever it said, it ends now.
+        let _ = self.process.start_kill();
+        let _ = self.process.wait().await;
+        ended
+    }
+
+    async fn converse(
+        &mut self,
+        job: Job,
+        source: &SourceReader,
+        made: &mpsc::Sender<Made>,
+    ) -> Result<(), Failure> {
+        self.say(&ToChild::Job(job)).await?;
+        loop {
+            let result = match self.hear().await? {
+                FromChild::Read { offset, len } => {
+                    let range = offset..offset.saturating_add(u64::from(len));
+                    let answer = match source.read(range).await {
+                        Ok(bytes) => ToChild::Bytes(bytes),
+                        Err(error) => {
+                            tracing::warn!(%error, "source bytes cannot be read");
+                            // The child's own word for it would blame the source.
+                            return Err(failed(FailureCode::Internal, error.to_string()));
+                        }
+                    };
+                    self.say(&answer).await?;
+                    continue;
+                }
+                FromChild::Progress { permille } => Made::Progress(permille),
+                FromChild::Init(init) => Made::Init(init),
+                FromChild::Segment(segment) => Made::Segment(segment),
+                FromChild::Index(index) => Made::Index(index),
+                FromChild::Done => return Ok(()),
+                FromChild::Failed(told) => {
+                    for line in &told.log {
+                        tracing::debug!(line, "child");
+                    }
+                    return Err(told.failure);
+                }
+            };
+            if made.send(result).await.is_err() {
+                return Err(failed(FailureCode::Internal, "the results could not be stored"));
+            }
+        }
+    }
+
+    async fn say(&mut self, message: &ToChild) -> Result<(), Failure> {
+        let written = async { self.input.write_all(&encode_message(message)?).await };
+        match written.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.died(&error).await),
+        }
+    }
+
+    async fn hear(&mut self) -> Result<FromChild, Failure> {
+        let read = async {
+            let mut prefix = [0u8; 4];
+            self.output.read_exact(&mut prefix).await?;
+            let length = message_length(prefix)?;
+            // Grows as bytes come, so that a false length costs nothing.
+            let mut bytes = Vec::new();
+            (&mut self.output).take(length as u64).read_to_end(&mut bytes).await?;
+            decode_message(&bytes)
+        };
+        match read.await {
+            Ok(message) => Ok(message),
+            Err(error) => Err(self.died(&error).await),
+        }
+    }
+
+    /// The pipe broke: say how the child ended.
+    async fn died(&mut self, error: &std::io::Error) -> Failure {
+        let _ = self.process.start_kill();
+        let reason = match self.process.wait().await {
+            Ok(status) => format!("the media process ended early ({status})"),
+            Err(_) => format!("the media process cannot be spoken to: {error}"),
+        };
+        failed(FailureCode::Internal, reason)
+    }
+}
+
+/// Resolves when the process holds more than `limit` bytes of memory. A limit on address space would be no help:
+/// libav hangs on a failed allocation.
+async fn outgrown(pid: Option<u32>, limit: u64) -> u64 {
+    let mut ticks = interval(WATCH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(used) = pid.and_then(resident_bytes) else { continue };
+        if used > limit {
+            return used;
+        }
+    }
+}
+
+/// `VmRSS` of a process; `None` where the system does not say (elsewhere than on Linux, or the process is gone).
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}

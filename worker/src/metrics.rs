@@ -1,0 +1,80 @@
+//! What a worker counts.
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use reelmill_media::task::{Outcome, Task, Work};
+
+/// The counters. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    tasks: IntCounterVec,
+    seconds: HistogramVec,
+    segments: IntCounter,
+    bytes: IntCounter,
+    frames: IntCounter,
+    concealed: IntCounter,
+    /// Slots there are.
+    pub slots: IntGauge,
+    /// Slots that work.
+    pub busy: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let made = IntCounter::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        let tasks = IntCounterVec::new(
+            Opts::new("reelmill_worker_tasks_total", "Tasks ended, by kind of work and by how they ended"),
+            &["work", "outcome"],
+        )?;
+        registry.register(Box::new(tasks.clone()))?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("reelmill_worker_task_seconds", "Wall-clock time of a task, by kind of work")
+                .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0]),
+            &["work"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            tasks,
+            seconds,
+            segments: counter("reelmill_worker_segments_total", "Segments stored")?,
+            bytes: counter("reelmill_worker_segment_bytes_total", "Bytes of segments stored")?,
+            frames: counter("reelmill_worker_frames_total", "Video frames and audio packets encoded")?,
+            concealed: counter("reelmill_worker_concealed_total", "Frames that could not be decoded and were filled in")?,
+            slots: gauge("reelmill_worker_slots", "Tasks this worker can do at once")?,
+            busy: gauge("reelmill_worker_slots_busy", "Tasks this worker is doing")?,
+        })
+    }
+
+    /// Counts the end of a task.
+    pub fn ended(&self, task: &Task, outcome: &Outcome, seconds: f64) {
+        let work = match &task.work {
+            Work::Index => "index",
+            Work::Video { .. } => "video",
+            Work::Audio { .. } => "audio",
+        };
+        let end = match outcome {
+            Outcome::Indexed { .. } | Outcome::Made { .. } => "done",
+            Outcome::Failed(failure) if failure.code.is_retryable() => "failed_here",
+            Outcome::Failed(_) => "bad_source",
+        };
+        self.tasks.with_label_values(&[work, end]).inc();
+        self.seconds.with_label_values(&[work]).observe(seconds);
+        if let Outcome::Made { outputs } = outcome {
+            for segment in outputs.iter().flat_map(|o| &o.segments) {
+                self.segments.inc();
+                self.bytes.inc_by(segment.bytes);
+                self.frames.inc_by(u64::from(segment.frames));
+                self.concealed.inc_by(u64::from(segment.concealed));
+            }
+        }
+    }
+}

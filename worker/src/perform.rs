@@ -1,0 +1,188 @@
+//! One task from its job to its outcome: cut the job, run a child, store what it makes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reelmill_media::ids::{BlobHash, RenditionId};
+use reelmill_media::keys::BlobKind;
+use reelmill_media::segment::{InitSegment, Segment};
+use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task};
+use reelmill_platform::store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::child::{Bounds, Child, Made};
+use crate::exec::protocol::{InitOutput, Job, SegmentOutput};
+use crate::recipes::Recipes;
+use crate::source_reader::Blocks;
+
+/// Results that wait to be stored before the child has to wait.
+const UNSTORED: usize = 8;
+
+/// Puts under way at once per task.
+const PUTS: usize = 4;
+
+/// However short a task is estimated, it may take this long.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// A task that takes so many times its estimate is stuck.
+const PATIENCE: u32 = 30;
+
+/// What a task works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Kitchen {
+    /// Where results go.
+    pub store: Store,
+    /// Where sources come from.
+    pub blocks: Blocks,
+    /// Indexes and plans.
+    pub recipes: Recipes,
+    /// Memory one child may take, in bytes.
+    pub memory: u64,
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure { code: FailureCode::Internal, reason: error.to_string() }
+}
+
+impl Kitchen {
+    /// Does `task` in `child`; `progress` is told parts per thousand. What is reported is durably stored.
+    pub async fn perform(&self, task: &Task, child: Child, progress: impl Fn(u16)) -> Outcome {
+        self.try_perform(task, child, progress).await.unwrap_or_else(Outcome::Failed)
+    }
+
+    async fn try_perform(
+        &self,
+        task: &Task,
+        child: Child,
+        progress: impl Fn(u16),
+    ) -> Result<Outcome, Failure> {
+        let opened = match task.recipe {
+            Some(recipe) => Some(self.recipes.open(recipe).await.map_err(internal)?),
+            None => None,
+        };
+        let recipe = opened.as_deref().map(|o| (&o.index, &o.plan));
+        let job = Job::for_work(&task.work, task.source.bytes, recipe).map_err(internal)?;
+        let source = self.blocks.open(task.source).await.map_err(internal)?;
+        let bounds = Bounds {
+            time: SHORTEST_LIMIT.max(Duration::from_millis(task.cost_ms).saturating_mul(PATIENCE)),
+            memory: self.memory,
+        };
+        let (sender, receiver) = mpsc::channel(UNSTORED);
+        let mut results = Results::new(self.store.clone());
+        // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
+        let (ran, stored) = tokio::join!(
+            child.run(job, &source, bounds, sender),
+            results.gather(receiver, progress)
+        );
+        stored.map_err(internal)?;
+        ran?;
+        results.outcome()
+    }
+}
+
+/// What has been made so far.
+struct Results {
+    store: Store,
+    index: Option<BlobHash>,
+    renditions: BTreeMap<RenditionId, (InitSegment, Vec<Segment>)>,
+}
+
+impl Results {
+    fn new(store: Store) -> Self {
+        Self { store, index: None, renditions: BTreeMap::new() }
+    }
+
+    async fn gather(
+        &mut self,
+        mut made: mpsc::Receiver<Made>,
+        progress: impl Fn(u16),
+    ) -> Result<(), StoreError> {
+        let mut puts: JoinSet<Result<(), StoreError>> = JoinSet::new();
+        while let Some(item) = made.recv().await {
+            while puts.len() >= PUTS {
+                settle(puts.join_next().await)?;
+            }
+            match item {
+                Made::Progress(permille) => progress(permille),
+                Made::Init(init) => {
+                    let bytes = Bytes::from(init.bytes.clone());
+                    let hash = self.put(&mut puts, BlobKind::InitSegment, bytes);
+                    self.begin(&init, hash);
+                }
+                Made::Segment(mut segment) => {
+                    let bytes = Bytes::from(std::mem::take(&mut segment.bytes));
+                    let length = bytes.len() as u64;
+                    let hash = self.put(&mut puts, BlobKind::Segment, bytes);
+                    self.append(&segment, hash, length);
+                }
+                Made::Index(index) => {
+                    // What cannot be encoded is missing at the end, and reported there.
+                    if let Ok(bytes) = postcard::to_stdvec(&*index) {
+                        self.index = Some(self.put(&mut puts, BlobKind::Record, Bytes::from(bytes)));
+                    }
+                }
+            }
+        }
+        while let Some(ended) = puts.join_next().await {
+            settle(Some(ended))?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, puts: &mut JoinSet<Result<(), StoreError>>, kind: BlobKind, bytes: Bytes) -> BlobHash {
+        let hash = BlobHash::of(&bytes);
+        let store = self.store.clone();
+        puts.spawn(async move { store.put_hashed(kind, hash, bytes).await });
+        hash
+    }
+
+    fn begin(&mut self, init: &InitOutput, hash: BlobHash) {
+        let segment = InitSegment {
+            hash,
+            bytes: init.bytes.len() as u64,
+            timescale: init.timescale,
+            codecs: init.codecs.clone(),
+        };
+        self.renditions.insert(init.rendition.clone(), (segment, Vec::new()));
+    }
+
+    fn append(&mut self, made: &SegmentOutput, hash: BlobHash, bytes: u64) {
+        if let Some((_, segments)) = self.renditions.get_mut(&made.rendition) {
+            segments.push(Segment {
+                number: made.number,
+                start: made.start,
+                duration: made.duration,
+                frames: made.frames,
+                concealed: made.concealed,
+                bytes,
+                hash,
+            });
+        }
+    }
+
+    fn outcome(self) -> Result<Outcome, Failure> {
+        if let Some(index) = self.index {
+            return Ok(Outcome::Indexed { index });
+        }
+        if self.renditions.is_empty() {
+            return Err(internal("the media process ended without a result"));
+        }
+        let outputs = self
+            .renditions
+            .into_iter()
+            .map(|(rendition, (init, segments))| RenditionOutput { rendition, init, segments })
+            .collect();
+        Ok(Outcome::Made { outputs })
+    }
+}
+
+/// A put that was cancelled or panicked counts as stored nowhere.
+fn settle(ended: Option<Result<Result<(), StoreError>, tokio::task::JoinError>>) -> Result<(), StoreError> {
+    match ended {
+        None => Ok(()),
+        Some(Ok(done)) => done,
+        Some(Err(_)) => Err(StoreError::Deadline { key: "a result".to_owned() }),
+    }
+}

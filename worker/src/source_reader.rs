@@ -1,0 +1,74 @@
+//! Byte ranges of a source, out of verified blocks.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moka::future::Cache;
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::BlobKind;
+use reelmill_media::source::{BlockSlice, Source, SourceRef};
+use reelmill_platform::store::{Store, StoreError};
+
+/// Why bytes of a source cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The store did not give them.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// The block list is not one.
+    #[error("the block list {0} cannot be read")]
+    BlockList(BlobHash),
+}
+
+/// Blocks that were fetched lately, shared by all slots: neighbouring chunks share blocks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blocks {
+    store: Store,
+    cache: Cache<BlobHash, Bytes>,
+}
+
+impl Blocks {
+    /// Keeps up to `capacity` bytes.
+    pub fn new(store: Store, capacity: u64) -> Self {
+        let weigh = |_: &BlobHash, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Self { store, cache: Cache::builder().max_capacity(capacity).weigher(weigh).build() }
+    }
+
+    /// Opens a source for reading.
+    pub async fn open(&self, source: SourceRef) -> Result<SourceReader, ReadError> {
+        let list = self.get(BlobKind::Record, source.blocks).await?;
+        let source: Source =
+            serde_json::from_slice(&list).map_err(|_| ReadError::BlockList(source.blocks))?;
+        Ok(SourceReader { blocks: self.clone(), source: Arc::new(source) })
+    }
+
+    /// One fetch per blob, however many slots ask at once.
+    async fn get(&self, kind: BlobKind, hash: BlobHash) -> Result<Bytes, ReadError> {
+        let fetch = async { self.store.get_blob(kind, hash).await.map(|b| b.bytes().clone()) };
+        self.cache.try_get_with(hash, fetch).await.map_err(ReadError::Store)
+    }
+}
+
+/// An open source. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SourceReader {
+    blocks: Blocks,
+    source: Arc<Source>,
+}
+
+impl SourceReader {
+    /// The bytes of `range`, fewer where the source ends.
+    pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, ReadError> {
+        let mut out = Vec::with_capacity(range.end.saturating_sub(range.start).min(1 << 22) as usize);
+        for BlockSlice { block, range } in self.source.slices(range) {
+            let bytes = self.blocks.get(BlobKind::SourceBlock, block.hash).await?;
+            out.extend_from_slice(
+                bytes
+                    .get(range.start as usize..range.end as usize)
+                    .ok_or(ReadError::BlockList(block.hash))?,
+            );
+        }
+        Ok(out)
+    }
+}
