@@ -1,1 +1,92 @@
-fn main() {}
+//! `reelmill`: run a whole Reelmill on one machine, upload to it, watch it work.
+
+mod api;
+mod demo;
+mod list;
+mod open;
+mod up;
+mod upload;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use reelmill_media::ids::AssetId;
+
+use crate::api::Api;
+
+/// Turns uploads into streams.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine until Ctrl-C: nats-server, coordinator, worker, edge
+    Up(up::Options),
+    /// The same, and show a sample clip's way from upload to player
+    Demo(up::Options),
+    /// Upload a video and watch it being made
+    Upload {
+        /// The file
+        file: PathBuf,
+        /// Name of the asset; the file's name unless said
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Watch an asset being made
+    Watch {
+        /// Its id
+        asset: AssetId,
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// List assets, newest first
+    Ls {
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Open an asset's player in Chromium, over HTTP/3
+    Open {
+        /// Its id
+        asset: AssetId,
+        #[command(flatten)]
+        server: api::Options,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread, alive as long as the program: children that die with their parent die with the thread that made them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(arguments.command)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", console::style("reelmill:").red().bold());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(options) => up::run(options).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Upload { file, name, server } => {
+            let api = Api::open(&server)?;
+            let asset = upload::run(&api, &file, name.as_deref()).await?;
+            watch::run(&api, asset).await.map(drop)
+        }
+        Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
+        Command::Ls { server } => list::run(&Api::open(&server)?).await,
+        Command::Open { asset, server } => open::run(&server, asset),
+    }
+}

@@ -1,0 +1,157 @@
+//! The coordinator's HTTP API, as far as this program speaks it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reelmill_media::ids::AssetId;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::up::state::State;
+
+/// An answer's head comes within this; bodies may take longer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Which Reelmill is meant.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Address of the coordinator; of the one that runs on `--data` unless said
+    #[arg(long, env = "REELMILL_API", value_name = "URL")]
+    pub api: Option<String>,
+    /// API key; of the one that runs on `--data` unless said
+    #[arg(long, env = "REELMILL_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// Folder of a Reelmill on this machine
+    #[arg(long, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
+    pub data: PathBuf,
+}
+
+/// A coordinator and the right to use it.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    base: String,
+    key: String,
+    /// Where viewers go: the edge's address.
+    pub edge: Option<String>,
+}
+
+/// An asset as the API shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Asset {
+    pub id: AssetId,
+    #[serde(default)]
+    pub name: Option<String>,
+    pub state: AssetState,
+    #[serde(default)]
+    pub playable: bool,
+    #[serde(default)]
+    pub duration_seconds: Option<f64>,
+    #[serde(default)]
+    pub progress: f64,
+    #[serde(default)]
+    pub renditions: Vec<Rendition>,
+    #[serde(default)]
+    pub error: Option<Failure>,
+    #[serde(default)]
+    pub created_at: Option<String>,
+}
+
+/// Where an asset is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssetState {
+    Uploading,
+    Queued,
+    Indexing,
+    Processing,
+    Ready,
+    Failed,
+}
+
+/// One rendition and how far it is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rendition {
+    pub id: String,
+    #[serde(default)]
+    pub width: Option<u32>,
+    #[serde(default)]
+    pub height: Option<u32>,
+    #[serde(default)]
+    pub progress: f64,
+}
+
+/// Why an asset failed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Failure {
+    pub code: String,
+    pub reason: String,
+}
+
+/// A page of assets.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    pub assets: Vec<Asset>,
+}
+
+/// The part of RFC 9457 that a person reads.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: Option<String>,
+    title: Option<String>,
+}
+
+impl Api {
+    /// By flags, or the one that runs on the data folder.
+    pub fn open(options: &Options) -> anyhow::Result<Api> {
+        let state = State::read(&options.data);
+        let (base, key, edge) = match (&options.api, &options.key, state) {
+            (Some(api), Some(key), state) => (api.clone(), key.clone(), state.ok().map(|s| s.edge)),
+            (api, key, Ok(state)) => {
+                (api.clone().unwrap_or(state.api), key.clone().unwrap_or(state.api_key), Some(state.edge))
+            }
+            (_, _, Err(_)) => bail!(
+                "no Reelmill runs on {}: start one with `reelmill up`, or say --api and --key",
+                options.data.display()
+            ),
+        };
+        Self::new(&base, &key, edge)
+    }
+
+    /// A known one.
+    pub fn new(base: &str, key: &str, edge: Option<String>) -> anyhow::Result<Api> {
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build()?;
+        Ok(Api { client, base: base.trim_end_matches('/').to_owned(), key: key.to_owned(), edge })
+    }
+
+    /// A request to a path under the API's address, or to a whole address that the API gave.
+    pub fn request(&self, method: reqwest::Method, target: &str) -> RequestBuilder {
+        let url = if target.starts_with('/') { format!("{}{target}", self.base) } else { target.to_owned() };
+        self.client.request(method, url).bearer_auth(&self.key)
+    }
+
+    /// Sends, and turns an error of the server into its own sentence.
+    pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let sent = tokio::time::timeout(ANSWER_DEADLINE, request.send());
+        let response = sent
+            .await
+            .with_context(|| format!("{} does not answer", self.base))?
+            .with_context(|| format!("cannot reach {}", self.base))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let problem: Option<Problem> = response.json().await.ok();
+        bail!(sentence(status, problem))
+    }
+
+    /// The page on which an asset plays.
+    pub fn player(&self, id: AssetId) -> String {
+        format!("{}/watch/{id}", self.edge.as_deref().unwrap_or_default())
+    }
+}
+
+fn sentence(status: StatusCode, problem: Option<Problem>) -> String {
+    problem.and_then(|p| p.detail.or(p.title)).unwrap_or_else(|| format!("the server answered {status}"))
+}

@@ -1,0 +1,41 @@
+//! Lists assets.
+
+use console::style;
+use reqwest::Method;
+
+use crate::api::{Api, Asset, AssetState, Page};
+
+/// One line an asset, newest first.
+pub async fn run(api: &Api) -> anyhow::Result<()> {
+    let page: Page = api.send(api.request(Method::GET, "/v1/assets?limit=100")).await?.json().await?;
+    if page.assets.is_empty() {
+        println!("nothing here yet: reelmill upload FILE");
+    }
+    for asset in &page.assets {
+        let length = asset.duration_seconds.map(|s| format!("{s:.1} s")).unwrap_or_default();
+        let day =
+            asset.created_at.as_deref().unwrap_or_default().get(..16).unwrap_or_default().replace('T', " ");
+        println!(
+            "{}  {day}  {:<18} {length:>9}  {}",
+            asset.id,
+            state(asset),
+            asset.name.as_deref().unwrap_or("-")
+        );
+    }
+    Ok(())
+}
+
+fn state(asset: &Asset) -> String {
+    let percent = (asset.progress * 100.0) as u32;
+    match asset.state {
+        AssetState::Uploading => "uploading".to_owned(),
+        AssetState::Queued => "queued".to_owned(),
+        AssetState::Indexing => "indexing".to_owned(),
+        AssetState::Processing => format!("processing {percent} %"),
+        AssetState::Ready => style("ready").green().to_string(),
+        AssetState::Failed => {
+            let code = asset.error.as_ref().map(|e| e.code.as_str()).unwrap_or_default();
+            style(format!("failed {code}")).red().to_string()
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What every plan promises, for sources of any shape.
+
+mod sources;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use reelmill_media::index::SourceIndex;
+use reelmill_media::ladder::Ladder;
+use reelmill_media::plan::Plan;
+use reelmill_media::task::Work;
+use reelmill_media::time::Ticks;
+use reelmill_media::timeline::{AudioTimeline, VideoTimeline};
+use sources::any_source;
+
+fn plan(index: &SourceIndex, slots: u32) -> (VideoTimeline, Plan) {
+    let timeline = VideoTimeline::of(index).unwrap();
+    let ladder = Ladder::default_for(&index.video.picture, timeline.frame_rate(), index.audio.as_ref());
+    let plan = Plan::new(index, ladder, slots).unwrap();
+    (timeline, plan)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn timelines_start_at_zero_and_keep_every_frame(index in any_source()) {
+        let (timeline, _) = plan(&index, 2);
+        prop_assert_eq!(timeline.frames.len(), index.video.samples.len());
+        prop_assert_eq!(timeline.frames[0].pts, Ticks::ZERO);
+        for (k, pair) in timeline.frames.windows(2).enumerate() {
+            prop_assert!(pair[0].pts < pair[1].pts);
+            prop_assert!(pair[0].source_pts < pair[1].source_pts);
+            // Distances stay as they were, but for the first frame, which may be held, and for millisecond clocks.
+            if k > 0 && timeline.timescale == index.video.timescale {
+                prop_assert_eq!(pair[1].pts - pair[0].pts, pair[1].source_pts - pair[0].source_pts);
+            }
+        }
+        prop_assert!(timeline.end > timeline.frames[timeline.frames.len() - 1].pts);
+    }
+
+    #[test]
+    fn segments_cover_all_frames_without_gap(index in any_source(), slots in 1u32..100) {
+        let (timeline, plan) = plan(&index, slots);
+        let segments = &plan.video.segments;
+        prop_assert_eq!(segments[0].frames.start, 0);
+        prop_assert_eq!(segments[0].start, Ticks::ZERO);
+        prop_assert_eq!(segments[segments.len() - 1].frames.end as usize, timeline.frames.len());
+        prop_assert_eq!(segments[segments.len() - 1].end, timeline.end);
+        for segment in segments {
+            prop_assert!(segment.frames.start < segment.frames.end);
+            prop_assert_eq!(segment.start, timeline.frames[segment.frames.start as usize].pts);
+        }
+        for pair in segments.windows(2) {
+            prop_assert_eq!(pair[0].frames.end, pair[1].frames.start);
+            prop_assert_eq!(pair[0].end, pair[1].start);
+            // The grid: 0, 1, 2, 4, 8, … s. A segment holds no boundary but at or before its first frame.
+            let micros = |t: Ticks| t.micros(plan.video.timescale);
+            let grid = [0, 1, 2].into_iter().chain((1..).map(|k| k * 4)).map(|s: i64| s * 1_000_000);
+            let last_before = grid.take_while(|b| *b <= micros(pair[1].start) + 1).last().unwrap();
+            prop_assert!(micros(pair[1].start) + 1 >= last_before);
+            prop_assert!(micros(pair[0].start) < last_before);
+        }
+        let longest = segments.iter().map(|s| (s.end - s.start).micros(plan.video.timescale)).max().unwrap();
+        prop_assert!(i64::from(plan.target_duration()) * 1_000_000 + 500_000 >= longest);
+    }
+
+    #[test]
+    fn every_segment_of_every_rung_is_made_exactly_once(index in any_source(), slots in 1u32..100) {
+        let (_, plan) = plan(&index, slots);
+        let mut made: BTreeMap<(String, u32), u32> = BTreeMap::new();
+        for task in &plan.tasks {
+            prop_assert!(task.cost_ms > 0);
+            let (segments, names): (_, Vec<String>) = match &task.work {
+                Work::Video { segments, rungs } => (segments.clone(), rungs.iter().map(|r| r.to_string()).collect()),
+                Work::Audio { segments } => (segments.clone(), vec!["sound".into()]),
+                Work::Index => panic!("planned an index"),
+            };
+            prop_assert!(!segments.is_empty() && !names.is_empty());
+            for name in names {
+                for segment in segments.clone() {
+                    *made.entry((name.clone(), segment)).or_default() += 1;
+                }
+            }
+        }
+        let wanted = plan.ladder.video.len() * plan.video.segments.len()
+            + plan.audio.as_ref().map_or(0, |a| a.segments.len());
+        prop_assert_eq!(made.len(), wanted);
+        prop_assert!(made.values().all(|n| *n == 1));
+        // The lowest rung's first segment comes first: a video plays as soon as it is there.
+        prop_assert_eq!(
+            &plan.tasks[0].work,
+            &Work::Video { segments: 0..1, rungs: vec![plan.ladder.video[0].id.clone()] }
+        );
+    }
+
+    #[test]
+    fn sound_is_cut_on_its_own_grid_to_the_sample(index in any_source()) {
+        let (_, plan) = plan(&index, 2);
+        let timeline = AudioTimeline::of(&index);
+        prop_assert_eq!(timeline, plan.audio.as_ref().map(|a| a.timeline));
+        let (Some(timeline), Some(audio)) = (timeline, &plan.audio) else { return Ok(()) };
+        prop_assert_eq!(audio.segments[0].start, 0);
+        for pair in audio.segments.windows(2) {
+            prop_assert_eq!(pair[0].end, pair[1].start);
+        }
+        let mut at = Ticks::ZERO;
+        for n in 0..audio.segments.len() {
+            let span = audio.span(n).unwrap();
+            prop_assert_eq!(span.start, at);
+            prop_assert!(span.end > span.start);
+            at = span.end;
+        }
+        prop_assert_eq!(at, Ticks(timeline.samples));
+        let packets = i64::from(audio.segments[audio.segments.len() - 1].end);
+        prop_assert_eq!(packets - 1, (timeline.samples + 1023) / 1024);
+    }
+
+    #[test]
+    fn the_same_source_gives_the_same_plan(index in any_source()) {
+        prop_assert_eq!(plan(&index, 4).1, plan(&index, 4).1);
+    }
+}

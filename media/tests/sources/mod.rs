@@ -1,0 +1,101 @@
+//! Sources of every shape that the planner may meet, as proptest strategies.
+
+use proptest::prelude::*;
+use reelmill_media::index::{
+    AudioTrack, CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex, VideoTrack,
+};
+use reelmill_media::time::{Ticks, Timescale};
+
+/// An index with `steps` between frames (ticks of `timescale`), starting at `start`, a key frame every `gop`, and
+/// frames reordered in pairs.
+fn video(timescale: u32, start: i64, steps: &[i64], gop: usize, size: (u32, u32)) -> VideoTrack {
+    let mut pts: Vec<i64> = vec![start];
+    for step in steps {
+        pts.push(pts[pts.len() - 1] + step);
+    }
+    let mut samples: Vec<Sample> = pts
+        .iter()
+        .enumerate()
+        .map(|(k, &t)| Sample {
+            offset: k as u64 * 1000,
+            bytes: 1000,
+            dts: Ticks(t),
+            pts: Ticks(t),
+            key: k % gop == 0,
+        })
+        .collect();
+    // Decode order differs from presentation order inside a GOP.
+    for k in 1..samples.len().saturating_sub(1) {
+        if k % gop == 1 && (k + 1) % gop != 0 {
+            let (a, b) = (samples[k].pts, samples[k + 1].pts);
+            samples[k].pts = b;
+            samples[k + 1].pts = a;
+        }
+    }
+    VideoTrack {
+        stream: 0,
+        setup: CodecSetup { codec: "h264".into(), extradata: vec![] },
+        timescale: Timescale::new(timescale).unwrap(),
+        picture: Picture {
+            width: size.0,
+            height: size.1,
+            sar_num: 1,
+            sar_den: 1,
+            orientation: Orientation::default(),
+            colour: Colour::UNSPECIFIED,
+        },
+        samples,
+        window: Ticks(i64::MIN)..Ticks(i64::MAX),
+        last_duration: Ticks(steps.last().copied().unwrap_or(1)),
+    }
+}
+
+fn audio(rate: u32, start: i64, packets: usize) -> AudioTrack {
+    AudioTrack {
+        stream: 1,
+        setup: CodecSetup { codec: "aac".into(), extradata: vec![] },
+        timescale: Timescale::new(rate).unwrap(),
+        sample_rate: rate,
+        channels: 2,
+        language: None,
+        samples: (0..packets as i64)
+            .map(|k| {
+                let at = Ticks(start + k * 1024);
+                Sample { offset: 0, bytes: 100, dts: at, pts: at, key: true }
+            })
+            .collect(),
+        window: Ticks(i64::MIN)..Ticks(i64::MAX),
+    }
+}
+
+/// Constant and variable rates, any start, with or without sound of another length and start.
+pub fn any_source() -> impl Strategy<Value = SourceIndex> {
+    let clock = prop_oneof![Just(1000u32), Just(15_360), Just(30_000), Just(90_000), Just(57_600)];
+    let frames = 1usize..900;
+    (
+        clock,
+        frames,
+        1usize..300,
+        -100_000i64..1_000_000,
+        any::<bool>(),
+        any::<bool>(),
+        1usize..2000,
+        -200_000i64..200_000,
+    )
+        .prop_flat_map(|(clock, frames, gop, start, even, sound, packets, shift)| {
+            let mean = i64::from(clock) / 25;
+            let steps = if even {
+                Just(vec![mean; frames - 1]).boxed()
+            } else {
+                prop::collection::vec(1..mean * 12, frames - 1).boxed()
+            };
+            steps.prop_map(move |steps| SourceIndex {
+                container: Container::Mp4,
+                video: video(clock, start, &steps, gop, (640, 360)),
+                audio: sound.then(|| {
+                    let near = start * 48_000 / i64::from(clock) + shift;
+                    audio(48_000, near, packets)
+                }),
+            })
+        })
+}
