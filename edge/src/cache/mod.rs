@@ -1,0 +1,42 @@
+//! Blobs near the viewer: where one was found, and how it comes in.
+
+mod fill;
+mod memory;
+
+pub use fill::FillError;
+pub use memory::BlobCache;
+
+/// Where the bytes of a response came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// Held in memory.
+    Memory,
+    /// Waited on a fill that another request began.
+    Joined,
+    /// Fetched from the origin for this request.
+    Origin,
+    /// A playlist past its freshness, because the origin is away.
+    Stale,
+}
+
+impl Lookup {
+    /// As in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Joined => "joined",
+            Self::Origin => "origin",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// As the `Cache-Status` field has it (RFC 9211).
+    pub(crate) fn cache_status(self) -> &'static str {
+        match self {
+            Self::Memory => "reelmill; hit",
+            Self::Joined => "reelmill; fwd=uri-miss; collapsed",
+            Self::Origin => "reelmill; fwd=uri-miss; stored",
+            Self::Stale => "reelmill; hit; detail=stale-if-error",
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Flags of the process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reelmill_platform::config::Common;
+
+use crate::certificate;
+
+/// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "reelmill-edge", version)]
+pub struct Config {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened flags; a comment here would replace the command's own")]
+    pub common: Common,
+
+    /// Address of HTTP/3 (UDP) and HTTP/2 and 1.1 (TCP); port 0 takes any, the same for both
+    #[arg(long, env = "REELMILL_EDGE_LISTEN", default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Address of HTTP/1.1 without TLS, for local tools
+    #[arg(long, env = "REELMILL_EDGE_PLAIN_LISTEN", value_name = "ADDRESS")]
+    pub plain_listen: Option<SocketAddr>,
+
+    /// Folder for what a restart should find again: the self-made certificate
+    #[arg(long, env = "REELMILL_EDGE_STATE_DIR", default_value = "reelmill-edge", value_name = "FOLDER")]
+    pub state_dir: PathBuf,
+
+    /// Certificate chain in PEM; without it the edge makes its own certificate
+    #[arg(long, env = "REELMILL_EDGE_CERTIFICATE", requires = "key", value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+
+    /// Private key of the certificate in PEM
+    #[arg(long, env = "REELMILL_EDGE_KEY", requires = "certificate", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// Further name or address for the self-made certificate; may be given several times
+    #[arg(long = "host", env = "REELMILL_EDGE_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    pub hosts: Vec<String>,
+
+    /// Memory for blobs, in bytes
+    #[arg(long, env = "REELMILL_EDGE_CACHE_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    pub cache_bytes: u64,
+
+    /// Connections at once, of all protocols together
+    #[arg(long, env = "REELMILL_EDGE_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N")]
+    pub max_connections: usize,
+
+    /// How long a drain waits for downloads in flight, in seconds
+    #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
+    pub grace_seconds: u64,
+}
+
+impl Config {
+    /// Where the certificate comes from.
+    pub fn certificate_source(&self) -> certificate::Source {
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                certificate::Source::Files { certificate: certificate.clone(), key: key.clone() }
+            }
+            (Some(_) | None, _) => {
+                certificate::Source::SelfMade { folder: self.state_dir.clone(), names: self.hosts.clone() }
+            }
+        }
+    }
+
+    /// How long a drain waits.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}

@@ -1,0 +1,21 @@
+//! The edge: serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
+//!
+//! A request's way: [`listener`] (QUIC, TLS, plain TCP) → [`route`] (what is asked for) → [`cache`] or [`playlists`]
+//! (the bytes, and where they were found) → [`serve`] (conditions, ranges, fields) → [`body`] (handed over by
+//! reference). The edge knows nothing of media: blobs are bytes that match their hash, playlists are small texts.
+
+pub mod body;
+pub mod cache;
+pub mod certificate;
+pub mod conditional;
+pub mod config;
+mod limits;
+mod listener;
+pub mod metrics;
+pub mod player;
+pub mod playlists;
+mod problem;
+pub mod process;
+pub mod range;
+pub mod route;
+pub mod serve;

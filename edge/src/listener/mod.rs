@@ -1,0 +1,31 @@
+//! How requests come in: QUIC, TLS over TCP, and plain TCP for local tools. One sequence of ports, one life cycle.
+
+mod activity;
+mod h3_streams;
+pub(crate) mod quic;
+pub(crate) mod socket;
+pub(crate) mod tcp;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+use crate::serve::Edge;
+
+/// What every listener works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) edge: Edge,
+    pub(crate) metrics: Metrics,
+    /// One permit per connection of any kind.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Owns every connection's task.
+    pub(crate) tasks: TaskTracker,
+    /// Take no more; finish what is begun.
+    pub(crate) drain: CancellationToken,
+    /// Grace is over: end now.
+    pub(crate) end: CancellationToken,
+}

@@ -1,0 +1,268 @@
+//! HTTP/3 over QUIC.
+
+use std::future::Future;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h3::error::Code;
+use h3::server::RequestResolver;
+use http::Response;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::Context;
+use super::h3_streams::{Connection, LastAccepted, SendHalf};
+use crate::limits::{
+    CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES, IDLE,
+    QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, QUIC_RECEIVE_WINDOW, QUIC_SEND_WINDOW,
+    QUIC_STREAM_RECEIVE_WINDOW, STALL, STREAMS_PER_CONNECTION, UNI_STREAMS_PER_CONNECTION,
+};
+use crate::metrics::{Protocol, Transport};
+
+/// Between the first GOAWAY and the last: at least this, or two round trips, for requests already on their way.
+const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
+
+/// How long closing may take to reach the peers at the very end.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Small answers (playlists, init segments) go before segments that share the connection.
+const SMALL_FIRST: i32 = 1;
+
+/// Opens the endpoint on a bound socket.
+pub(crate) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig) -> Result<Endpoint, QuicError> {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(STREAMS_PER_CONNECTION.into())
+        .max_concurrent_uni_streams(UNI_STREAMS_PER_CONNECTION.into())
+        .stream_receive_window(QUIC_STREAM_RECEIVE_WINDOW.into())
+        .receive_window(QUIC_RECEIVE_WINDOW.into())
+        .send_window(QUIC_SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?));
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(QUIC_INCOMING)
+        .incoming_buffer_size(QUIC_INCOMING_BYTES)
+        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL);
+    Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?)
+}
+
+/// Why there is no QUIC endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum QuicError {
+    /// The certificate's cipher suites lack what QUIC needs.
+    #[error("QUIC cannot use this TLS configuration: {0}")]
+    Tls(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+    /// An idle timeout beyond QUIC's numbers.
+    #[error("the idle timeout does not fit QUIC: {0}")]
+    Idle(#[from] quinn::VarIntBoundsExceeded),
+    /// The socket failed.
+    #[error("cannot use the UDP socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Takes connections until the drain, refuses new ones until the end.
+pub(crate) async fn serve(endpoint: Endpoint, context: Context) {
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = context.end.cancelled() => None,
+        };
+        match incoming {
+            Some(incoming) if context.drain.is_cancelled() => incoming.refuse(),
+            Some(incoming) => admit(incoming, &context, &handshakes),
+            None => break,
+        }
+    }
+    endpoint.close(VarInt::from_u64(Code::H3_NO_ERROR.value()).unwrap_or_default(), b"");
+    // Past the deadline the peers find out by themselves.
+    let _ = timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
+}
+
+fn admit(incoming: Incoming, context: &Context, handshakes: &Arc<AtomicUsize>) {
+    let Ok(permit) = context.connections.clone().try_acquire_owned() else {
+        context.metrics.refused_connection(Transport::Quic);
+        incoming.refuse();
+        return;
+    };
+    let pressed = handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
+    if pressed && !incoming.remote_address_validated() && incoming.may_retry() {
+        // It may retry, so this cannot fail.
+        let _ = incoming.retry();
+        return;
+    }
+    let handshake = Handshake::begin(handshakes.clone());
+    let context = context.clone();
+    context.tasks.clone().spawn(async move {
+        let _permit = permit;
+        let end = context.end.clone();
+        tokio::select! {
+            () = connection(incoming, handshake, context) => {}
+            () = end.cancelled() => {}
+        }
+    });
+}
+
+/// One handshake in progress.
+struct Handshake(Arc<AtomicUsize>);
+
+impl Handshake {
+    fn begin(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(incoming: Incoming, handshake: Handshake, context: Context) {
+    let peer = incoming.remote_address();
+    let shaken = timeout(HANDSHAKE_DEADLINE, async { incoming.accept()?.await }).await;
+    drop(handshake);
+    let quic = match shaken {
+        Ok(Ok(quic)) => quic,
+        Ok(Err(error)) => {
+            context.metrics.handshake_failure(Transport::Quic);
+            tracing::debug!(%peer, %error, "QUIC handshake failed");
+            return;
+        }
+        Err(_) => {
+            context.metrics.handshake_failure(Transport::Quic);
+            return;
+        }
+    };
+    let _guard = context.metrics.connection(Transport::Quic);
+    if let Err(error) = requests(quic, context).await {
+        tracing::debug!(%peer, %error, "HTTP/3 connection ended");
+    }
+}
+
+type H3Connection = h3::server::Connection<Connection, Bytes>;
+type H3Error = h3::error::ConnectionError;
+
+/// Answers the requests of one connection; ends with the connection, or drained.
+async fn requests(quic: quinn::Connection, context: Context) -> Result<(), H3Error> {
+    let last = LastAccepted::default();
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(HEADER_SECTION_BYTES.into()).send_grease(false);
+    let mut connection: H3Connection = builder.build(Connection::new(quic.clone(), last.clone())).await?;
+    let running = TaskTracker::new();
+    running.close();
+
+    let drain = context.drain.clone();
+    let mut accept = Accept { last, running: &running, context };
+    if accept.until(&mut connection, drain.cancelled()).await? == Accepted::PeerIsDone {
+        return Ok(());
+    }
+    // RFC 9114 §5.2: first announce, so that requests on their way are still taken, then say which was the last.
+    connection.shutdown(STREAMS_PER_CONNECTION as usize).await?;
+    accept.until(&mut connection, sleep(GOAWAY_SETTLES.max(quic.rtt() * 2))).await?;
+    // "Identifiers or higher were not processed": one above the last accepted.
+    connection.shutdown(1).await?;
+    accept.until(&mut connection, running.wait()).await?;
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    /// The awaited event came first.
+    Interrupted,
+    /// The peer sent GOAWAY and has its answers.
+    PeerIsDone,
+}
+
+struct Accept<'a> {
+    last: LastAccepted,
+    running: &'a TaskTracker,
+    context: Context,
+}
+
+impl Accept<'_> {
+    /// Starts a task per request until `event`.
+    async fn until(
+        &mut self,
+        connection: &mut H3Connection,
+        event: impl Future<Output = ()>,
+    ) -> Result<Accepted, H3Error> {
+        let mut event = std::pin::pin!(event);
+        loop {
+            let accepted = tokio::select! {
+                accepted = connection.accept() => accepted?,
+                () = &mut event => return Ok(Accepted::Interrupted),
+            };
+            let (Some(resolver), Some(half)) = (accepted, self.last.take()) else {
+                return Ok(Accepted::PeerIsDone);
+            };
+            let (context, end) = (self.context.clone(), self.context.end.clone());
+            self.running.spawn(self.context.tasks.track_future(async move {
+                tokio::select! {
+                    () = request(resolver, half, context) => {}
+                    () = end.cancelled() => {}
+                }
+            }));
+        }
+    }
+}
+
+async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHalf>, context: Context) {
+    // The HTTP/3 layer itself answers what is malformed or too large.
+    let (request, mut stream) = match timeout(HEADER_DEADLINE, resolver.resolve_request()).await {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "request refused");
+            // Too large a header section was answered with 431 just now, which still has to leave.
+            half.finish();
+            half.acknowledged().await;
+            return;
+        }
+        Err(_) => return half.reset(Code::H3_REQUEST_INCOMPLETE.value()),
+    };
+    let (parts, ()) = request.into_parts();
+    let (head, mut body) = context.edge.answer(&parts).await.into_parts();
+    context.metrics.request(Protocol::Http3, head.status, head.extensions.get().copied());
+    let length = body.length();
+    if length <= CHUNK_BYTES as u64 {
+        half.set_priority(SMALL_FIRST);
+    }
+    let sent = async {
+        stalls(stream.send_response(Response::from_parts(head, ()))).await?;
+        if length > 0 {
+            stalls(half.begin_content(length)).await?;
+        }
+        while let Some(chunk) = body.next_chunk() {
+            let bytes = chunk.len();
+            stalls(half.write_content(chunk)).await?;
+            context.metrics.sent(Protocol::Http3, bytes);
+        }
+        stalls(stream.finish()).await?;
+        timeout(STALL, half.acknowledged()).await.map_err(|_| Unsent)
+    };
+    if let Err(Unsent) = sent.await {
+        context.metrics.aborted(Protocol::Http3);
+        half.reset(Code::H3_REQUEST_CANCELLED.value());
+    }
+}
+
+/// The viewer went away, or took too little for too long.
+struct Unsent;
+
+async fn stalls<T, E>(write: impl Future<Output = Result<T, E>>) -> Result<T, Unsent> {
+    match timeout(STALL, write).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) | Err(_) => Err(Unsent),
+    }
+}

@@ -1,0 +1,60 @@
+//! One port number for UDP and TCP, so that `Alt-Svc` can name it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::limits::{TCP_BACKLOG, UDP_BUFFER_BYTES};
+
+/// Tries to find a port that is free for both, when any will do.
+const ATTEMPTS: u32 = 16;
+
+/// Binds TCP and UDP to `address`; port 0 means any, but the same for both.
+pub(crate) fn bind_pair(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
+    let mut attempt = 1;
+    loop {
+        let tcp = bind_tcp(address)?;
+        match bind_udp(tcp.local_addr()?) {
+            Ok(udp) => return Ok((tcp, udp)),
+            Err(error) if address.port() != 0 || attempt == ATTEMPTS => return Err(error),
+            Err(_) => attempt += 1,
+        }
+    }
+}
+
+/// Binds a TCP listener that a restart can bind again at once.
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // The kernel grants what net.core.{r,w}mem_max allow and says nothing, so ask and then look.
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    tracing::info!(
+        asked_bytes = UDP_BUFFER_BYTES,
+        receive_bytes = socket.recv_buffer_size()?,
+        send_bytes = socket.send_buffer_size()?,
+        "UDP socket buffers"
+    );
+    Ok(socket.into())
+}
+
+/// An address that clients on this machine can connect to: the unspecified address becomes loopback.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+    } else {
+        address
+    }
+}

@@ -1,0 +1,72 @@
+//! `reelmill-edge`: boot, serve, drain.
+
+use clap::Parser;
+use prometheus::Registry;
+use reelmill_edge::config::Config;
+use reelmill_edge::process::{self, Addresses, Settings};
+use reelmill_platform::admin::{self, Readiness};
+use reelmill_platform::store::Store;
+use reelmill_platform::{ready_file, shutdown, telemetry};
+use serde::Serialize;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The ready file.
+#[derive(Serialize)]
+struct Ready<'a> {
+    #[serde(flatten)]
+    addresses: &'a Addresses,
+    admin: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::install_crypto_provider();
+    let config = Config::parse();
+    telemetry::init(config.common.log_format, &config.common.log);
+    let drain = shutdown::on_signals()?;
+
+    let store = Store::open(&config.common.store)?;
+    if let Err(error) = store.check().await {
+        // Not fatal: the store may come later, and what does not need it works now.
+        tracing::warn!(%error, "the object store does not answer yet");
+    }
+    let registry = Registry::new();
+    let readiness = Readiness::default();
+    let admin_listener = TcpListener::bind(config.common.admin_listen).await?;
+    let admin_address = admin_listener.local_addr()?;
+    let admin_stop = CancellationToken::new();
+    let admin =
+        tokio::spawn(admin::serve(admin_listener, registry.clone(), readiness.clone(), admin_stop.clone()));
+
+    let settings = Settings {
+        listen: config.listen,
+        plain_listen: config.plain_listen,
+        certificate: config.certificate_source(),
+        cache_bytes: config.cache_bytes,
+        max_connections: config.max_connections,
+        grace: config.grace(),
+    };
+    let running = process::start(settings, store, &registry, drain.clone())?;
+    readiness.set(true);
+    let addresses = &running.addresses;
+    tracing::info!(
+        listen = %addresses.listen,
+        plain_listen = addresses.plain_listen.map(tracing::field::display),
+        admin = %admin_address,
+        spki_sha256 = addresses.spki_sha256,
+        "ready"
+    );
+    if let Some(path) = &config.common.ready_file {
+        ready_file::write(path, &Ready { addresses, admin: admin_address })?;
+    }
+
+    drain.cancelled().await;
+    readiness.set(false);
+    running.finished().await;
+    // Last, so that the drain can be watched.
+    admin_stop.cancel();
+    admin.await??;
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! What an edge counts.
+
+use http::StatusCode;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::cache::{FillError, Lookup};
+
+/// The protocol a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2
+    Http2,
+    /// HTTP/3
+    Http3,
+}
+
+impl Protocol {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+            Self::Http3 => "h3",
+        }
+    }
+}
+
+/// What carries connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC over UDP.
+    Quic,
+    /// TLS over TCP.
+    Tls,
+    /// TCP without TLS, for local tools.
+    Plain,
+}
+
+impl Transport {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tls => "tls",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// Counters and gauges, registered once per process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    body_bytes: IntCounterVec,
+    aborted: IntCounterVec,
+    origin_reads: IntCounterVec,
+    fills: IntCounterVec,
+    fill_bytes: IntCounter,
+    corrupt_blobs: IntCounter,
+    stale_texts: IntCounter,
+    cache_bytes: IntGauge,
+    connections: IntGaugeVec,
+    refused_connections: IntCounterVec,
+    handshake_failures: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything; fails only if a name is taken already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(format!("reelmill_edge_{name}"), help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let counter = |name: &str, help: &str| {
+            let made = IntCounter::new(format!("reelmill_edge_{name}"), help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let cache_bytes = IntGauge::new("reelmill_edge_cache_bytes", "Bytes of blobs held in memory.")?;
+        registry.register(Box::new(cache_bytes.clone()))?;
+        let connections =
+            IntGaugeVec::new(Opts::new("reelmill_edge_connections", "Open connections."), &["transport"])?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Self {
+            requests: counters("requests_total", "Requests answered.", &["protocol", "class", "lookup"])?,
+            body_bytes: counters("body_bytes_total", "Body bytes handed to connections.", &["protocol"])?,
+            aborted: counters(
+                "aborted_responses_total",
+                "Responses that did not reach their end.",
+                &["protocol"],
+            )?,
+            origin_reads: counters("origin_reads_total", "Objects asked of the origin.", &["what"])?,
+            fills: counters("fills_total", "Fills of the blob cache by outcome.", &["outcome"])?,
+            fill_bytes: counter("fill_bytes_total", "Verified bytes brought in from the origin.")?,
+            corrupt_blobs: counter(
+                "corrupt_blobs_total",
+                "Blobs refused because their bytes are not their hash's.",
+            )?,
+            stale_texts: counter("stale_texts_total", "Playlists served stale because the origin is away.")?,
+            cache_bytes,
+            connections,
+            refused_connections: counters(
+                "refused_connections_total",
+                "Connections over the cap.",
+                &["transport"],
+            )?,
+            handshake_failures: counters(
+                "handshake_failures_total",
+                "Handshakes not completed.",
+                &["transport"],
+            )?,
+        })
+    }
+
+    pub(crate) fn request(&self, protocol: Protocol, status: StatusCode, lookup: Option<Lookup>) {
+        let class = match status.as_u16() / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let lookup = lookup.map_or("none", Lookup::label);
+        self.requests.with_label_values(&[protocol.label(), class, lookup]).inc();
+    }
+
+    pub(crate) fn sent(&self, protocol: Protocol, bytes: usize) {
+        self.body_bytes.with_label_values(&[protocol.label()]).inc_by(bytes as u64);
+    }
+
+    pub(crate) fn aborted(&self, protocol: Protocol) {
+        self.aborted.with_label_values(&[protocol.label()]).inc();
+    }
+
+    pub(crate) fn origin_read(&self, what: OriginRead) {
+        self.origin_reads.with_label_values(&[what.label()]).inc();
+    }
+
+    pub(crate) fn filled(&self, outcome: Result<usize, FillError>) {
+        let label = match outcome {
+            Ok(bytes) => {
+                self.fill_bytes.inc_by(bytes as u64);
+                "stored"
+            }
+            Err(FillError::Absent) => "absent",
+            Err(FillError::Corrupt) => "corrupt",
+            Err(FillError::Unavailable) => "unavailable",
+            Err(FillError::Deadline) => "deadline",
+            Err(FillError::Ended) => "ended",
+        };
+        self.fills.with_label_values(&[label]).inc();
+    }
+
+    pub(crate) fn corrupt_blob(&self) {
+        self.corrupt_blobs.inc();
+    }
+
+    pub(crate) fn stale_text(&self) {
+        self.stale_texts.inc();
+    }
+
+    pub(crate) fn cache_holds(&self, bytes: u64) {
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(crate) fn connection(&self, transport: Transport) -> ConnectionGuard {
+        let gauge = self.connections.with_label_values(&[transport.label()]);
+        gauge.inc();
+        ConnectionGuard(gauge)
+    }
+
+    pub(crate) fn refused_connection(&self, transport: Transport) {
+        self.refused_connections.with_label_values(&[transport.label()]).inc();
+    }
+
+    pub(crate) fn handshake_failure(&self, transport: Transport) {
+        self.handshake_failures.with_label_values(&[transport.label()]).inc();
+    }
+}
+
+/// What is asked of the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OriginRead {
+    Blob,
+    Text,
+}
+
+impl OriginRead {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard(IntGauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,172 @@
+//! An edge from its start to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use prometheus::Registry;
+use reelmill_platform::store::Store;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::BlobCache;
+use crate::certificate::{Certificate, CertificateError, Source};
+use crate::listener::quic::{self, QuicError};
+use crate::listener::tcp::{self, Security};
+use crate::listener::{Context, socket};
+use crate::metrics::Metrics;
+use crate::playlists::Playlists;
+use crate::serve::Edge;
+
+/// How long browsers remember that there is HTTP/3 here.
+const ALT_SVC_SECONDS: u32 = 24 * 60 * 60;
+
+/// How often the certificate is looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What an edge is made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address for UDP and TCP.
+    pub listen: SocketAddr,
+    /// Address without TLS.
+    pub plain_listen: Option<SocketAddr>,
+    /// Certificate.
+    pub certificate: Source,
+    /// Memory for blobs.
+    pub cache_bytes: u64,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// How long a drain waits.
+    pub grace: Duration,
+}
+
+/// Where a running edge is found; the ready file's content.
+#[derive(Debug, Clone, Serialize)]
+pub struct Addresses {
+    /// HTTP/3, and HTTP/2 and 1.1 over TLS.
+    pub listen: SocketAddr,
+    /// HTTP/1.1 without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_listen: Option<SocketAddr>,
+    /// SHA-256 of the certificate's public key in base64.
+    pub spki_sha256: String,
+}
+
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// There is no QUIC.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// Metrics are registered already.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// An `Alt-Svc` field that is no field.
+    #[error("cannot announce HTTP/3: {0}")]
+    AltSvc(#[from] http::header::InvalidHeaderValue),
+}
+
+/// An edge that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where.
+    pub addresses: Addresses,
+    context: Context,
+    listeners: TaskTracker,
+    fills: TaskTracker,
+    grace: Duration,
+}
+
+/// Starts an edge over `store`. It drains when `drain` is cancelled.
+pub fn start(
+    settings: Settings,
+    store: Store,
+    registry: &Registry,
+    drain: CancellationToken,
+) -> Result<Running, StartError> {
+    let metrics = Metrics::register(registry)?;
+    let certificate = Certificate::load(settings.certificate)?;
+    let listen_error = |address| move |source| StartError::Listen { address, source };
+    let (tcp_socket, udp_socket) =
+        socket::bind_pair(settings.listen).map_err(listen_error(settings.listen))?;
+    let listen = tcp_socket.local_addr().map_err(listen_error(settings.listen))?;
+    let endpoint = quic::endpoint(udp_socket, certificate.server_config(&[b"h3"])?)?;
+    let alt_svc = HeaderValue::from_str(&format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", listen.port()))?;
+    let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config(&tcp::ALPN)?));
+    let plain = match settings.plain_listen {
+        Some(address) => {
+            let socket = socket::bind_tcp(address).map_err(listen_error(address))?;
+            let bound = socket.local_addr().map_err(listen_error(address))?;
+            Some((socket, bound))
+        }
+        None => None,
+    };
+
+    let fills = TaskTracker::new();
+    let blobs = BlobCache::new(store.clone(), settings.cache_bytes, fills.clone(), metrics.clone());
+    let context = Context {
+        edge: Edge::new(blobs, Playlists::new(store, metrics.clone())),
+        metrics,
+        connections: Arc::new(Semaphore::new(settings.max_connections)),
+        tasks: TaskTracker::new(),
+        drain,
+        end: CancellationToken::new(),
+    };
+    let addresses = Addresses {
+        listen: socket::reachable(listen),
+        plain_listen: plain.as_ref().map(|(_, bound)| socket::reachable(*bound)),
+        spki_sha256: certificate.spki_sha256(),
+    };
+    let listeners = TaskTracker::new();
+    listeners.spawn(quic::serve(endpoint, context.clone()));
+    listeners.spawn(tcp::serve(tcp_socket, Security::Tls { acceptor, alt_svc }, context.clone()));
+    if let Some((socket, _)) = plain {
+        listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));
+    }
+    listeners.spawn(keep_certificate(certificate, context.drain.clone()));
+    Ok(Running { addresses, context, listeners, fills, grace: settings.grace })
+}
+
+impl Running {
+    /// Waits for the drain, then for what is in flight, but no longer than the grace; then ends the rest.
+    pub async fn finished(self) {
+        self.context.drain.cancelled().await;
+        self.context.tasks.close();
+        if timeout(self.grace, self.context.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = self.context.tasks.len(), "grace is over, ending what is left");
+        }
+        self.context.end.cancel();
+        self.listeners.close();
+        self.listeners.wait().await;
+        self.context.tasks.wait().await;
+        // Fills have a deadline of their own, and nobody waits for them any more.
+        self.fills.close();
+        tracing::debug!(fills = self.fills.len(), "ended");
+    }
+}
+
+async fn keep_certificate(certificate: Certificate, drain: CancellationToken) {
+    while drain.run_until_cancelled(sleep(CERTIFICATE_LOOK)).await.is_some() {
+        if let Err(error) = certificate.renew() {
+            tracing::error!(%error, "cannot renew the certificate, keeping the old one");
+        }
+    }
+}

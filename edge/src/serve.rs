@@ -1,0 +1,259 @@
+//! From a request's head to a response, whatever protocol carries them.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use reelmill_platform::verified::VerifiedBytes;
+
+use crate::body::Body;
+use crate::cache::{BlobCache, Lookup};
+use crate::conditional::{self, EntityTag, Verdict};
+use crate::player::{self, PlayerFile};
+use crate::playlists::{Playlists, Text};
+use crate::problem::problem;
+use crate::range::{self, ByteRange, Selection};
+use crate::route::{self, ALLOW, Action, Resource};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// A hash names its content for ever (RFC 8246).
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// A growing playlist is worth nothing to a shared cache after a second.
+const GROWING: &str = "public, max-age=1";
+/// A closed one may still be taken down.
+const CLOSED: &str = "public, max-age=60";
+
+/// Answers requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    blobs: BlobCache,
+    playlists: Playlists,
+}
+
+impl Edge {
+    /// An edge over these caches.
+    pub fn new(blobs: BlobCache, playlists: Playlists) -> Self {
+        Self { blobs, playlists }
+    }
+
+    /// Answers one request. Where the content was found is in the response's extensions as a [`Lookup`].
+    pub async fn answer(&self, request: &Parts) -> Response<Body> {
+        let mut response = self.dispatch(request).await;
+        let length = response.body().length();
+        let headers = response.headers_mut();
+        if !headers.contains_key(header::CONTENT_LENGTH) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        for_everyone(headers);
+        let without_length = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if without_length {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        if let Some(lookup) = response.extensions().get::<Lookup>().copied() {
+            let status = HeaderValue::from_static(lookup.cache_status());
+            response.headers_mut().insert(CACHE_STATUS, status);
+        }
+        response
+    }
+
+    async fn dispatch(&self, request: &Parts) -> Response<Body> {
+        // RFC 9112 §3.2; the other protocols' own layers see to `:authority`.
+        if request.version == Version::HTTP_11 && request.headers.get_all(header::HOST).iter().count() != 1 {
+            return problem(StatusCode::BAD_REQUEST, "The request does not have exactly one Host field.");
+        }
+        match route::route(&request.method, request.uri.path()) {
+            Ok(Action::Get(resource)) => self.represent(&request.headers, resource, Method::Get).await,
+            Ok(Action::Head(resource)) => self.represent(&request.headers, resource, Method::Head).await,
+            Ok(Action::Options) => options(),
+            Err(refusal) => refusal.response(),
+        }
+    }
+
+    async fn represent(&self, headers: &HeaderMap, resource: Resource, method: Method) -> Response<Body> {
+        let (representation, lookup) = match resource {
+            Resource::Blob(blob) => {
+                let (outcome, lookup) = self.blobs.get(blob).await;
+                (
+                    outcome
+                        .map(|bytes| Representation::Blob(bytes, blob.media_type()))
+                        .map_err(|e| e.response()),
+                    lookup,
+                )
+            }
+            Resource::Mutable(object) => {
+                let (outcome, lookup) = self.playlists.get(&object).await;
+                (
+                    outcome
+                        .map(|text| Representation::Text(text, object.media_type()))
+                        .map_err(|e| e.response()),
+                    lookup,
+                )
+            }
+            Resource::WatchPage(_) => {
+                return Representation::Own(&player::WATCH_PAGE).respond(headers, method);
+            }
+            Resource::EmbedPage(_) => {
+                return Representation::Own(&player::EMBED_PAGE).respond(headers, method);
+            }
+            Resource::PlayerScript => return Representation::Own(&player::SCRIPT).respond(headers, method),
+            Resource::PlayerStyle => return Representation::Own(&player::STYLE).respond(headers, method),
+            Resource::HlsScript => return Representation::Own(&player::HLS_SCRIPT).respond(headers, method),
+            Resource::Icon => return Representation::Own(&player::ICON).respond(headers, method),
+        };
+        let mut response = match representation {
+            Ok(representation) => representation.respond(headers, method),
+            Err(response) => response,
+        };
+        response.extensions_mut().insert(lookup);
+        response
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Get,
+    Head,
+}
+
+/// Content ready to be sent.
+enum Representation {
+    Blob(VerifiedBytes, &'static str),
+    Text(Arc<Text>, &'static str),
+    Own(&'static PlayerFile),
+}
+
+impl Representation {
+    fn respond(&self, request: &HeaderMap, method: Method) -> Response<Body> {
+        let tag = self.tag();
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, tag.header_value());
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(self.cache_control()));
+        match conditional::judge(request, &tag) {
+            Verdict::Proceed => {}
+            Verdict::NotModified => {
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return response;
+            }
+            Verdict::PreconditionFailed => {
+                return problem(
+                    StatusCode::PRECONDITION_FAILED,
+                    "The content is not the one that If-Match names.",
+                );
+            }
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type()));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        if let Self::Own(file) = self
+            && let Some(policy) = file.content_security_policy
+        {
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        }
+        let length = self.length();
+        // RFC 9110 §14.2: a range means something to GET only.
+        let selection = if method == Method::Get && conditional::range_applies(request, &tag) {
+            range::select(request, length)
+        } else {
+            Selection::Whole
+        };
+        let selected = match selection {
+            Selection::Whole => ByteRange::whole(length),
+            Selection::Part(part) => {
+                let text = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+                if let Ok(value) = HeaderValue::from_str(&text) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                part
+            }
+            Selection::Unsatisfiable => return self.unsatisfiable(length),
+        };
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(selected.length()));
+        if method == Method::Get {
+            *response.body_mut() = self.body(selected);
+        }
+        response
+    }
+
+    fn unsatisfiable(&self, length: u64) -> Response<Body> {
+        let mut response = problem(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            &format!("The content has {length} bytes, none of them in that range."),
+        );
+        if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
+            response.headers_mut().insert(header::CONTENT_RANGE, value);
+        }
+        response
+    }
+
+    fn tag(&self) -> EntityTag {
+        match self {
+            Self::Blob(blob, _) => EntityTag::of(blob.hash()),
+            Self::Text(text, _) => text.tag(),
+            Self::Own(file) => file.tag(),
+        }
+    }
+
+    fn media_type(&self) -> &'static str {
+        match self {
+            Self::Blob(_, media_type) | Self::Text(_, media_type) => media_type,
+            Self::Own(file) => file.media_type,
+        }
+    }
+
+    fn cache_control(&self) -> &'static str {
+        match self {
+            Self::Blob(..) => IMMUTABLE,
+            Self::Text(text, _) if text.closed() => CLOSED,
+            Self::Text(..) => GROWING,
+            Self::Own(file) => file.cache_control,
+        }
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::Blob(blob, _) => blob.bytes().len() as u64,
+            Self::Text(text, _) => text.bytes().len() as u64,
+            Self::Own(file) => file.bytes.len() as u64,
+        }
+    }
+
+    fn body(&self, range: ByteRange) -> Body {
+        match self {
+            Self::Blob(blob, _) => Body::blob(blob, range),
+            Self::Text(text, _) => Body::text(text, range),
+            Self::Own(file) => Body::own(file.bytes, range),
+        }
+    }
+}
+
+/// What a browser asks before a script of another site may send unusual fields.
+fn options() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// Fields of every response: any site's player may read it, with its timing.
+fn for_everyone(headers: &mut HeaderMap) {
+    const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers.insert(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::SERVER, HeaderValue::from_static("reelmill"));
+    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
+    if let Some(date) = now.ok().and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(header::DATE, date);
+    }
+}
