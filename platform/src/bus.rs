@@ -9,8 +9,8 @@ use async_nats::jetstream::{self, context::PublishErrorKind};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rand::RngExt;
-use reelmill_media::ids::AssetId;
-use reelmill_media::task::{Class, Task, TaskProgress, TaskReport};
+use reelmill_media::ids::{AssetId, TenantId};
+use reelmill_media::task::{Class, Task, TaskNumber, TaskProgress, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -212,6 +212,23 @@ impl Bus {
         let task = decode(topology::TASKS, &raw.payload)?;
         stream.delete_message(stream_sequence).await.map_err(|e| fail(e.to_string()))?;
         Ok(Some(task))
+    }
+
+    /// Takes an asset's tasks out of the queues, or all attempts at one of them. What is being worked on goes on, but
+    /// will not be handed out again.
+    pub async fn withdraw_tasks(
+        &self,
+        tenant: &TenantId,
+        asset: AssetId,
+        number: Option<TaskNumber>,
+    ) -> Result<(), BusError> {
+        let subject = match number {
+            Some(number) => format!("task.cpu.*.{tenant}.{asset}.{}.*", number.0),
+            None => format!("task.cpu.*.{tenant}.{asset}.>"),
+        };
+        let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
+        let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
+        stream.purge().filter(subject).await.map(drop).map_err(|e| fail(e.to_string()))
     }
 
     /// Tells whoever listens how far a task is. Nobody may listen, and nothing is lost by that.

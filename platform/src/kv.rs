@@ -95,6 +95,13 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         self.store.purge(key).await.map_err(|e| BusError::kv(key, &e))
     }
 
+    /// Removes all keys that match `pattern` (a NATS subject pattern) at once, without a trace: watches do not see it.
+    pub async fn remove_all(&self, pattern: &str) -> Result<(), BusError> {
+        let subjects = format!("{}{pattern}", self.store.prefix);
+        let purged = self.store.stream.purge().filter(subjects).await;
+        purged.map(drop).map_err(|e| BusError::kv(pattern, &e))
+    }
+
     /// All keys that match `pattern` (a NATS subject pattern), with their values. For recovery and lists, not for hot
     /// paths: one read per key.
     pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {

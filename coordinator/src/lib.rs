@@ -1,0 +1,3 @@
+//! Takes uploads, plans them, drives their jobs and publishes presentations.
+
+pub mod state;

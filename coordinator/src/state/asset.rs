@@ -1,0 +1,317 @@
+//! The record of an asset, as it lies in the bucket `assets`. Its size does not grow with the asset's length beyond
+//! one bit per task.
+
+use jiff::Timestamp;
+use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId};
+use reelmill_media::index::Container;
+use reelmill_media::source::SourceRef;
+use reelmill_media::task::{Failure, Recipe, TaskNumber};
+use serde::{Deserialize, Serialize};
+
+use super::DoneSet;
+
+/// One asset and the state of its job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asset {
+    /// Which one.
+    pub id: AssetId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// When its upload began.
+    pub created_at: Timestamp,
+    /// How its bytes come.
+    pub upload: Upload,
+    /// When it reached what.
+    pub timings: Timings,
+    /// What the index says of the source, once there is one.
+    pub facts: Option<SourceFacts>,
+    /// What is made of it, once it is planned; lowest first, sound last.
+    pub renditions: Vec<Rendition>,
+    /// Where it is on its way.
+    pub stage: Stage,
+}
+
+/// The upload as seen from the asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Bytes that have come; durable ones where the upload is resumable.
+    pub bytes: u64,
+    /// Bytes there will be, when declared.
+    pub length: Option<u64>,
+    /// How they come.
+    pub arrival: Arrival,
+    /// When some last came.
+    pub touched_at: Timestamp,
+}
+
+/// How an upload comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "arrival", rename_all = "snake_case")]
+pub enum Arrival {
+    /// In one request: a cut ends it.
+    Whole,
+    /// In as many requests as it takes.
+    Resumable {
+        /// The upload's record.
+        upload: UploadId,
+    },
+}
+
+/// Moments of an asset's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Its last byte was stored.
+    pub received_at: Option<Timestamp>,
+    /// A playlist that plays was published.
+    pub playable_at: Option<Timestamp>,
+    /// It became ready, or failed.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// What people want to know of a source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// How it is wrapped.
+    pub container: Container,
+    /// Codec of the picture.
+    pub video_codec: String,
+    /// Codec of the sound, if there is any.
+    pub audio_codec: Option<String>,
+    /// Width in pixels as a viewer sees it.
+    pub width: u32,
+    /// Height in pixels as a viewer sees it.
+    pub height: u32,
+    /// Mean frames per second.
+    pub frame_rate: f64,
+    /// Duration of the picture in microseconds.
+    pub duration_micros: i64,
+}
+
+/// One rendition and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendition {
+    /// What was planned.
+    #[serde(flatten)]
+    pub planned: Planned,
+    /// Segments that are made.
+    pub made: u32,
+    /// Init segment that it was begun with: all its parts have the same.
+    pub init: Option<BlobHash>,
+    /// RFC 6381 codec string, from the first part made.
+    pub codecs: Option<String>,
+}
+
+/// A rendition to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Its name.
+    pub id: RenditionId,
+    /// Picture or sound.
+    #[serde(flatten)]
+    pub kind: RenditionKind,
+    /// How many segments it will have.
+    pub segments: u32,
+}
+
+/// Picture or sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RenditionKind {
+    /// Picture.
+    Video {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
+    /// Sound.
+    Audio,
+}
+
+/// Where an asset is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// Bytes are coming.
+    Uploading,
+    /// All bytes are there; the job was announced.
+    Queued {
+        /// The bytes.
+        source: SourceRef,
+    },
+    /// A worker reads its metadata.
+    Indexing {
+        /// The bytes.
+        source: SourceRef,
+        /// The present attempt.
+        attempt: Attempt,
+    },
+    /// Workers make segments.
+    Processing {
+        /// The bytes.
+        source: SourceRef,
+        /// The work.
+        job: Job,
+    },
+    /// Everything is made and published.
+    Ready {
+        /// The bytes.
+        source: SourceRef,
+        /// How they were cut.
+        recipe: Recipe,
+        /// Nothing is left to tidy up.
+        closed: bool,
+    },
+    /// It cannot be done.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Nothing is left to tidy up.
+        closed: bool,
+    },
+}
+
+/// The work of a planned asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Index and plan.
+    pub recipe: Recipe,
+    /// Number of planned tasks.
+    pub tasks: u32,
+    /// Position of the first task that was not handed out yet.
+    pub next: u32,
+    /// Positions that are done.
+    pub done: DoneSet,
+    /// Tasks handed out and not done: never more than the window.
+    pub in_flight: Vec<Attempt>,
+    /// Estimated cost of all tasks in milliseconds of one core.
+    pub cost_ms: u64,
+    /// Of that, done.
+    pub done_cost_ms: u64,
+}
+
+/// The present attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which task.
+    pub number: TaskNumber,
+    /// Which attempt: reports of another one are late.
+    pub epoch: u32,
+    /// Attempts at this task that have failed.
+    pub failures: u8,
+    /// The task whose report made room for this one, so that the same report again repeats its publishing.
+    pub opened_by: Option<TaskNumber>,
+    /// When this attempt began.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    pub opened_at: Timestamp,
+    /// When it was last put in the queue.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    pub published_at: Timestamp,
+}
+
+/// The names of stages, for metrics and for the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageName {
+    /// See [`Stage::Uploading`].
+    Uploading,
+    /// See [`Stage::Queued`].
+    Queued,
+    /// See [`Stage::Indexing`].
+    Indexing,
+    /// See [`Stage::Processing`].
+    Processing,
+    /// See [`Stage::Ready`].
+    Ready,
+    /// See [`Stage::Failed`].
+    Failed,
+}
+
+impl StageName {
+    /// Ready or failed: nothing more will happen.
+    pub const fn is_final(self) -> bool {
+        match self {
+            StageName::Uploading | StageName::Queued | StageName::Indexing | StageName::Processing => false,
+            StageName::Ready | StageName::Failed => true,
+        }
+    }
+}
+
+impl Stage {
+    /// Its name.
+    pub const fn name(&self) -> StageName {
+        match self {
+            Stage::Uploading => StageName::Uploading,
+            Stage::Queued { .. } => StageName::Queued,
+            Stage::Indexing { .. } => StageName::Indexing,
+            Stage::Processing { .. } => StageName::Processing,
+            Stage::Ready { .. } => StageName::Ready,
+            Stage::Failed { .. } => StageName::Failed,
+        }
+    }
+}
+
+impl Asset {
+    /// An asset whose upload begins.
+    pub fn new(
+        id: AssetId,
+        tenant: TenantId,
+        name: Option<String>,
+        length: Option<u64>,
+        arrival: Arrival,
+        now: Timestamp,
+    ) -> Asset {
+        Asset {
+            id,
+            tenant,
+            name,
+            created_at: now,
+            upload: Upload { bytes: 0, length, arrival, touched_at: now },
+            timings: Timings::default(),
+            facts: None,
+            renditions: Vec::new(),
+            stage: Stage::Uploading,
+        }
+    }
+
+    /// Whether the sweeper can forget it.
+    pub const fn is_closed(&self) -> bool {
+        match &self.stage {
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => false,
+            Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed,
+        }
+    }
+
+    /// Something of it plays.
+    pub const fn is_playable(&self) -> bool {
+        self.timings.playable_at.is_some() && !matches!(self.stage, Stage::Failed { .. })
+    }
+
+    /// Tasks that are handed out now.
+    pub fn in_flight(&self) -> &[Attempt] {
+        match &self.stage {
+            Stage::Indexing { attempt, .. } => std::slice::from_ref(attempt),
+            Stage::Processing { job, .. } => &job.in_flight,
+            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => &[],
+        }
+    }
+
+    /// The epoch that counts for a task; `None` when the task is not handed out.
+    pub fn epoch(&self, number: TaskNumber) -> Option<u32> {
+        self.in_flight().iter().find(|attempt| attempt.number == number).map(|attempt| attempt.epoch)
+    }
+
+    /// Estimated work that is left, in milliseconds of one core.
+    pub const fn backlog_ms(&self) -> u64 {
+        match &self.stage {
+            Stage::Processing { job, .. } => job.cost_ms.saturating_sub(job.done_cost_ms),
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => 0,
+        }
+    }
+}

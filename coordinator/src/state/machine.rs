@@ -1,0 +1,469 @@
+//! The rules.
+
+use jiff::{SignedDuration, Timestamp};
+use reelmill_media::ids::{BlobHash, RenditionId};
+use reelmill_media::source::SourceRef;
+use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
+
+use super::asset::{Arrival, Asset, Attempt, Job, Planned, Rendition, SourceFacts, Stage};
+use super::done::DoneSet;
+
+/// A task that fails so often fails its asset.
+pub(super) const MAX_ATTEMPTS: u8 = 5;
+/// A job has at least this many tasks in flight, so that a lone worker never waits for a coordinator.
+const MIN_WINDOW: usize = 4;
+/// And at most this many, which bounds the record.
+pub(super) const MAX_WINDOW: usize = 512;
+/// A task that nobody reported on for so long is put in the queue again; it refuses what it still has.
+pub(super) const REPUBLISH_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// An attempt without an end for so long is given up: its message may be stuck. Costs no attempt, since it may as well
+/// have waited for a worker all that time.
+pub(super) const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3600);
+/// A completed upload whose job did not begin for so long is announced again.
+const RESUBMIT_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// An upload in one request without a byte for so long has lost its coordinator: idle bodies are cut much earlier.
+const WHOLE_UPLOAD_LOST_AFTER: SignedDuration = SignedDuration::from_secs(180);
+/// A resumable upload without a byte for so long may be complete without anybody knowing.
+const RESUMABLE_UPLOAD_CHECK_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// A resumable upload is given up after so long without a byte.
+pub const UPLOAD_EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(72);
+/// What may still be written by a coordinator that lost the race has been written by then: two of the store's deadlines.
+const CLOSE_AFTER: SignedDuration = SignedDuration::from_secs(120);
+/// Longer reasons are cut: they stand in a record of bounded size.
+const MAX_REASON_CHARS: usize = 500;
+
+/// What the machine must know of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time.
+    pub now: Timestamp,
+    /// How many tasks of one job may be in flight; kept between 4 and 512.
+    pub window: usize,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Bytes came.
+    UploadProgress {
+        /// How many there are now.
+        bytes: u64,
+        /// How many there will be, when known.
+        length: Option<u64>,
+    },
+    /// The last byte is stored.
+    UploadComplete {
+        /// The bytes.
+        source: SourceRef,
+    },
+    /// The upload ended without its bytes.
+    UploadFailed(Failure),
+    /// The job was announced.
+    Submitted,
+    /// The source is indexed and planned.
+    Indexed {
+        /// As in the report.
+        epoch: u32,
+        /// What is to be done.
+        plan: Box<PlanSummary>,
+    },
+    /// A planned task is done; its output is committed.
+    TaskDone {
+        /// As in the report.
+        number: TaskNumber,
+        /// As in the report.
+        epoch: u32,
+        /// What it made.
+        made: Made,
+    },
+    /// A task could not be done.
+    TaskFailed {
+        /// As in the report.
+        number: TaskNumber,
+        /// As in the report.
+        epoch: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// A task was handed out too often without an end.
+    TaskLost {
+        /// As in the task.
+        number: TaskNumber,
+        /// As in the task.
+        epoch: u32,
+    },
+    /// Playlists were published.
+    Published {
+        /// They play.
+        playable: bool,
+        /// They are closed and nothing is missing.
+        complete: bool,
+    },
+    /// Everything was tidied up after the end.
+    Closed,
+    /// Time passed.
+    Tick,
+}
+
+/// What a plan says, as far as the machine must know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanSummary {
+    /// The stored index and plan.
+    pub recipe: Recipe,
+    /// Number of planned tasks.
+    pub tasks: u32,
+    /// Their cost in milliseconds of one core.
+    pub cost_ms: u64,
+    /// What the index says of the source.
+    pub facts: SourceFacts,
+    /// What will be made.
+    pub renditions: Vec<Planned>,
+}
+
+/// What a task made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its planned cost in milliseconds of one core.
+    pub cost_ms: u64,
+    /// Its part of each rendition.
+    pub parts: Vec<MadePart>,
+}
+
+/// A part of a rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadePart {
+    /// Of which.
+    pub rendition: RenditionId,
+    /// Its init segment.
+    pub init: BlobHash,
+    /// Its codec string.
+    pub codecs: String,
+    /// How many segments.
+    pub segments: u32,
+}
+
+/// What is to be done about it. Doing any of these twice is harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// See whether all bytes of a resumable upload are there.
+    CheckUpload,
+    /// Announce the job.
+    Submit,
+    /// Put a task in its queue.
+    PublishTask {
+        /// Which task.
+        number: TaskNumber,
+        /// Which attempt.
+        epoch: u32,
+    },
+    /// Take all earlier attempts at a task out of the queue.
+    WithdrawTask {
+        /// Which task.
+        number: TaskNumber,
+    },
+    /// Publish what is made so far.
+    RenderPlaylists,
+    /// Take back tasks and playlists of an asset that failed.
+    Retract,
+    /// Make sure of what is published, remove the records of tasks, and say so by [`Input::Closed`].
+    Close,
+}
+
+/// The next record, and what is to be done once it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// The record.
+    pub asset: Asset,
+    /// In this order.
+    pub effects: Vec<Effect>,
+}
+
+/// Applies an input.
+pub fn handle(asset: Asset, moment: Moment, input: Input) -> Transition {
+    let mut step = Step { asset, moment, effects: Vec::new() };
+    step.apply(input);
+    Transition { asset: step.asset, effects: step.effects }
+}
+
+struct Step {
+    asset: Asset,
+    moment: Moment,
+    effects: Vec<Effect>,
+}
+
+impl Step {
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::UploadProgress { bytes, length } => self.upload_progress(bytes, length),
+            Input::UploadComplete { source } => self.upload_complete(source),
+            Input::UploadFailed(failure) => {
+                if self.asset.stage == Stage::Uploading {
+                    self.fail(failure);
+                }
+            }
+            Input::Submitted => self.submitted(),
+            Input::Indexed { epoch, plan } => self.indexed(epoch, *plan),
+            Input::TaskDone { number, epoch, made } => self.task_done(number, epoch, &made),
+            Input::TaskFailed { number, epoch, failure } => self.task_failed(number, epoch, failure),
+            Input::TaskLost { number, epoch } => {
+                let reason = format!("task {} was handed out again and again and never reported on", number.0);
+                self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
+            }
+            Input::Published { playable, complete } => self.published(playable, complete),
+            Input::Closed => match &mut self.asset.stage {
+                Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed = true,
+                Stage::Uploading
+                | Stage::Queued { .. }
+                | Stage::Indexing { .. }
+                | Stage::Processing { .. } => {}
+            },
+            Input::Tick => self.tick(),
+        }
+    }
+
+    fn upload_progress(&mut self, bytes: u64, length: Option<u64>) {
+        if self.asset.stage != Stage::Uploading {
+            return;
+        }
+        let upload = &mut self.asset.upload;
+        upload.bytes = upload.bytes.max(bytes);
+        upload.length = upload.length.or(length);
+        upload.touched_at = self.moment.now;
+    }
+
+    fn upload_complete(&mut self, source: SourceRef) {
+        match &self.asset.stage {
+            Stage::Uploading if source.bytes == 0 => {
+                self.fail(Failure { code: FailureCode::Empty, reason: "The upload holds no bytes.".to_owned() });
+            }
+            Stage::Uploading => {
+                let upload = &mut self.asset.upload;
+                upload.bytes = source.bytes;
+                upload.length = Some(source.bytes);
+                upload.touched_at = self.moment.now;
+                self.asset.timings.received_at = Some(self.moment.now);
+                self.asset.stage = Stage::Queued { source };
+                self.effects.push(Effect::Submit);
+            }
+            Stage::Queued { .. } => self.effects.push(Effect::Submit),
+            Stage::Indexing { .. } | Stage::Processing { .. } | Stage::Ready { .. } | Stage::Failed { .. } => {}
+        }
+    }
+
+    fn submitted(&mut self) {
+        match &self.asset.stage {
+            Stage::Queued { source } => {
+                let attempt = self.first_attempt(TaskNumber::INDEX, None);
+                self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+                self.asset.stage = Stage::Indexing { source: *source, attempt };
+            }
+            Stage::Indexing { attempt, .. } => {
+                self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+            }
+            Stage::Uploading | Stage::Processing { .. } | Stage::Ready { .. } | Stage::Failed { .. } => {}
+        }
+    }
+
+    fn indexed(&mut self, epoch: u32, plan: PlanSummary) {
+        let source = match &self.asset.stage {
+            Stage::Indexing { source, attempt } if attempt.epoch == epoch => *source,
+            Stage::Indexing { .. } | Stage::Processing { .. } => return self.repeat(TaskNumber::INDEX),
+            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => return,
+        };
+        self.asset.facts = Some(plan.facts);
+        let begun = |planned| Rendition { planned, made: 0, init: None, codecs: None };
+        self.asset.renditions = plan.renditions.into_iter().map(begun).collect();
+        let job = Job {
+            recipe: plan.recipe,
+            tasks: plan.tasks,
+            next: 0,
+            done: DoneSet::default(),
+            in_flight: Vec::new(),
+            cost_ms: plan.cost_ms,
+            done_cost_ms: 0,
+        };
+        self.asset.stage = Stage::Processing { source, job };
+        self.fill_window(Some(TaskNumber::INDEX));
+    }
+
+    fn task_done(&mut self, number: TaskNumber, epoch: u32, made: &Made) {
+        if self.asset.epoch(number) != Some(epoch) {
+            return self.repeat(number);
+        }
+        let (Stage::Processing { job, .. }, Some(position)) = (&mut self.asset.stage, number.position()) else {
+            return;
+        };
+        let renditions = &mut self.asset.renditions;
+        let stranger = made.parts.iter().find(|part| {
+            let known = renditions.iter().find(|r| r.planned.id == part.rendition);
+            known.is_none_or(|r| r.init.is_some_and(|init| init != part.init))
+        });
+        if let Some(part) = stranger {
+            let reason =
+                format!("task {} gave rendition {} another init segment", number.0, part.rendition);
+            return self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
+        }
+        for part in &made.parts {
+            for rendition in renditions.iter_mut().filter(|r| r.planned.id == part.rendition) {
+                rendition.made = rendition.made.saturating_add(part.segments);
+                rendition.init = Some(part.init);
+                rendition.codecs.get_or_insert_with(|| part.codecs.clone());
+            }
+        }
+        job.done.insert(position);
+        job.done_cost_ms = job.done_cost_ms.saturating_add(made.cost_ms);
+        job.in_flight.retain(|attempt| attempt.number != number);
+        self.fill_window(Some(number));
+        self.effects.push(Effect::RenderPlaylists);
+    }
+
+    fn task_failed(&mut self, number: TaskNumber, epoch: u32, failure: Failure) {
+        if self.asset.epoch(number) != Some(epoch) {
+            return self.repeat(number);
+        }
+        let now = self.moment.now;
+        let attempt = match &mut self.asset.stage {
+            Stage::Indexing { attempt, .. } => attempt,
+            Stage::Processing { job, .. } => {
+                let Some(attempt) = job.in_flight.iter_mut().find(|a| a.number == number) else { return };
+                attempt
+            }
+            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => return,
+        };
+        attempt.failures += 1;
+        if !failure.code.is_retryable() || attempt.failures >= MAX_ATTEMPTS {
+            return self.fail(failure);
+        }
+        attempt.renew(now);
+        self.effects.push(Effect::PublishTask { number, epoch: attempt.epoch });
+    }
+
+    fn published(&mut self, playable: bool, complete: bool) {
+        let Stage::Processing { source, job } = &self.asset.stage else { return };
+        if playable {
+            self.asset.timings.playable_at.get_or_insert(self.moment.now);
+        }
+        if complete && job.done.len() == job.tasks {
+            self.asset.timings.completed_at = Some(self.moment.now);
+            self.asset.stage = Stage::Ready { source: *source, recipe: job.recipe, closed: false };
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.moment.now;
+        let upload = &self.asset.upload;
+        let idle = now.duration_since(upload.touched_at);
+        match &mut self.asset.stage {
+            Stage::Uploading => match upload.arrival {
+                Arrival::Whole if idle > WHOLE_UPLOAD_LOST_AFTER => {
+                    self.fail(incomplete("The upload was cut."));
+                }
+                Arrival::Resumable { .. } if idle > UPLOAD_EXPIRES_AFTER => {
+                    self.fail(incomplete("The upload was not continued in time."));
+                }
+                Arrival::Resumable { .. } if idle > RESUMABLE_UPLOAD_CHECK_AFTER => {
+                    self.effects.push(Effect::CheckUpload);
+                }
+                Arrival::Whole | Arrival::Resumable { .. } => {}
+            },
+            Stage::Queued { .. } => {
+                if idle > RESUBMIT_AFTER {
+                    self.effects.push(Effect::Submit);
+                }
+            }
+            Stage::Indexing { attempt, .. } => attempt.look_after(now, &mut self.effects),
+            Stage::Processing { job, .. } => {
+                for attempt in &mut job.in_flight {
+                    attempt.look_after(now, &mut self.effects);
+                }
+                if job.done.len() == job.tasks {
+                    self.effects.push(Effect::RenderPlaylists);
+                }
+                self.fill_window(None);
+            }
+            Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => {
+                let ended = self.asset.timings.completed_at.unwrap_or(self.asset.created_at);
+                if !*closed && now.duration_since(ended) > CLOSE_AFTER {
+                    self.effects.push(Effect::Close);
+                }
+            }
+        }
+    }
+
+    /// Hands out tasks in the plan's order as long as there is room.
+    fn fill_window(&mut self, opened_by: Option<TaskNumber>) {
+        let window = self.moment.window.clamp(MIN_WINDOW, MAX_WINDOW);
+        loop {
+            let Stage::Processing { job, .. } = &self.asset.stage else { return };
+            if job.in_flight.len() >= window || job.next >= job.tasks {
+                return;
+            }
+            let attempt = self.first_attempt(TaskNumber::planned(job.next), opened_by);
+            self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+            let Stage::Processing { job, .. } = &mut self.asset.stage else { return };
+            job.next += 1;
+            job.in_flight.push(attempt);
+        }
+    }
+
+    /// The same report again: whoever applied it may have died before its effects.
+    fn repeat(&mut self, number: TaskNumber) {
+        for attempt in self.asset.in_flight().iter().filter(|a| a.opened_by == Some(number)) {
+            self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+        }
+        match &self.asset.stage {
+            Stage::Processing { job, .. } if number.position().is_some_and(|p| job.done.contains(p)) => {
+                self.effects.push(Effect::RenderPlaylists);
+            }
+            Stage::Failed { closed: false, .. } => self.effects.push(Effect::Retract),
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Processing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { closed: true, .. } => {}
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        let had_tasks = !self.asset.in_flight().is_empty();
+        let reason = failure.reason.chars().take(MAX_REASON_CHARS).collect();
+        let failure = Failure { code: failure.code, reason };
+        self.asset.timings.completed_at = Some(self.moment.now);
+        self.asset.stage = Stage::Failed { failure, closed: !had_tasks };
+        if had_tasks {
+            self.effects.push(Effect::Retract);
+        }
+    }
+
+    fn first_attempt(&self, number: TaskNumber, opened_by: Option<TaskNumber>) -> Attempt {
+        let now = self.moment.now;
+        Attempt { number, epoch: 1, failures: 0, opened_by, opened_at: now, published_at: now }
+    }
+}
+
+impl Attempt {
+    /// The next attempt at the same task.
+    fn renew(&mut self, now: Timestamp) {
+        self.epoch = self.epoch.saturating_add(1);
+        self.opened_by = Some(self.number);
+        self.opened_at = now;
+        self.published_at = now;
+    }
+
+    fn look_after(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if now.duration_since(self.opened_at) > STALLED_AFTER {
+            effects.push(Effect::WithdrawTask { number: self.number });
+            self.renew(now);
+        } else if now.duration_since(self.published_at) > REPUBLISH_AFTER {
+            self.published_at = now;
+        } else {
+            return;
+        }
+        effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
+    }
+}
+
+fn incomplete(reason: &str) -> Failure {
+    Failure { code: FailureCode::Incomplete, reason: reason.to_owned() }
+}

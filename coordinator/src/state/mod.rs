@@ -1,0 +1,20 @@
+//! The life of an asset as a pure state machine: no I/O, no clock.
+//!
+//! [`handle`] takes a record, the moment and an input, and gives the next record and what is to be done. Every effect
+//! may be done twice, and can be derived again from the record: whoever applies an input may die before, between or
+//! after its effects.
+
+mod asset;
+mod done;
+mod machine;
+#[cfg(test)]
+mod simulation;
+
+pub use asset::{
+    Arrival, Asset, Attempt, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName, Timings,
+    Upload,
+};
+pub use done::DoneSet;
+pub use machine::{
+    Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, UPLOAD_EXPIRES_AFTER, handle,
+};

@@ -1,0 +1,366 @@
+//! Generated lives of an asset in a world where workers die, messages double, come late or vanish, and coordinators
+//! die between storing a record and acting on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::index::Container;
+use reelmill_media::source::SourceRef;
+use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
+
+use super::machine::{MAX_ATTEMPTS, MadePart, REPUBLISH_AFTER, STALLED_AFTER};
+use super::*;
+
+/// One event of a generated life.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A worker does a task, reports, and takes its message out of the queue — or dies just before that.
+    WorkerDone { pick: usize, dies_before_ack: bool },
+    /// A worker reports a failure.
+    WorkerFails { pick: usize, code: FailureCode },
+    /// The queue gives a message up.
+    GivenUp { pick: usize },
+    /// A task message vanishes without a trace, with everything that NATS held of it.
+    MessageVanishes { pick: usize },
+    /// A coordinator applies a report, gets so far with the effects, and acknowledges when it got through them all. A
+    /// copy of the report may come again later.
+    Report { pick: usize, effects: usize, again: bool },
+    /// A coordinator sweeps, and gets so far with the effects.
+    Sweep { effects: usize },
+    /// Time passes.
+    Wait { seconds: i64 },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let pick = any::<prop::sample::Index>().prop_map(|i| i.index(64));
+    let effects = prop_oneof![3 => Just(usize::MAX), 1 => 0usize..4];
+    let code = prop_oneof![
+        8 => Just(FailureCode::Internal), 4 => Just(FailureCode::Limit), 1 => Just(FailureCode::Corrupt)
+    ];
+    prop_oneof![
+        6 => (pick.clone(), any::<bool>()).prop_map(|(pick, dies_before_ack)| Event::WorkerDone { pick, dies_before_ack }),
+        2 => (pick.clone(), code).prop_map(|(pick, code)| Event::WorkerFails { pick, code }),
+        1 => pick.clone().prop_map(|pick| Event::GivenUp { pick }),
+        1 => pick.clone().prop_map(|pick| Event::MessageVanishes { pick }),
+        8 => (pick, effects.clone(), any::<bool>())
+            .prop_map(|(pick, effects, again)| Event::Report { pick, effects, again }),
+        2 => effects.prop_map(|effects| Event::Sweep { effects }),
+        2 => prop_oneof![Just(5), Just(61), Just(3700)].prop_map(|seconds| Event::Wait { seconds }),
+    ]
+}
+
+#[derive(Debug)]
+struct World {
+    asset: Asset,
+    now: Timestamp,
+    window: usize,
+    tasks: u32,
+    queue: BTreeSet<(TaskNumber, u32)>,
+    reports: Vec<Input>,
+    closed_playlists: bool,
+    tidied: bool,
+    epochs: BTreeMap<TaskNumber, u32>,
+    done: BTreeSet<u32>,
+}
+
+impl World {
+    fn new(tasks: u32, window: usize) -> World {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let id = AssetId::from_parts(1, 1);
+        let asset = Asset::new(id, "demo".parse().unwrap(), None, Some(9), Arrival::Whole, now);
+        let mut world = World {
+            asset,
+            now,
+            window,
+            tasks,
+            queue: BTreeSet::new(),
+            reports: Vec::new(),
+            closed_playlists: false,
+            tidied: false,
+            epochs: BTreeMap::new(),
+            done: BTreeSet::new(),
+        };
+        let source = SourceRef { blocks: BlobHash::of(b"blocks"), bytes: 9 };
+        world.apply(Input::UploadComplete { source }, usize::MAX);
+        world
+    }
+
+    fn apply(&mut self, input: Input, effects: usize) {
+        let moment = Moment { now: self.now, window: self.window };
+        let transition = handle(self.asset.clone(), moment, input);
+        self.asset = transition.asset;
+        self.check();
+        for effect in transition.effects.into_iter().take(effects) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::CheckUpload => {}
+            Effect::Submit => self.reports.push(Input::Submitted),
+            Effect::PublishTask { number, epoch } => {
+                self.queue.insert((number, epoch));
+            }
+            Effect::WithdrawTask { number } => self.queue.retain(|(n, _)| *n != number),
+            Effect::RenderPlaylists => {
+                let Stage::Processing { job, .. } = &self.asset.stage else { return };
+                let complete = job.done.len() == job.tasks;
+                self.closed_playlists |= complete;
+                self.apply(Input::Published { playable: !job_is_fresh(&self.asset), complete }, usize::MAX);
+            }
+            Effect::Retract => self.queue.clear(),
+            Effect::Close => {
+                self.tidied = true;
+                self.apply(Input::Closed, usize::MAX);
+            }
+        }
+    }
+
+    fn plan(&self) -> PlanSummary {
+        PlanSummary {
+            recipe: Recipe { index: BlobHash::of(b"index"), plan: BlobHash::of(b"plan") },
+            tasks: self.tasks,
+            cost_ms: u64::from(self.tasks) * 100,
+            facts: SourceFacts {
+                container: Container::Mp4,
+                video_codec: "h264".into(),
+                audio_codec: None,
+                width: 640,
+                height: 360,
+                frame_rate: 30.0,
+                duration_micros: 1,
+            },
+            renditions: vec![Planned {
+                id: "v360".parse().unwrap(),
+                kind: RenditionKind::Video { width: 640, height: 360 },
+                segments: self.tasks,
+            }],
+        }
+    }
+
+    fn success(&self, number: TaskNumber, epoch: u32) -> Input {
+        if number == TaskNumber::INDEX {
+            return Input::Indexed { epoch, plan: Box::new(self.plan()) };
+        }
+        let part = MadePart {
+            rendition: "v360".parse().unwrap(),
+            init: BlobHash::of(b"init"),
+            codecs: "avc1.64001f".into(),
+            segments: 1,
+        };
+        Input::TaskDone { number, epoch, made: Made { cost_ms: 100, parts: vec![part] } }
+    }
+
+    fn pick(&self, pick: usize) -> Option<(TaskNumber, u32)> {
+        self.queue.iter().nth(pick % self.queue.len().max(1)).copied()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::WorkerDone { pick, dies_before_ack } => {
+                let Some((number, epoch)) = self.pick(pick) else { return };
+                self.reports.push(self.success(number, epoch));
+                if !dies_before_ack {
+                    self.queue.remove(&(number, epoch));
+                }
+            }
+            Event::WorkerFails { pick, code } => {
+                let Some((number, epoch)) = self.pick(pick) else { return };
+                self.queue.remove(&(number, epoch));
+                let failure = Failure { code, reason: "x".repeat(2000) };
+                self.reports.push(Input::TaskFailed { number, epoch, failure });
+            }
+            Event::GivenUp { pick } => {
+                let Some((number, epoch)) = self.pick(pick) else { return };
+                self.queue.remove(&(number, epoch));
+                self.reports.push(Input::TaskLost { number, epoch });
+            }
+            Event::MessageVanishes { pick } => {
+                if let Some(message) = self.pick(pick) {
+                    self.queue.remove(&message);
+                }
+            }
+            Event::Report { pick, effects, again } => {
+                if self.reports.is_empty() {
+                    return;
+                }
+                let report = self.reports.swap_remove(pick % self.reports.len());
+                if again || effects < usize::MAX {
+                    self.reports.push(report.clone());
+                }
+                self.apply(report, effects);
+            }
+            Event::Sweep { effects } => self.apply(Input::Tick, effects),
+            Event::Wait { seconds } => self.now += SignedDuration::from_secs(seconds),
+        }
+    }
+
+    fn check(&mut self) {
+        for attempt in self.asset.in_flight() {
+            let seen = self.epochs.entry(attempt.number).or_insert(attempt.epoch);
+            assert!(attempt.epoch >= *seen, "an epoch went back");
+            *seen = attempt.epoch;
+            assert!(attempt.failures < MAX_ATTEMPTS);
+        }
+        if let Stage::Processing { job, .. } = &self.asset.stage {
+            assert!(job.in_flight.len() <= self.window.max(4), "window");
+            let numbers: BTreeSet<_> = job.in_flight.iter().map(|a| a.number).collect();
+            assert_eq!(numbers.len(), job.in_flight.len(), "a task is in flight twice");
+            let done: BTreeSet<u32> = job.done.positions().collect();
+            assert!(done.is_superset(&self.done), "done was undone");
+            for number in &numbers {
+                assert!(!done.contains(&number.position().unwrap()), "done and in flight");
+            }
+            assert_eq!(self.asset.renditions[0].made, done.len() as u32, "a task was done twice");
+            assert_eq!(job.done_cost_ms, done.len() as u64 * 100);
+            assert_eq!(job.next, done.len() as u32 + numbers.len() as u32);
+            self.done = done;
+        }
+        if let Stage::Ready { .. } = &self.asset.stage {
+            assert!(self.closed_playlists, "ready before its playlists were closed");
+            assert_eq!(self.done.len() as u32, self.tasks);
+            assert!(self.asset.timings.completed_at.is_some());
+        }
+        let text = serde_json::to_string(&self.asset).unwrap();
+        assert!(text.len() < 4096 + 200 * self.window.max(4), "the record grows: {}", text.len());
+        assert_eq!(serde_json::from_str::<Asset>(&text).unwrap(), self.asset);
+    }
+
+    /// From here on nothing goes wrong any more.
+    fn settle(&mut self) {
+        for _ in 0..2000 {
+            if self.asset.is_closed() {
+                return;
+            }
+            self.now += REPUBLISH_AFTER + SignedDuration::from_secs(1);
+            self.apply(Input::Tick, usize::MAX);
+            while let Some((number, epoch)) = self.queue.pop_first() {
+                self.reports.push(self.success(number, epoch));
+            }
+            while let Some(report) = self.reports.pop() {
+                self.apply(report, usize::MAX);
+            }
+        }
+        panic!("never ended: {self:?}");
+    }
+}
+
+fn job_is_fresh(asset: &Asset) -> bool {
+    asset.renditions.iter().all(|r| r.made == 0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_job_ends_and_no_rule_is_broken_on_the_way(
+        tasks in 1u32..40, window in 0usize..12, events in prop::collection::vec(event(), 0..300),
+    ) {
+        let mut world = World::new(tasks, window);
+        for event in events {
+            let was_final = world.asset.stage.name().is_final();
+            let before = world.asset.stage.name();
+            world.happen(event);
+            prop_assert!(!was_final || world.asset.stage.name() == before, "an end was not the end");
+        }
+        world.settle();
+        let had_tasks = !world.epochs.is_empty();
+        prop_assert!(world.tidied || !had_tasks);
+        prop_assert!(world.asset.timings.playable_at.is_some() || !world.asset.is_playable());
+    }
+
+    #[test]
+    fn without_faults_every_job_becomes_ready(tasks in 1u32..200, window in 0usize..40) {
+        let mut world = World::new(tasks, window);
+        world.settle();
+        prop_assert_eq!(world.asset.stage.name(), StageName::Ready);
+        prop_assert!(world.epochs.values().all(|epoch| *epoch == 1));
+    }
+}
+
+fn indexed(tasks: u32, window: usize) -> World {
+    let mut world = World::new(tasks, window);
+    world.apply(Input::Submitted, usize::MAX);
+    let index = world.success(TaskNumber::INDEX, 1);
+    world.queue.clear();
+    world.apply(index, usize::MAX);
+    world
+}
+
+#[test]
+fn tasks_are_handed_out_in_the_plans_order_within_the_window() {
+    let mut world = indexed(9, 4);
+    assert_eq!(world.queue, (1..=4).map(|n| (TaskNumber(n), 1)).collect());
+    world.queue.remove(&(TaskNumber(2), 1));
+    world.apply(world.success(TaskNumber(2), 1), usize::MAX);
+    assert!(world.queue.contains(&(TaskNumber(5), 1)));
+    world.window = 6;
+    world.apply(Input::Tick, usize::MAX);
+    assert!(world.queue.contains(&(TaskNumber(7), 1)) && !world.queue.contains(&(TaskNumber(8), 1)));
+}
+
+#[test]
+fn the_fifth_failure_fails_the_asset_with_its_code() {
+    let mut world = indexed(2, 4);
+    for epoch in 1..=5 {
+        assert_eq!(world.asset.stage.name(), StageName::Processing);
+        assert!(world.queue.remove(&(TaskNumber(1), epoch)), "epoch {epoch} was not published");
+        let failure = Failure { code: FailureCode::Limit, reason: "too slow".into() };
+        world.apply(Input::TaskFailed { number: TaskNumber(1), epoch, failure }, usize::MAX);
+    }
+    let Stage::Failed { failure, .. } = &world.asset.stage else { panic!("still going") };
+    assert_eq!(failure.code, FailureCode::Limit);
+    assert!(world.queue.is_empty(), "its other tasks were taken back");
+}
+
+#[test]
+fn a_late_result_of_an_older_epoch_is_ignored() {
+    let mut world = indexed(2, 4);
+    world.apply(Input::TaskLost { number: TaskNumber(1), epoch: 1 }, usize::MAX);
+    world.apply(world.success(TaskNumber(1), 1), usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 0);
+    world.apply(world.success(TaskNumber(1), 2), usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 1);
+}
+
+#[test]
+fn another_init_segment_is_a_failed_attempt() {
+    let mut world = indexed(2, 4);
+    world.apply(world.success(TaskNumber(1), 1), usize::MAX);
+    let Input::TaskDone { number, epoch, mut made } = world.success(TaskNumber(2), 1) else { panic!() };
+    made.parts[0].init = BlobHash::of(b"of another encoder");
+    world.apply(Input::TaskDone { number, epoch, made }, usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 1);
+    assert_eq!(world.asset.epoch(TaskNumber(2)), Some(2));
+}
+
+#[test]
+fn a_stalled_attempt_is_replaced_without_counting_as_failed() {
+    let mut world = indexed(1, 4);
+    for epoch in 2..20 {
+        world.now += STALLED_AFTER + SignedDuration::from_secs(1);
+        world.apply(Input::Tick, usize::MAX);
+        assert_eq!(world.queue, [(TaskNumber(1), epoch)].into());
+    }
+    assert_eq!(world.asset.stage.name(), StageName::Processing);
+}
+
+#[test]
+fn uploads_end_when_nobody_sends_any_more() {
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let id = AssetId::from_parts(1, 1);
+    let asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, now);
+    let later = Moment { now: now + SignedDuration::from_secs(200), window: 4 };
+    let ended = handle(asset.clone(), later, Input::Tick).asset;
+    let Stage::Failed { failure, closed: true } = &ended.stage else { panic!("{ended:?}") };
+    assert_eq!(failure.code, FailureCode::Incomplete);
+    let alive = handle(asset, later, Input::UploadProgress { bytes: 1, length: None }).asset;
+    assert_eq!(handle(alive, later, Input::Tick).asset.stage, Stage::Uploading);
+
+    let nothing = SourceRef { blocks: BlobHash::of(b"[]"), bytes: 0 };
+    let empty = handle(ended, later, Input::UploadComplete { source: nothing });
+    assert!(empty.effects.is_empty(), "an end is the end");
+}
