@@ -102,6 +102,29 @@ pub struct Orientation {
 }
 
 impl Orientation {
+    /// The nearest quarter turn to a transformation `x' = a·x + c·y`, `y' = b·x + d·y`, given as `[a, b, c, d]`: the
+    /// linear part of a track's display matrix (ISO 14496-12 §8.3.2).
+    pub const fn from_matrix([a, b, c, d]: [i32; 4]) -> Self {
+        let kept = a.unsigned_abs() as u64 + d.unsigned_abs() as u64;
+        let swapped = b.unsigned_abs() as u64 + c.unsigned_abs() as u64;
+        let (mirrored, quarter_turns) = if kept >= swapped {
+            match (a < 0, d < 0) {
+                (false, false) => (false, 0),
+                (true, true) => (false, 2),
+                (true, false) => (true, 0),
+                (false, true) => (true, 2),
+            }
+        } else {
+            match (b < 0, c < 0) {
+                (false, true) => (false, 1),
+                (true, false) => (false, 3),
+                (true, true) => (true, 1),
+                (false, false) => (true, 3),
+            }
+        };
+        Self { mirrored, quarter_turns }
+    }
+
     /// Whether width and height change places.
     pub const fn swaps_sides(self) -> bool {
         self.quarter_turns % 2 == 1
@@ -182,5 +205,27 @@ impl AudioTrack {
             self.samples.windows(2).map(|w| (w[1].pts - w[0].pts).0).filter(|d| *d > 0).collect();
         steps.sort_unstable();
         Ticks(steps.get(steps.len() / 2).copied().unwrap_or(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_become_quarter_turns() {
+        const ONE: i32 = 0x1_0000;
+        let turned = |mirrored, quarter_turns| Orientation { mirrored, quarter_turns };
+        for (matrix, expected) in [
+            ([ONE, 0, 0, ONE], turned(false, 0)),
+            ([0, ONE, -ONE, 0], turned(false, 1)),
+            ([-ONE, 0, 0, -ONE], turned(false, 2)),
+            ([0, -ONE, ONE, 0], turned(false, 3)),
+            ([-ONE, 0, 0, ONE], turned(true, 0)),
+            ([ONE, 0, 0, -ONE], turned(true, 2)),
+            ([i32::MIN; 4], turned(false, 2)),
+        ] {
+            assert_eq!(Orientation::from_matrix(matrix), expected);
+        }
     }
 }

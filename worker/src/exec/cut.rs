@@ -73,7 +73,9 @@ impl VideoJob {
             .segments
             .get(segments.start as usize..segments.end as usize)
             .ok_or(NotPlanned("video segments"))?;
-        let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Err(NotPlanned("segments")) };
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
+            return Err(NotPlanned("segments"));
+        };
         let frames = timeline
             .frames
             .get(first.frames.start as usize..last.frames.end as usize)
@@ -135,11 +137,14 @@ impl AudioJob {
             .segments
             .get(segments.start as usize..segments.end as usize)
             .ok_or(NotPlanned("audio segments"))?;
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Err(NotPlanned("segments")) };
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Err(NotPlanned("segments"));
+        };
         // Output samples that the encoder is fed, warm-up and run-out included, on the source's clock.
         let rate = audio.timeline.sample_rate;
         let time = |packet: i64| {
-            let samples = packet.saturating_sub(i64::from(AAC_PRIMING_PACKETS)).saturating_mul(AAC_PACKET_SAMPLES);
+            let samples =
+                packet.saturating_sub(i64::from(AAC_PRIMING_PACKETS)).saturating_mul(AAC_PACKET_SAMPLES);
             Ticks(samples).rescale(rate, track.timescale) + audio.timeline.zero
         };
         let lead = Ticks::from_millis(DECODER_LEAD_MS, track.timescale);

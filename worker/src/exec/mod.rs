@@ -1,6 +1,64 @@
 //! What runs inside the child process: one synchronous loop that reads a job, makes it, and ends.
 
+mod audio;
 mod cut;
+mod failure;
+mod feed;
+pub mod index;
+mod magic;
+mod parent;
+mod progress;
 pub mod protocol;
+mod tape;
+mod video;
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
 
 pub use cut::NotPlanned;
+use reelmill_media::task::Failure;
+
+use parent::Parent;
+use protocol::{ChildFailure, FromChild, Job, ToChild};
+
+/// The child's main: speaks over standard input and output.
+pub fn run() -> ExitCode {
+    match serve(io::stdin(), io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The parent knows more by the way the pipe broke; this is for a terminal.
+            let _ = writeln!(io::stderr(), "reelmill-worker exec: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for one job and makes it. An error means that the parent could not be spoken to; a job that fails is a
+/// message. Returns quietly when the parent closes without giving a job.
+pub fn serve(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> io::Result<()> {
+    let parent = Parent::new(from, to);
+    let job = match parent.hear()? {
+        Some(ToChild::Job(job)) => job,
+        Some(ToChild::Bytes(_) | ToChild::ReadFailed(_)) => {
+            return Err(io::Error::other("the first message is no job"));
+        }
+        None => return Ok(()),
+    };
+    reelmill_av::quiet();
+    let last = match perform(&parent, &job) {
+        Ok(()) => FromChild::Done,
+        Err(failure) => FromChild::Failed(ChildFailure { failure, log: reelmill_av::take_log() }),
+    };
+    parent.say(&last).map_err(|failure| io::Error::other(failure.reason))
+}
+
+fn perform(parent: &Parent, job: &Job) -> Result<(), Failure> {
+    match job {
+        Job::Index { source_bytes } => {
+            let index = index::run(parent, *source_bytes)?;
+            parent.say(&FromChild::Index(Box::new(index)))
+        }
+        Job::Video(job) => video::run(parent, job),
+        Job::Audio(job) => audio::run(parent, job),
+    }
+}

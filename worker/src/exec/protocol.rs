@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn messages_round_trip_and_end_cleanly() {
         let mut wire = Vec::new();
-        let messages = [FromChild::Read { offset: 7, len: 9 }, FromChild::Progress { permille: 500 }, FromChild::Done];
+        let messages =
+            [FromChild::Read { offset: 7, len: 9 }, FromChild::Progress { permille: 500 }, FromChild::Done];
         for message in &messages {
             write_message(&mut wire, message).unwrap();
         }

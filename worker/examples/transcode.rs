@@ -1,0 +1,63 @@
+//! Transcodes one file into a folder, with the jobs that a worker would run, for looking at the result:
+//! `cargo run -p reelmill-worker --example transcode -- INPUT FOLDER [RUNGS]`
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(input), Some(folder)) = (arguments.next(), arguments.next()) else {
+        return Err(anyhow!("usage: transcode INPUT FOLDER [RUNGS]"));
+    };
+    let rungs: usize = arguments.next().map_or(Ok(usize::MAX), |n| n.parse())?;
+    let source = std::fs::read(&input).with_context(|| input.clone())?;
+    let began = Instant::now();
+    let title = match harness::Title::of(&source) {
+        Ok(title) => title.lowest(rungs),
+        Err(failure) => return Err(anyhow!("{:?}: {}", failure.code, failure.reason)),
+    };
+    let indexed = began.elapsed();
+    let video = &title.index.video;
+    println!(
+        "{:?} {} {:?} clock {} samples {} frames {} rate {} end {:.3}s index {indexed:?}",
+        title.index.container,
+        video.setup.codec,
+        video.picture,
+        video.timescale.get(),
+        video.samples.len(),
+        title.timeline.frames.len(),
+        title.timeline.frame_rate(),
+        title.timeline.end.seconds(title.timeline.timescale),
+    );
+    if let Some(audio) = &title.index.audio {
+        println!(
+            "  audio {} {} Hz {} ch clock {} packets {} timeline {:?}",
+            audio.setup.codec,
+            audio.sample_rate,
+            audio.channels,
+            audio.timescale.get(),
+            audio.samples.len(),
+            title.plan.audio.as_ref().map(|a| a.timeline)
+        );
+    }
+    std::fs::create_dir_all(&folder)?;
+    let made = title.make(&source, &[2]).map_err(|f| anyhow!("{:?}: {}", f.code, f.reason))?;
+    for (name, rendition) in &made {
+        std::fs::write(Path::new(&folder).join(format!("{name}.mp4")), rendition.file())?;
+        let frames: u32 = rendition.segments.iter().map(|s| s.frames).sum();
+        let concealed: u32 = rendition.segments.iter().map(|s| s.concealed).sum();
+        println!(
+            "  {name} {} segments {} frames {frames} concealed {concealed} bytes {}",
+            rendition.codecs,
+            rendition.segments.len(),
+            rendition.segments.iter().map(|s| s.bytes.len()).sum::<usize>()
+        );
+    }
+    println!("  took {:?}", began.elapsed());
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! A run of audio segments on the encoder's absolute grid: packet n presents the samples from (n − 1) × 1024.
+//!
+//! The encoder starts some packets early and goes on past the end; what it makes there is thrown away, so that a seam
+//! between two runs cannot be told from the middle of one.
+
+use std::time::Instant;
+
+use reelmill_av::{
+    AacEncoder, AudioCodec, AudioDecoder, DecodeError, Decoded, EncodedPacket, FRAME_SAMPLES, Frame,
+    Resampler, Stereo,
+};
+use reelmill_media::plan::{AAC_PACKET_SAMPLES, AAC_PRIMING_PACKETS};
+use reelmill_media::task::Failure;
+use reelmill_media::time::{Ticks, Timescale};
+
+use super::cut::WARM_UP_PACKETS;
+use super::failure::{internal, of_decode, of_encode, of_segment, of_source};
+use super::feed::Packets;
+use super::parent::Parent;
+use super::progress::Progress;
+use super::protocol::{AudioJob, FromChild, InitOutput, SegmentOutput};
+use super::tape::Tape;
+use crate::mp4::fragment::audio_segment;
+use crate::mp4::init::AudioInit;
+
+/// RFC 6381 name of AAC-LC.
+const CODECS: &str = "mp4a.40.2";
+
+/// Sound whose time is off by less than this, in milliseconds, is taken to go on without a break.
+const SLACK_MS: i64 = 30;
+
+/// Makes all segments of `job`.
+pub fn run(parent: &Parent, job: &AudioJob) -> Result<(), Failure> {
+    let mut encode = Encode::open(parent, job)?;
+    let mut placing = Placing::new(job);
+    let codec = AudioCodec::named(&job.feed.setup.codec).map_err(of_source)?;
+    let setup = &job.feed.setup.extradata;
+    let mut decoder = AudioDecoder::open(codec, setup, job.feed.timescale, job.sample_rate, job.channels)
+        .map_err(of_source)?;
+    let mut packets = Packets::open(parent, &job.feed)?;
+    let mut frame = Frame::new().map_err(internal)?;
+    loop {
+        let packet = packets.next()?;
+        match decoder.send(packet.as_ref()) {
+            Ok(()) => {}
+            Err(DecodeError::Broken(_)) => {
+                if let Some(pts) = packet.as_ref().and_then(|p| p.pts()) {
+                    encode.broken.push(placing.output_time(Ticks(pts)));
+                }
+            }
+            Err(error @ DecodeError::Fatal(_)) => return Err(of_decode(error)),
+        }
+        loop {
+            match decoder.receive(&mut frame) {
+                Ok(Decoded::Frame) => placing.take(&frame, &mut encode.tape)?,
+                Ok(Decoded::Hungry | Decoded::Ended) | Err(DecodeError::Broken(_)) => break,
+                Err(error @ DecodeError::Fatal(_)) => return Err(of_decode(error)),
+            }
+        }
+        encode.encode_what_is_there()?;
+        if packet.is_none() || encode.is_done() {
+            break;
+        }
+    }
+    placing.finish(&mut encode.tape)?;
+    encode.finish()
+}
+
+/// Puts decoded sound where it belongs on the output's time.
+struct Placing<'a> {
+    job: &'a AudioJob,
+    resampler: Resampler,
+    scratch: Stereo,
+    /// Where the next input sample is expected, in input samples from presentation time 0, at this rate.
+    expected: Option<(i64, u32)>,
+    /// Where the resampler's next output sample belongs.
+    output_at: i64,
+}
+
+impl<'a> Placing<'a> {
+    fn new(job: &'a AudioJob) -> Self {
+        let resampler = Resampler::new(job.timeline.sample_rate);
+        Self { job, resampler, scratch: Stereo::default(), expected: None, output_at: 0 }
+    }
+
+    /// A source time as output samples from presentation time 0.
+    fn output_time(&self, pts: Ticks) -> i64 {
+        (pts - self.job.timeline.zero).rescale(self.job.feed.timescale, self.job.timeline.sample_rate).0
+    }
+
+    fn take(&mut self, frame: &Frame, tape: &mut Tape) -> Result<(), Failure> {
+        let Some(input_rate) = Timescale::new(frame.sample_rate()) else { return Ok(()) };
+        let rate = input_rate.get();
+        let said = frame
+            .pts()
+            .map(|pts| (Ticks(pts) - self.job.timeline.zero).rescale(self.job.feed.timescale, input_rate).0);
+        let slack = Ticks::from_millis(SLACK_MS, input_rate).0;
+        let (at, goes_on) = match (self.expected, said) {
+            (Some((expected, same)), Some(said)) if same == rate && (expected - said).abs() <= slack => {
+                (expected, true)
+            }
+            (Some((expected, same)), None) if same == rate => (expected, true),
+            (_, Some(said)) => (said, false),
+            (_, None) => return Ok(()),
+        };
+        let length = frame.samples();
+        self.expected = Some((at.saturating_add(length as i64), rate));
+        let mut skip = 0;
+        if !goes_on {
+            self.flush(tape)?;
+            // The stretch must begin where input and output samples coincide, or chunks would differ in phase.
+            let grid = i64::from(rate / gcd(rate, self.job.timeline.sample_rate.get()));
+            skip = (-at).rem_euclid(grid);
+            let start = at.saturating_add(skip);
+            self.output_at = Ticks(start).rescale(input_rate, self.job.timeline.sample_rate).0;
+            if skip >= length as i64 {
+                self.expected = None;
+                return Ok(());
+            }
+        }
+        self.resampler.push(frame, skip as usize, &mut self.scratch).map_err(internal)?;
+        self.place(tape);
+        Ok(())
+    }
+
+    fn place(&mut self, tape: &mut Tape) {
+        tape.lay(self.output_at, &self.scratch);
+        self.output_at = self.output_at.saturating_add(self.scratch.left.len() as i64);
+        self.scratch.left.clear();
+        self.scratch.right.clear();
+    }
+
+    fn flush(&mut self, tape: &mut Tape) -> Result<(), Failure> {
+        self.resampler.flush(&mut self.scratch).map_err(internal)?;
+        self.place(tape);
+        Ok(())
+    }
+
+    fn finish(mut self, tape: &mut Tape) -> Result<(), Failure> {
+        self.flush(tape)
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+/// From samples on the tape to segments.
+struct Encode<'a> {
+    parent: &'a Parent,
+    job: &'a AudioJob,
+    tape: Tape,
+    encoder: AacEncoder,
+    coded: Vec<EncodedPacket>,
+    /// The encoder frame that is next: frame k holds the samples from k × 1024.
+    frame: i64,
+    /// One past the last frame fed.
+    end_frame: i64,
+    /// The job's segment in the making.
+    segment: usize,
+    packets: Vec<Vec<u8>>,
+    /// Output times of source packets that could not be decoded.
+    broken: Vec<i64>,
+    progress: Progress,
+}
+
+impl<'a> Encode<'a> {
+    fn open(parent: &'a Parent, job: &'a AudioJob) -> Result<Self, Failure> {
+        let Some(first) = job.segments.first() else { return Err(internal("a job without segments")) };
+        let increasing = job.segments.windows(2).all(|w| w[0].first < w[1].first);
+        if !increasing || job.segments.last().is_none_or(|s| s.first >= job.end_packet) {
+            return Err(internal("the job's segments are out of order"));
+        }
+        let rate = job.timeline.sample_rate;
+        let encoder = AacEncoder::open(rate, job.rung.kbps).map_err(of_encode)?;
+        let init = AudioInit {
+            sample_rate: rate,
+            channels: 2,
+            config: encoder.config().to_vec(),
+            bits_per_second: job.rung.kbps.saturating_mul(1000),
+            delay_samples: AAC_PRIMING_PACKETS * AAC_PACKET_SAMPLES as u32,
+            language: job.language.clone(),
+        };
+        parent.say(&FromChild::Init(InitOutput {
+            rendition: job.rung.id.clone(),
+            timescale: rate,
+            codecs: CODECS.to_owned(),
+            bytes: init.bytes(),
+        }))?;
+        let priming = i64::from(AAC_PRIMING_PACKETS);
+        let frame = i64::from(first.first) - priming - WARM_UP_PACKETS;
+        // The last packet wanted comes out once the frame after its own samples is in.
+        let end_frame = i64::from(job.end_packet) + 1;
+        let mut tape = Tape::new(frame * AAC_PACKET_SAMPLES, end_frame * AAC_PACKET_SAMPLES);
+        tape.present(job.timeline.start..job.timeline.samples);
+        Ok(Self {
+            parent,
+            job,
+            tape,
+            encoder,
+            coded: Vec::new(),
+            frame,
+            end_frame,
+            segment: 0,
+            packets: Vec::new(),
+            broken: Vec::new(),
+            progress: Progress::new(Instant::now()),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.frame >= self.end_frame
+    }
+
+    fn encode_what_is_there(&mut self) -> Result<(), Failure> {
+        while !self.is_done() && self.tape.holds(FRAME_SAMPLES) {
+            self.encode_one()?;
+        }
+        Ok(())
+    }
+
+    fn encode_one(&mut self) -> Result<(), Failure> {
+        let (left, right) = self.tape.take(FRAME_SAMPLES);
+        self.encoder
+            .encode(self.frame * AAC_PACKET_SAMPLES, &left, &right, &mut self.coded)
+            .map_err(of_encode)?;
+        self.frame += 1;
+        self.collect()
+    }
+
+    fn collect(&mut self) -> Result<(), Failure> {
+        let first = self.job.segments.first().map_or(0, |s| i64::from(s.first));
+        for packet in std::mem::take(&mut self.coded) {
+            // The encoder dates a packet by the first sample it presents.
+            let number = packet.pts / AAC_PACKET_SAMPLES + i64::from(AAC_PRIMING_PACKETS);
+            let wanted = first + self.made();
+            if number < wanted || number >= i64::from(self.job.end_packet) {
+                continue;
+            }
+            if number > wanted {
+                return Err(internal("the audio encoder lost a packet"));
+            }
+            self.packets.push(packet.data);
+            if number + 1 == self.segment_end() {
+                self.close()?;
+                let total = i64::from(self.job.end_packet) - first;
+                self.progress
+                    .tell(self.parent, usize::try_from(self.made() * 1000 / total.max(1)).unwrap_or(0))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets kept so far.
+    fn made(&self) -> i64 {
+        let begun = self.job.segments.get(self.segment).map_or(self.job.end_packet, |s| s.first);
+        let first = self.job.segments.first().map_or(0, |s| s.first);
+        i64::from(begun - first) + self.packets.len() as i64
+    }
+
+    /// The packet after the present segment's last.
+    fn segment_end(&self) -> i64 {
+        i64::from(self.job.segments.get(self.segment + 1).map_or(self.job.end_packet, |next| next.first))
+    }
+
+    fn close(&mut self) -> Result<(), Failure> {
+        let Some(segment) = self.job.segments.get(self.segment) else {
+            return Err(internal("more segments came than were planned"));
+        };
+        let priming = i64::from(AAC_PRIMING_PACKETS);
+        let (first, end) = (i64::from(segment.first), self.segment_end());
+        // Presentation ends with the sound, not with the packet: the last packet of all is cut short.
+        let present =
+            |packet: i64| ((packet - priming) * AAC_PACKET_SAMPLES).clamp(0, self.job.timeline.samples);
+        let (from, to) = (present(first), present(end));
+        let last = (self.job.timeline.samples - (end - 1 - priming) * AAC_PACKET_SAMPLES)
+            .clamp(1, AAC_PACKET_SAMPLES);
+        let bytes = audio_segment(
+            segment.number,
+            &self.packets,
+            Ticks(first * AAC_PACKET_SAMPLES),
+            AAC_PACKET_SAMPLES as u32,
+            last as u32,
+        )
+        .map_err(of_segment)?;
+        self.parent.say(&FromChild::Segment(SegmentOutput {
+            rendition: self.job.rung.id.clone(),
+            number: segment.number,
+            start: Ticks(from),
+            duration: Ticks(to - from),
+            frames: self.packets.len() as u32,
+            concealed: self.broken.iter().filter(|at| (from..to).contains(*at)).count() as u32,
+            bytes,
+        }))?;
+        self.packets.clear();
+        self.segment += 1;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        while !self.is_done() {
+            self.encode_one()?;
+        }
+        if self.segment < self.job.segments.len() {
+            self.encoder.finish(&mut self.coded).map_err(of_encode)?;
+            self.collect()?;
+        }
+        if self.segment == self.job.segments.len() {
+            Ok(())
+        } else {
+            Err(internal("fewer segments came than were planned"))
+        }
+    }
+}

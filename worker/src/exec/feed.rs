@@ -1,0 +1,167 @@
+//! The packets of a job, in decode order, with the times that the index gave them.
+
+use reelmill_av::{Demuxer, Format, Packet, Seek};
+use reelmill_media::index::{Container, Sample};
+use reelmill_media::task::{Failure, FailureCode};
+use reelmill_media::time::Timescale;
+
+use super::failure::{fail, internal, of_source};
+use super::parent::{Input, Parent, READ_AHEAD_BYTES};
+use super::protocol::Feed;
+use crate::mp4::read::ReadAt;
+
+/// Packets passed while looking for a sample after a seek; more means that the container has changed its mind.
+const MAX_SEARCH_PACKETS: usize = 2_000_000;
+
+/// libav's mark of an unknown time.
+const UNKNOWN_TIME: i64 = i64::MIN;
+
+/// Yields the packets of a [`Feed`].
+pub struct Packets {
+    samples: Vec<Sample>,
+    next: usize,
+    from: Origin,
+}
+
+enum Origin {
+    /// Each sample is a byte range.
+    Ranges(Input),
+    /// A demuxer is needed to find them again.
+    Demuxer(Box<Demuxed>),
+}
+
+struct Demuxed {
+    demuxer: Demuxer,
+    stream: u32,
+    /// The sample searched for first has been found.
+    found: bool,
+}
+
+/// The demuxer for a container that needs one.
+pub fn format(container: Container) -> Option<Format> {
+    match container {
+        Container::Mp4 => None,
+        Container::Matroska => Some(Format::Matroska),
+        Container::MpegTs => Some(Format::MpegTs),
+        Container::Avi => Some(Format::Avi),
+    }
+}
+
+impl Packets {
+    /// Gets ready to read; nothing is read from an MP4 yet.
+    pub fn open(parent: &Parent, feed: &Feed) -> Result<Self, Failure> {
+        let samples = feed.samples.clone();
+        let input = Input::new(parent, feed.source_bytes, READ_AHEAD_BYTES);
+        let from = match format(feed.container) {
+            None => {
+                let end =
+                    samples.iter().map(|s| s.offset.saturating_add(u64::from(s.bytes))).max().unwrap_or(0);
+                Origin::Ranges(input.up_to(end))
+            }
+            Some(format) => {
+                let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
+                demuxer.keep_only(&[feed.stream]);
+                let mut demuxed = Demuxed { demuxer, stream: feed.stream, found: false };
+                if let Some(first) = samples.first() {
+                    demuxed.seek(format, first, feed.timescale)?;
+                }
+                Origin::Demuxer(Box::new(demuxed))
+            }
+        };
+        Ok(Self { samples, next: 0, from })
+    }
+
+    /// The next packet, or `None` after the last.
+    pub fn next(&mut self) -> Result<Option<Packet>, Failure> {
+        match &mut self.from {
+            Origin::Ranges(input) => {
+                let Some(sample) = self.samples.get(self.next) else { return Ok(None) };
+                self.next += 1;
+                let mut bytes = vec![0; sample.bytes as usize];
+                input.read_at(sample.offset, &mut bytes).map_err(internal)?;
+                Packet::from_bytes(&bytes, sample.pts.0, sample.dts.0, sample.key).map(Some).map_err(internal)
+            }
+            Origin::Demuxer(demuxed) => demuxed.next(&self.samples, &mut self.next),
+        }
+    }
+}
+
+impl Demuxed {
+    /// Goes to where `first` can be found by reading on.
+    fn seek(&mut self, format: Format, first: &Sample, clock: Timescale) -> Result<(), Failure> {
+        let streams = self.demuxer.streams();
+        let facts = streams
+            .get(self.stream as usize)
+            .ok_or_else(|| internal("a stream of the index is not there"))?;
+        let to = match format {
+            Format::MpegTs => Seek::Byte(first.offset),
+            Format::Matroska | Format::Avi => {
+                // Seconds are `ticks × num / den` on the container's clock. One tick early never lands late.
+                let (num, den) = facts.time_base;
+                let ticks = i128::from(first.pts.0.min(first.dts.0)) * i128::from(den)
+                    / (i128::from(clock.get()) * i128::from(num.max(1)));
+                Seek::Time { stream: self.stream, ticks: i64::try_from(ticks - 1).unwrap_or(0).max(0) }
+            }
+        };
+        if self.demuxer.seek(to).is_err() || !self.lands_before(first)? {
+            self.demuxer.seek(Seek::Start).map_err(of_source)?;
+            return Ok(());
+        }
+        self.demuxer.seek(to).map_err(of_source)
+    }
+
+    /// Whether the first packet read now lies at or before `first`.
+    fn lands_before(&mut self, first: &Sample) -> Result<bool, Failure> {
+        let mut packet = Packet::new().map_err(internal)?;
+        while self.demuxer.read(&mut packet).unwrap_or(false) {
+            if packet.stream() == self.stream {
+                return Ok(packet.position().is_some_and(|p| p <= first.offset));
+            }
+        }
+        Ok(false)
+    }
+
+    fn next(&mut self, samples: &[Sample], next: &mut usize) -> Result<Option<Packet>, Failure> {
+        let last = samples.last().map_or(0, |s| s.offset);
+        for _ in 0..MAX_SEARCH_PACKETS {
+            let mut packet = Packet::new().map_err(internal)?;
+            match self.demuxer.read(&mut packet) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // What is damaged is skipped by the demuxer; what it cannot skip ends the stream.
+                Err(error) if error.is_bad_data() => return Ok(None),
+                Err(error) => return Err(internal(error)),
+            }
+            if packet.stream() != self.stream {
+                continue;
+            }
+            let Some(position) = packet.position() else {
+                if self.found {
+                    packet.set_times(UNKNOWN_TIME, UNKNOWN_TIME);
+                    return Ok(Some(packet));
+                }
+                continue;
+            };
+            // Samples that did not come again are left to concealment.
+            while samples.get(*next).is_some_and(|s| s.offset < position) && position <= last {
+                *next += 1;
+            }
+            match samples.get(*next) {
+                Some(sample) if sample.offset == position => {
+                    self.found = true;
+                    *next += 1;
+                    packet.set_times(sample.pts.0, sample.dts.0);
+                    return Ok(Some(packet));
+                }
+                Some(_) | None if position > last => return Ok(None),
+                // Between two samples: the second field of a frame, or a part of it without a time.
+                Some(_) | None if self.found => {
+                    packet.set_times(UNKNOWN_TIME, UNKNOWN_TIME);
+                    return Ok(Some(packet));
+                }
+                Some(_) | None => {}
+            }
+        }
+        Err(fail(FailureCode::Corrupt, "the container leads in circles"))
+    }
+}

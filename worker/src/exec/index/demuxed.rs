@@ -1,0 +1,218 @@
+//! Matroska, MPEG-TS and AVI: one pass over all packets of the two streams that are wanted.
+
+use reelmill_av::{
+    AudioCodec, Demuxer, FieldParser, Packet, PictureKind, StreamFacts, StreamKind, VideoCodec,
+};
+use reelmill_media::index::{
+    AudioTrack, CodecSetup, Colour, Container, Picture, Sample, SourceIndex, VideoTrack,
+};
+use reelmill_media::task::{Failure, FailureCode};
+use reelmill_media::time::{Ticks, Timescale};
+
+use super::super::failure::{fail, internal, of_source};
+use super::super::feed;
+use super::super::parent::{Input, Parent, READ_AHEAD_BYTES};
+use super::super::progress::Progress;
+use crate::mp4::samples::MAX_SAMPLES;
+
+/// Bits of a transport stream's clock (ISO 13818-1 §2.4.3.7).
+const TS_CLOCK_BITS: u32 = 33;
+
+/// Scans the source.
+pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceIndex, Failure> {
+    let format = feed::format(container).ok_or_else(|| internal("MP4 needs no demuxer"))?;
+    let input = Input::new(parent, length, READ_AHEAD_BYTES);
+    let mut demuxer = Demuxer::open(format, input, true).map_err(of_source)?;
+    let streams = demuxer.streams();
+    let video = choose(
+        &streams,
+        StreamKind::Video,
+        |s| VideoCodec::named(&s.codec).is_ok(),
+        |s| u64::from(s.width) * u64::from(s.height),
+    );
+    let Some((video, facts)) = video else {
+        let other = streams.iter().find(|s| s.kind == StreamKind::Video).map(|s| s.codec.clone());
+        return Err(match other {
+            Some(codec) => fail(FailureCode::Unsupported, format!("the codec {codec:?} is not supported")),
+            None => fail(FailureCode::NoVideo, "the file has no picture track"),
+        });
+    };
+    let audio = choose(
+        &streams,
+        StreamKind::Audio,
+        |s| AudioCodec::named(&s.codec).is_ok(),
+        |s| u64::from(s.sample_rate > 0),
+    );
+    let wanted: Vec<u32> = [Some(video), audio.map(|(n, _)| n)].into_iter().flatten().collect();
+    demuxer.keep_only(&wanted);
+
+    let mut pictures = Scan::new(facts, container)?;
+    pictures.fields = VideoCodec::named(&facts.codec)
+        .and_then(|codec| FieldParser::open(codec, &facts.extradata))
+        .map_err(of_source)?;
+    let mut sounds = audio.map(|(_, facts)| Scan::new(facts, container)).transpose()?;
+    let mut packet = Packet::new().map_err(internal)?;
+    let mut progress = Progress::new(std::time::Instant::now());
+    loop {
+        match demuxer.read(&mut packet) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // The rest of a damaged file is lost; what came before it is good.
+            Err(error) if error.is_bad_data() => break,
+            Err(error) => return Err(internal(error)),
+        }
+        if packet.stream() == video {
+            pictures.add(&packet)?;
+        } else if let Some(sounds) = &mut sounds {
+            sounds.add(&packet)?;
+        }
+        let permille = packet.position().map_or(0, |p| p.saturating_mul(1000) / length.max(1));
+        progress.tell(parent, permille as usize)?;
+    }
+    let audio = match (audio, sounds) {
+        (Some((stream, facts)), Some(scan)) if !scan.samples.is_empty() => Some(scan.audio(stream, facts)),
+        (Some(_) | None, _) => None,
+    };
+    Ok(SourceIndex { container, video: pictures.video(video, facts), audio })
+}
+
+/// The best stream of a kind: one the container marks, then the largest, then the first.
+fn choose(
+    streams: &[StreamFacts],
+    kind: StreamKind,
+    supported: impl Fn(&StreamFacts) -> bool,
+    size: impl Fn(&StreamFacts) -> u64,
+) -> Option<(u32, &StreamFacts)> {
+    (0u32..)
+        .zip(streams)
+        .filter(|(_, s)| s.kind == kind && supported(s))
+        .max_by_key(|(n, s)| (size(s) > 0, s.default, size(s), std::cmp::Reverse(*n)))
+}
+
+/// The packets of one stream so far.
+struct Scan {
+    clock: Timescale,
+    /// Ticks of `clock` per tick of the container.
+    scale: i64,
+    /// Set where the clock wraps around.
+    wrap: Option<i64>,
+    fields: Option<FieldParser>,
+    /// The last packet held the first field of a frame of which this is the kind.
+    first_field: Option<PictureKind>,
+    samples: Vec<Sample>,
+    last_time: Option<i64>,
+    last_duration: Option<i64>,
+}
+
+impl Scan {
+    fn new(facts: &StreamFacts, container: Container) -> Result<Self, Failure> {
+        let (num, den) = facts.time_base;
+        let clock =
+            Timescale::new(den).filter(|_| num > 0).ok_or_else(|| internal("a stream without a clock"))?;
+        let wrap = match container {
+            Container::MpegTs => Some(1i64 << TS_CLOCK_BITS),
+            Container::Mp4 | Container::Matroska | Container::Avi => None,
+        };
+        Ok(Self {
+            clock,
+            scale: i64::from(num),
+            wrap,
+            fields: None,
+            first_field: None,
+            samples: Vec::new(),
+            last_time: None,
+            last_duration: None,
+        })
+    }
+
+    fn add(&mut self, packet: &Packet) -> Result<(), Failure> {
+        if self.ends_a_frame(packet) {
+            return Ok(());
+        }
+        // A packet without a time belongs to the one before; one without a place could not be found again.
+        let (Some(dts), Some(offset)) = (packet.dts().or(packet.pts()), packet.position()) else {
+            return Ok(());
+        };
+        if self.samples.len() == MAX_SAMPLES {
+            return Err(fail(FailureCode::TooLarge, "the file has too many samples"));
+        }
+        let dts = self.unrolled(dts);
+        self.last_time = Some(dts);
+        self.last_duration = packet.duration();
+        let pts = packet.pts().map_or(dts, |pts| self.unrolled(pts));
+        self.samples.push(Sample {
+            offset,
+            bytes: u32::try_from(packet.data().len()).unwrap_or(u32::MAX),
+            dts: Ticks(dts.saturating_mul(self.scale)),
+            pts: Ticks(pts.saturating_mul(self.scale)),
+            key: packet.is_key(),
+        });
+        Ok(())
+    }
+
+    /// Whether this packet is the second field of a frame whose first came before.
+    fn ends_a_frame(&mut self, packet: &Packet) -> bool {
+        let Some(parser) = &mut self.fields else { return false };
+        let kind = parser.kind(packet);
+        let opposite = match self.first_field {
+            Some(PictureKind::TopField) => PictureKind::BottomField,
+            Some(PictureKind::BottomField) => PictureKind::TopField,
+            Some(PictureKind::Frame) | None => PictureKind::Frame,
+        };
+        let ends = kind != PictureKind::Frame && kind == opposite;
+        self.first_field = if ends || kind == PictureKind::Frame { None } else { Some(kind) };
+        ends
+    }
+
+    /// The time nearest to the last one that a wrapping clock may mean.
+    fn unrolled(&self, time: i64) -> i64 {
+        let (Some(wrap), Some(last)) = (self.wrap, self.last_time) else { return time };
+        let turns = (last - time + wrap / 2).div_euclid(wrap);
+        time + turns * wrap
+    }
+
+    /// The most usual distance of presentation times, at least 1 tick.
+    fn usual_step(&self) -> Ticks {
+        let mut times: Vec<i64> = self.samples.iter().map(|s| s.pts.0).collect();
+        times.sort_unstable();
+        let mut steps: Vec<i64> = times.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0).collect();
+        steps.sort_unstable();
+        Ticks(steps.get(steps.len() / 2).copied().unwrap_or(1))
+    }
+
+    fn video(self, stream: u32, facts: &StreamFacts) -> VideoTrack {
+        let (sar_num, sar_den) = facts.sample_aspect.unwrap_or((0, 0));
+        let said = Ticks(self.last_duration.unwrap_or(0).saturating_mul(self.scale));
+        let usual = self.usual_step();
+        VideoTrack {
+            stream,
+            setup: CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone() },
+            timescale: self.clock,
+            picture: Picture {
+                width: facts.width,
+                height: facts.height,
+                sar_num,
+                sar_den,
+                orientation: facts.orientation,
+                colour: Colour::UNSPECIFIED,
+            },
+            // Fields count as frames in what a parser says of durations.
+            last_duration: if said > usual { said } else { usual },
+            samples: self.samples,
+            window: Ticks(i64::MIN)..Ticks(i64::MAX),
+        }
+    }
+
+    fn audio(self, stream: u32, facts: &StreamFacts) -> AudioTrack {
+        AudioTrack {
+            stream,
+            setup: CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone() },
+            timescale: self.clock,
+            sample_rate: facts.sample_rate,
+            channels: facts.channels,
+            language: facts.language.clone(),
+            samples: self.samples,
+            window: Ticks(i64::MIN)..Ticks(i64::MAX),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Reads a source's metadata: what it is, its tracks, and where each sample lies.
+
+mod demuxed;
+mod mp4;
+mod probe;
+mod sound;
+
+use reelmill_media::index::{Container, Picture, SourceIndex, VideoTrack};
+use reelmill_media::task::{Failure, FailureCode};
+use reelmill_media::time::Timescale;
+
+use super::failure::{fail, internal};
+use super::magic::{self, HEAD_BYTES};
+use super::parent::{Input, Parent};
+use crate::mp4::read::ReadAt;
+
+/// Pixels of the largest picture accepted: 8K and a little.
+pub const MAX_PIXELS: u64 = 8192 * 4352;
+/// The longest side accepted, in pixels.
+const MAX_SIDE: u32 = 16_384;
+/// Pixels of the shortest side accepted.
+const MIN_SIDE: u32 = 8;
+
+/// Ticks per second up to which a source's clock is kept: above it, a still frame's duration could outgrow 32 bits.
+const FASTEST_CLOCK: u32 = 10_000_000;
+
+/// Bytes read at once while hopping from box to box.
+const HOP_BYTES: usize = 64 << 10;
+
+/// Indexes the source of `length` bytes.
+pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
+    let mut input = Input::new(parent, length, HOP_BYTES);
+    let mut head = vec![0; HEAD_BYTES.min(usize::try_from(length).unwrap_or(HEAD_BYTES))];
+    input.read_at(0, &mut head).map_err(internal)?;
+    let container = magic::container(&head, length)?;
+    let mut index = match container {
+        Container::Mp4 => mp4::run(&mut input)?,
+        Container::Matroska | Container::MpegTs | Container::Avi => demuxed::run(parent, container, length)?,
+    };
+    if index.video.samples.is_empty() {
+        return Err(fail(FailureCode::NoVideo, "the video track is empty"));
+    }
+    slow_down(&mut index);
+    if let Some(audio) = &mut index.audio {
+        sound::snap(audio);
+    }
+    index.video.picture = probe::picture(parent, &index, length)?;
+    check(&index.video.picture)?;
+    Ok(index)
+}
+
+fn check(picture: &Picture) -> Result<(), Failure> {
+    let Picture { width, height, .. } = *picture;
+    if u64::from(width) * u64::from(height) > MAX_PIXELS || width.max(height) > MAX_SIDE {
+        return Err(fail(
+            FailureCode::TooLarge,
+            format!("pictures of {width} by {height} pixels are too large"),
+        ));
+    }
+    if width.min(height) < MIN_SIDE {
+        return Err(fail(
+            FailureCode::Unsupported,
+            format!("pictures of {width} by {height} pixels are too small"),
+        ));
+    }
+    Ok(())
+}
+
+/// Puts tracks with an overly fast clock on a slower one.
+fn slow_down(index: &mut SourceIndex) {
+    let VideoTrack { timescale, samples, window, last_duration, .. } = &mut index.video;
+    if timescale.get() > FASTEST_CLOCK {
+        let (from, to) = (*timescale, Timescale::MPEG);
+        for sample in samples {
+            sample.pts = sample.pts.rescale(from, to);
+            sample.dts = sample.dts.rescale(from, to);
+        }
+        // The ends of an unbounded window stay far beyond everything.
+        *window = window.start.rescale(from, to)..window.end.rescale(from, to);
+        *last_duration = last_duration.rescale(from, to);
+        *timescale = to;
+    }
+}

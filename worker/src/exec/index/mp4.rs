@@ -1,0 +1,92 @@
+//! MP4: tracks as the pure reader finds them.
+
+use reelmill_media::index::{AudioTrack, Container, Picture, Sample, SourceIndex, VideoTrack};
+use reelmill_media::task::{Failure, FailureCode};
+
+use super::super::failure::{fail, of_mp4};
+use super::super::parent::Input;
+use crate::mp4::entry::{AudioEntry, Entry, VideoEntry};
+use crate::mp4::movie;
+use crate::mp4::track::Track;
+
+/// Codecs of cover art and thumbnails, which come second to any other picture.
+const STILLS: [&str; 1] = ["mjpeg"];
+
+/// Reads the boxes and chooses tracks.
+pub fn run(input: &mut Input) -> Result<SourceIndex, Failure> {
+    let tracks = movie::read(input).map_err(of_mp4)?;
+    let unknown = tracks.iter().find_map(|t| match &t.entry {
+        Entry::Unknown(codec) if !codec.is_empty() => Some(codec.clone()),
+        Entry::Unknown(_) | Entry::Video(_) | Entry::Audio(_) => None,
+    });
+    let video = choose(&tracks, |t| match &t.entry {
+        Entry::Video(v) if reelmill_av::VideoCodec::named(&v.setup.codec).is_ok() => {
+            let still = STILLS.contains(&v.setup.codec.as_str());
+            Some((!still, t.enabled, u64::from(v.width) * u64::from(v.height)))
+        }
+        Entry::Video(_) | Entry::Audio(_) | Entry::Unknown(_) => None,
+    });
+    let audio = choose(&tracks, |t| match &t.entry {
+        Entry::Audio(a) if reelmill_av::AudioCodec::named(&a.setup.codec).is_ok() => {
+            Some((t.enabled, a.channels > 0, 0))
+        }
+        Entry::Audio(_) | Entry::Video(_) | Entry::Unknown(_) => None,
+    });
+    let Some((number, track, entry)) = video.and_then(|n| match tracks.get(n) {
+        Some(track @ Track { entry: Entry::Video(entry), .. }) => Some((n, track, entry)),
+        Some(_) | None => None,
+    }) else {
+        return Err(match unknown {
+            Some(codec) => fail(FailureCode::Unsupported, format!("the codec {codec:?} is not supported")),
+            None => fail(FailureCode::NoVideo, "the file has no picture track with samples in it"),
+        });
+    };
+    let audio = audio.and_then(|n| match tracks.get(n) {
+        Some(track @ Track { entry: Entry::Audio(entry), .. }) => Some(audio_track(n, track, entry)),
+        Some(_) | None => None,
+    });
+    Ok(SourceIndex { container: Container::Mp4, video: video_track(number, track, entry), audio })
+}
+
+/// The number of the track that ranks highest among those that have samples; of equals the first.
+fn choose<R: Ord>(tracks: &[Track], rank: impl Fn(&Track) -> Option<R>) -> Option<usize> {
+    let ranked = tracks.iter().enumerate().filter(|(_, t)| !t.samples.samples.is_empty());
+    ranked.filter_map(|(n, t)| Some((rank(t)?, std::cmp::Reverse(n)))).max().map(|(_, n)| n.0)
+}
+
+fn shifted(track: &Track) -> Vec<Sample> {
+    track.samples.samples.iter().map(|s| Sample { pts: s.pts + track.edit.shift, ..*s }).collect()
+}
+
+fn video_track(number: usize, track: &Track, entry: &VideoEntry) -> VideoTrack {
+    let (sar_num, sar_den) = entry.sample_aspect.or_else(|| track.sample_aspect(entry)).unwrap_or((0, 0));
+    VideoTrack {
+        stream: number as u32,
+        setup: entry.setup.clone(),
+        timescale: track.timescale,
+        picture: Picture {
+            width: entry.width,
+            height: entry.height,
+            sar_num,
+            sar_den,
+            orientation: track.orientation,
+            colour: entry.colour,
+        },
+        samples: shifted(track),
+        window: track.edit.window(),
+        last_duration: track.samples.last_duration,
+    }
+}
+
+fn audio_track(number: usize, track: &Track, entry: &AudioEntry) -> AudioTrack {
+    AudioTrack {
+        stream: number as u32,
+        setup: entry.setup.clone(),
+        timescale: track.timescale,
+        sample_rate: entry.sample_rate,
+        channels: entry.channels,
+        language: track.language.clone(),
+        samples: shifted(track),
+        window: track.edit.window(),
+    }
+}

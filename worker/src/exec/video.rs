@@ -1,0 +1,302 @@
+//! A run of video segments: decoded once, encoded for every rung.
+
+use std::time::Instant;
+
+use reelmill_av::{
+    Decoded, EncodedFrame, Frame, H264Encoder, H264Settings, Ladder, OutputColour, RungSize, VideoCodec,
+    VideoDecoder,
+};
+use reelmill_media::task::{Failure, FailureCode};
+use reelmill_media::time::Ticks;
+
+use super::failure::{fail, internal, of_decode, of_encode, of_parameter_sets, of_segment, of_source};
+use super::feed::Packets;
+use super::index::MAX_PIXELS;
+use super::parent::Parent;
+use super::progress::Progress;
+use super::protocol::{FromChild, InitOutput, PlannedFrame, SegmentOutput, VideoJob};
+use crate::mp4::avc::{AvcConfig, length_prefixed};
+use crate::mp4::fragment::{VideoSample, video_segment};
+use crate::mp4::init::VideoInit;
+
+/// Makes all segments of `job`.
+pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
+    let mut encodes = Encodes::open(parent, job)?;
+    let codec = VideoCodec::named(&job.feed.setup.codec).map_err(of_source)?;
+    let mut decoder = VideoDecoder::open(
+        codec,
+        &job.feed.setup.extradata,
+        job.feed.timescale,
+        (job.picture.width, job.picture.height),
+        MAX_PIXELS,
+    )
+    .map_err(of_source)?;
+    let mut packets = Packets::open(parent, &job.feed)?;
+    let mut frame = Frame::new().map_err(internal)?;
+    loop {
+        let packet = packets.next()?;
+        match decoder.send(packet.as_ref()) {
+            Ok(()) => {}
+            // A broken packet costs its frames, which are then concealed.
+            Err(error @ reelmill_av::DecodeError::Fatal(_)) => return Err(of_decode(error)),
+            Err(reelmill_av::DecodeError::Broken(_)) => {}
+        }
+        loop {
+            match decoder.receive(&mut frame) {
+                Ok(Decoded::Frame) => encodes.take(&mut frame)?,
+                Ok(Decoded::Hungry | Decoded::Ended) => break,
+                Err(error @ reelmill_av::DecodeError::Fatal(_)) => return Err(of_decode(error)),
+                Err(reelmill_av::DecodeError::Broken(_)) if packet.is_some() => break,
+                Err(reelmill_av::DecodeError::Broken(_)) => {}
+            }
+        }
+        if packet.is_none() {
+            break;
+        }
+    }
+    encodes.finish()
+}
+
+/// From decoded frames to segments.
+struct Encodes<'a> {
+    parent: &'a Parent,
+    job: &'a VideoJob,
+    ladder: Ladder,
+    rungs: Vec<RungEncode<'a>>,
+    /// The planned frame that is next.
+    next: usize,
+    /// What a missing frame is replaced by.
+    last: Option<Frame>,
+    concealed: Vec<bool>,
+    progress: Progress,
+}
+
+impl<'a> Encodes<'a> {
+    fn open(parent: &'a Parent, job: &'a VideoJob) -> Result<Self, Failure> {
+        let increasing =
+            job.frames.windows(2).all(|w| w[0].source_pts < w[1].source_pts && w[0].pts < w[1].pts);
+        if job.frames.is_empty() || !increasing || job.segments.first().is_none_or(|s| s.first != 0) {
+            return Err(internal("the job's frames are out of order"));
+        }
+        let colour = OutputColour::of(&job.picture);
+        let sizes = job.rungs.iter().map(|r| RungSize { width: r.width, height: r.height }).collect();
+        let rungs = (0..job.rungs.len())
+            .map(|i| RungEncode::open(parent, job, i, colour))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            parent,
+            job,
+            ladder: Ladder::new(job.picture, colour, sizes),
+            rungs,
+            next: 0,
+            last: None,
+            concealed: vec![false; job.frames.len()],
+            progress: Progress::new(Instant::now()),
+        })
+    }
+
+    /// Takes a decoded frame, which may lie outside the job.
+    fn take(&mut self, frame: &mut Frame) -> Result<(), Failure> {
+        let Some(pts) = frame.pts().map(Ticks) else { return Ok(()) };
+        if let Ok(found) = self.job.frames.binary_search_by_key(&pts, |f| f.source_pts) {
+            if found >= self.next {
+                let stand_in = match self.last.take() {
+                    Some(last) => last,
+                    None => frame.share().map_err(internal)?,
+                };
+                self.conceal_up_to(found, stand_in)?;
+                self.push(found, frame.share().map_err(internal)?)?;
+                self.next = found + 1;
+                let permille = self.next * 1000 / self.job.frames.len();
+                self.progress.tell(self.parent, permille)?;
+            }
+        }
+        self.last = Some(frame.share().map_err(internal)?);
+        Ok(())
+    }
+
+    /// Repeats `stand_in` for the planned frames before `end` that did not come.
+    fn conceal_up_to(&mut self, end: usize, stand_in: Frame) -> Result<(), Failure> {
+        for missing in self.next..end {
+            if let Some(mark) = self.concealed.get_mut(missing) {
+                *mark = true;
+            }
+            self.push(missing, stand_in.share().map_err(internal)?)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, index: usize, mut frame: Frame) -> Result<(), Failure> {
+        frame.set_pts(index as i64);
+        let (rungs, frames, concealed) = (&mut self.rungs, &self.job.frames, &self.concealed);
+        let mut failed = Ok(());
+        let pushed = self.ladder.push(&frame, &mut |rung, frame| {
+            failed = std::mem::replace(&mut failed, Ok(()))
+                .and_then(|()| deliver(rungs, frames, concealed, rung, frame));
+            Ok(())
+        });
+        failed.and(pushed.map_err(internal))
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        let Some(last) = self.last.take() else {
+            return Err(fail(FailureCode::Corrupt, "nothing of this part of the picture can be decoded"));
+        };
+        self.conceal_up_to(self.job.frames.len(), last)?;
+        let (rungs, frames, concealed) = (&mut self.rungs, &self.job.frames, &self.concealed);
+        let mut failed = Ok(());
+        let flushed = self.ladder.flush(&mut |rung, frame| {
+            failed = std::mem::replace(&mut failed, Ok(()))
+                .and_then(|()| deliver(rungs, frames, concealed, rung, frame));
+            Ok(())
+        });
+        failed.and(flushed.map_err(internal))?;
+        for rung in self.rungs {
+            rung.finish(&self.concealed)?;
+        }
+        Ok(())
+    }
+}
+
+fn deliver(
+    rungs: &mut [RungEncode<'_>],
+    frames: &[PlannedFrame],
+    concealed: &[bool],
+    rung: usize,
+    frame: Frame,
+) -> Result<(), Failure> {
+    let planned = frame.pts().and_then(|i| usize::try_from(i).ok());
+    let (Some(planned), Some(rung)) = (planned, rungs.get_mut(rung)) else {
+        return Err(internal("a filter lost count of its frames"));
+    };
+    let pts = frames.get(planned).ok_or_else(|| internal("a filter lost count of its frames"))?.pts;
+    rung.encode(planned, pts, frame, concealed)
+}
+
+/// One rung: its encoder, and the segment in the making.
+struct RungEncode<'a> {
+    parent: &'a Parent,
+    job: &'a VideoJob,
+    rung: usize,
+    encoder: H264Encoder,
+    coded: Vec<EncodedFrame>,
+    /// The job's segment that `samples` belong to.
+    segment: usize,
+    samples: Vec<VideoSample>,
+}
+
+impl<'a> RungEncode<'a> {
+    fn open(
+        parent: &'a Parent,
+        job: &'a VideoJob,
+        rung: usize,
+        colour: OutputColour,
+    ) -> Result<Self, Failure> {
+        let facts = job.rungs.get(rung).ok_or_else(|| internal("no such rung"))?;
+        let encoder = H264Encoder::open(H264Settings {
+            width: facts.width,
+            height: facts.height,
+            timescale: job.timescale,
+            frame_rate: job.frame_rate,
+            crf: facts.crf,
+            max_kbps: facts.max_kbps,
+            buffer_kbit: facts.buffer_kbit,
+            colour,
+        })
+        .map_err(of_encode)?;
+        let avc = AvcConfig::from_annex_b(encoder.parameter_sets()).map_err(of_parameter_sets)?;
+        let size = |value: u32| u16::try_from(value).map_err(internal);
+        let codecs = avc.codecs();
+        let init = VideoInit {
+            timescale: job.timescale,
+            width: size(facts.width)?,
+            height: size(facts.height)?,
+            avc,
+            colour: [colour.primaries, colour.transfer, colour.matrix],
+        };
+        parent.say(&FromChild::Init(InitOutput {
+            rendition: facts.id.clone(),
+            timescale: job.timescale,
+            codecs,
+            bytes: init.bytes(),
+        }))?;
+        Ok(Self { parent, job, rung, encoder, coded: Vec::new(), segment: 0, samples: Vec::new() })
+    }
+
+    fn encode(
+        &mut self,
+        planned: usize,
+        pts: Ticks,
+        frame: Frame,
+        concealed: &[bool],
+    ) -> Result<(), Failure> {
+        let starts =
+            self.job.segments.binary_search_by_key(&(planned as u64), |s| u64::from(s.first)).is_ok();
+        self.encoder.encode(frame, pts, starts, &mut self.coded).map_err(of_encode)?;
+        self.collect(concealed)
+    }
+
+    /// Sorts coded frames into segments: in decode order, a segment ends where the next one's first frame comes.
+    fn collect(&mut self, concealed: &[bool]) -> Result<(), Failure> {
+        for coded in std::mem::take(&mut self.coded) {
+            if self.next_start().is_some_and(|start| coded.pts == start) {
+                self.close(concealed)?;
+            }
+            self.samples.push(VideoSample {
+                pts: coded.pts,
+                sync: coded.idr,
+                data: length_prefixed(&coded.annex_b),
+            });
+        }
+        Ok(())
+    }
+
+    /// Where the segment after the present one starts.
+    fn next_start(&self) -> Option<Ticks> {
+        let next = self.job.segments.get(self.segment + 1)?;
+        self.job.frames.get(next.first as usize).map(|f| f.pts)
+    }
+
+    fn close(&mut self, concealed: &[bool]) -> Result<(), Failure> {
+        let (Some(segment), Some(rung)) =
+            (self.job.segments.get(self.segment), self.job.rungs.get(self.rung))
+        else {
+            return Err(internal("more segments came than were planned"));
+        };
+        let end_frame =
+            self.job.segments.get(self.segment + 1).map_or(self.job.frames.len(), |next| next.first as usize);
+        let frames = segment.first as usize..end_frame;
+        if self.samples.len() != frames.len() {
+            let (came, planned) = (self.samples.len(), frames.len());
+            return Err(internal(format!(
+                "{came} frames came out of the encoder for a segment of {planned}"
+            )));
+        }
+        let start = self.job.frames.get(frames.start).map_or(Ticks::ZERO, |f| f.pts);
+        let end = self.next_start().unwrap_or(self.job.end);
+        let bytes = video_segment(segment.number, &self.samples, end).map_err(of_segment)?;
+        self.parent.say(&FromChild::Segment(SegmentOutput {
+            rendition: rung.id.clone(),
+            number: segment.number,
+            start,
+            duration: end - start,
+            frames: frames.len() as u32,
+            concealed: concealed.get(frames).unwrap_or_default().iter().filter(|c| **c).count() as u32,
+            bytes,
+        }))?;
+        self.samples.clear();
+        self.segment += 1;
+        Ok(())
+    }
+
+    fn finish(mut self, concealed: &[bool]) -> Result<(), Failure> {
+        self.encoder.finish(&mut self.coded).map_err(of_encode)?;
+        self.collect(concealed)?;
+        self.close(concealed)?;
+        if self.segment == self.job.segments.len() {
+            Ok(())
+        } else {
+            Err(internal("fewer segments came than were planned"))
+        }
+    }
+}
