@@ -1,3 +1,14 @@
 //! Takes uploads, plans them, drives their jobs and publishes presentations.
 
+pub mod assets;
+pub mod catalog;
+pub mod engine;
+pub mod fleet;
+pub mod jobs;
+pub mod metrics;
+pub mod outputs;
+pub mod plans;
+pub mod publish;
 pub mod state;
+pub mod sweep;
+pub mod uploads;

@@ -279,7 +279,9 @@ impl Asset {
     /// Whether the sweeper can forget it.
     pub const fn is_closed(&self) -> bool {
         match &self.stage {
-            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => false,
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => {
+                false
+            }
             Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed,
         }
     }

@@ -85,6 +85,11 @@ pub enum Input {
         /// Why.
         failure: Failure,
     },
+    /// A report came that does not count: the same one again, or one of an attempt given up.
+    Again {
+        /// As in the report.
+        number: TaskNumber,
+    },
     /// A task was handed out too often without an end.
     TaskLost {
         /// As in the task.
@@ -205,8 +210,10 @@ impl Step {
             Input::Indexed { epoch, plan } => self.indexed(epoch, *plan),
             Input::TaskDone { number, epoch, made } => self.task_done(number, epoch, &made),
             Input::TaskFailed { number, epoch, failure } => self.task_failed(number, epoch, failure),
+            Input::Again { number } => self.repeat(number),
             Input::TaskLost { number, epoch } => {
-                let reason = format!("task {} was handed out again and again and never reported on", number.0);
+                let reason =
+                    format!("task {} was handed out again and again and never reported on", number.0);
                 self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
             }
             Input::Published { playable, complete } => self.published(playable, complete),
@@ -234,7 +241,10 @@ impl Step {
     fn upload_complete(&mut self, source: SourceRef) {
         match &self.asset.stage {
             Stage::Uploading if source.bytes == 0 => {
-                self.fail(Failure { code: FailureCode::Empty, reason: "The upload holds no bytes.".to_owned() });
+                self.fail(Failure {
+                    code: FailureCode::Empty,
+                    reason: "The upload holds no bytes.".to_owned(),
+                });
             }
             Stage::Uploading => {
                 let upload = &mut self.asset.upload;
@@ -246,7 +256,10 @@ impl Step {
                 self.effects.push(Effect::Submit);
             }
             Stage::Queued { .. } => self.effects.push(Effect::Submit),
-            Stage::Indexing { .. } | Stage::Processing { .. } | Stage::Ready { .. } | Stage::Failed { .. } => {}
+            Stage::Indexing { .. }
+            | Stage::Processing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => {}
         }
     }
 
@@ -290,7 +303,8 @@ impl Step {
         if self.asset.epoch(number) != Some(epoch) {
             return self.repeat(number);
         }
-        let (Stage::Processing { job, .. }, Some(position)) = (&mut self.asset.stage, number.position()) else {
+        let (Stage::Processing { job, .. }, Some(position)) = (&mut self.asset.stage, number.position())
+        else {
             return;
         };
         let renditions = &mut self.asset.renditions;
@@ -299,8 +313,7 @@ impl Step {
             known.is_none_or(|r| r.init.is_some_and(|init| init != part.init))
         });
         if let Some(part) = stranger {
-            let reason =
-                format!("task {} gave rendition {} another init segment", number.0, part.rendition);
+            let reason = format!("task {} gave rendition {} another init segment", number.0, part.rendition);
             return self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
         }
         for part in &made.parts {

@@ -1,0 +1,247 @@
+//! Applies inputs to assets and does what the machine asks for.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use reelmill_media::ids::AssetId;
+use reelmill_media::task::{Class, Task, TaskNumber, Work};
+use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
+use reelmill_platform::kv::Bucket;
+use reelmill_platform::store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::assets::{Applied, ApplyError, Assets};
+use crate::fleet::Fleet;
+use crate::metrics::Metrics;
+use crate::outputs::OutputRecord;
+use crate::plans::{PlanningError, Plans};
+use crate::publish::{PublishError, Publisher};
+use crate::state::{Arrival, Asset, Effect, Input, Stage, StageName};
+use crate::uploads::{self, FinishError, UploadRecord};
+
+/// Tasks put in their queues at once: they start in the plan's order.
+const PUBLISH_AT_ONCE: usize = 8;
+/// Estimated cost of indexing, in milliseconds of one core.
+const INDEX_COST_MS: u64 = 50;
+/// Growing playlists are published again after so many times what the last time took: about a tenth of the time.
+const PACE: u32 = 10;
+/// But never later than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Times that a paced publishing is tried before it is left to the next report.
+const PACED_TRIES: u32 = 5;
+
+/// Why an input did not have its effects. The message comes again.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The record was not changed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Playlists were not published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The plan is not to be had.
+    #[error(transparent)]
+    Plan(#[from] PlanningError),
+    /// NATS did not answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// An upload was not finished.
+    #[error(transparent)]
+    Finish(#[from] Box<FinishError>),
+}
+
+/// All that effects need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Messages.
+    pub bus: Bus,
+    /// Blobs and playlists.
+    pub store: Store,
+    /// Records of assets.
+    pub assets: Assets,
+    /// Records of uploads.
+    pub uploads: Bucket<UploadRecord>,
+    /// What tasks made.
+    pub outputs: Bucket<OutputRecord>,
+    /// Plans.
+    pub plans: Plans,
+    /// Playlists.
+    pub publisher: Publisher,
+    /// Live workers.
+    pub fleet: Fleet,
+    /// Instruments.
+    pub metrics: Metrics,
+    /// Owns what runs beside the messages in hand.
+    pub background: TaskTracker,
+    /// Cancelled when the process drains.
+    pub drain: CancellationToken,
+    /// Assets with a paced publishing, and whether more was done since it began.
+    pub paced: Paced,
+}
+
+/// Assets with a paced publishing, and whether more was done since it began.
+pub type Paced = Arc<Mutex<HashMap<AssetId, bool>>>;
+
+impl Engine {
+    /// Applies an input and does what follows from it. On return all of it is durable, so that the message which
+    /// brought the input may be forgotten.
+    pub async fn feed(&self, id: AssetId, input: Input) -> Result<Asset, EngineError> {
+        let Applied { asset, effects, changed } = self.assets.apply(id, input).await?;
+        if changed {
+            tracing::debug!(asset = %id, stage = ?asset.stage.name(), ?effects, "changed");
+        }
+        self.perform(&asset, &effects).await?;
+        Ok(asset)
+    }
+
+    async fn perform(&self, asset: &Asset, effects: &[Effect]) -> Result<(), EngineError> {
+        // Withdrawing comes first: it would take the new attempt as well.
+        for effect in effects {
+            if let Effect::WithdrawTask { number } = effect {
+                self.bus.withdraw_tasks(&asset.tenant, asset.id, Some(*number)).await?;
+            }
+        }
+        let tasks = effects.iter().filter_map(|effect| match effect {
+            Effect::PublishTask { number, epoch } => Some((*number, *epoch)),
+            Effect::CheckUpload
+            | Effect::Submit
+            | Effect::WithdrawTask { .. }
+            | Effect::RenderPlaylists
+            | Effect::Retract
+            | Effect::Close => None,
+        });
+        stream::iter(tasks.collect::<Vec<_>>())
+            .map(|(number, epoch)| self.publish_task(asset, number, epoch))
+            .buffered(PUBLISH_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        for effect in effects {
+            match effect {
+                Effect::WithdrawTask { .. } | Effect::PublishTask { .. } => {}
+                Effect::CheckUpload => self.check_upload(asset).await?,
+                Effect::Submit => {
+                    self.bus.publish_job(&JobMessage::Submit { asset: asset.id }).await?;
+                }
+                Effect::RenderPlaylists => self.render(asset).await?,
+                Effect::Retract => {
+                    self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
+                    self.publisher.publish(asset.id).await?;
+                }
+                Effect::Close => {
+                    self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
+                    self.publisher.close(asset.id).await?;
+                    self.assets.apply(asset.id, Input::Closed).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_upload(&self, asset: &Asset) -> Result<(), EngineError> {
+        let Arrival::Resumable { upload } = asset.upload.arrival else { return Ok(()) };
+        // Finishing feeds the machine in turn.
+        Box::pin(uploads::finish_if_complete(self, upload)).await.map_err(Box::new)?;
+        Ok(())
+    }
+
+    async fn publish_task(&self, asset: &Asset, number: TaskNumber, epoch: u32) -> Result<(), EngineError> {
+        let (source, recipe, work, class, cost_ms) = match (&asset.stage, number.position()) {
+            (Stage::Indexing { source, .. }, None) => {
+                (source, None, Work::Index, Class::Publish, INDEX_COST_MS)
+            }
+            (Stage::Processing { source, job }, Some(position)) => {
+                let plan = self.plans.get(job.recipe.plan).await?;
+                let Some(task) = plan.tasks.get(position as usize) else { return Ok(()) };
+                (source, Some(job.recipe), task.work.clone(), task.class, task.cost_ms)
+            }
+            (
+                Stage::Uploading
+                | Stage::Queued { .. }
+                | Stage::Indexing { .. }
+                | Stage::Processing { .. }
+                | Stage::Ready { .. }
+                | Stage::Failed { .. },
+                _,
+            ) => return Ok(()),
+        };
+        let task = Task {
+            asset: asset.id,
+            tenant: asset.tenant.clone(),
+            number,
+            epoch,
+            class,
+            source: *source,
+            recipe,
+            work,
+            cost_ms,
+        };
+        match self.bus.publish_task(&task).await? {
+            Queued::New => self.metrics.task_published(class),
+            Queued::Already => {}
+        }
+        Ok(())
+    }
+
+    /// What somebody waits for is published at once; growth comes at a pace that the store can bear.
+    async fn render(&self, asset: &Asset) -> Result<(), EngineError> {
+        let waited_for = match &asset.stage {
+            Stage::Processing { job, .. } => {
+                asset.timings.playable_at.is_none() || job.done.len() == job.tasks
+            }
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => true,
+        };
+        if waited_for {
+            self.publisher.publish(asset.id).await?;
+            return Ok(());
+        }
+        match self.paced.lock().unwrap_or_else(PoisonError::into_inner).entry(asset.id) {
+            Entry::Occupied(mut more) => {
+                more.insert(true);
+            }
+            Entry::Vacant(new) => {
+                new.insert(false);
+                self.background.spawn(self.clone().publish_paced(asset.id));
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_paced(self, id: AssetId) {
+        let mut failures = 0;
+        loop {
+            let pause = match self.publisher.publish(id).await {
+                Ok(took) => (took * PACE).min(LONGEST_PAUSE),
+                Err(error) => {
+                    tracing::warn!(asset = %id, %error, "cannot publish the growth of playlists");
+                    failures += 1;
+                    LONGEST_PAUSE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.drain.cancelled() => {}
+            }
+            let mut paced = self.paced.lock().unwrap_or_else(PoisonError::into_inner);
+            let again = paced.get(&id).copied().unwrap_or(false) || (1..PACED_TRIES).contains(&failures);
+            if !again || (failures > 0 && self.drain.is_cancelled()) || failures >= PACED_TRIES {
+                paced.remove(&id);
+                return;
+            }
+            paced.insert(id, false);
+        }
+    }
+
+    /// Whether an asset can still take this upload's bytes.
+    pub async fn takes_bytes(&self, id: AssetId) -> Result<bool, BusError> {
+        let found = self.assets.get(id).await?;
+        Ok(found.is_some_and(|(asset, _)| asset.stage.name() == StageName::Uploading))
+    }
+}

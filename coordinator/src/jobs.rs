@@ -1,0 +1,239 @@
+//! Messages to coordinators: each is applied to its asset, its effects are made durable, then it is acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::plan::Plan;
+use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, TaskNumber, TaskReport};
+use reelmill_platform::bus::{BusError, JobMessage};
+use reelmill_platform::queue::{Delivery, Lease, Queue};
+use reelmill_platform::topology::{KEEP_EVERY, MaxDeliveries};
+use serde::de::DeserializeOwned;
+use tokio_util::task::TaskTracker;
+
+use crate::assets::ApplyError;
+use crate::engine::{Engine, EngineError};
+use crate::outputs::{self, CommitError, OutputRecord};
+use crate::plans::{PlanningError, Plans};
+use crate::publish::PublishError;
+use crate::state::{Input, Stage};
+
+/// Messages in hand at once.
+const MESSAGES_AT_ONCE: usize = 32;
+/// How long a pull waits at the server: also how long a drain may wait for it.
+const PULL_FOR: Duration = Duration::from_secs(5);
+/// Pause after the server failed to hand out, at most.
+const FAILED_PULL_PAUSE_MS: u64 = 1000;
+/// A message that cannot be dealt with comes again after this at most.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// Why a message was not dealt with.
+#[derive(Debug, thiserror::Error)]
+enum JobError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// Starts the loops that pull messages and the server's notes until `engine.drain`; `tasks` owns them.
+pub async fn start(engine: &Engine, tasks: &TaskTracker) -> Result<(), BusError> {
+    let jobs = engine.bus.jobs().await?;
+    let advisories = engine.bus.advisories().await?;
+    for _ in 0..MESSAGES_AT_ONCE {
+        tasks.spawn(pull(jobs.clone(), engine.clone(), deal_with));
+    }
+    tasks.spawn(pull(advisories, engine.clone(), give_up));
+    Ok(())
+}
+
+async fn pull<T, F>(queue: Queue<T>, engine: Engine, deal: impl Fn(Engine, T) -> F)
+where
+    T: DeserializeOwned,
+    F: Future<Output = Result<(), JobError>>,
+{
+    let stop = engine.drain.clone();
+    while !stop.is_cancelled() {
+        let next = tokio::select! {
+            next = queue.next_within(PULL_FOR) => next,
+            () = stop.cancelled() => return,
+        };
+        match next {
+            Ok(Some(Delivery { message, deliveries, lease })) => {
+                settle(&engine, &lease, deliveries, deal(engine.clone(), message)).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot pull");
+                let pause = rand::rng().random_range(FAILED_PULL_PAUSE_MS / 4..=FAILED_PULL_PAUSE_MS);
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+/// Works on a message, keeps it alive meanwhile, and says how it ended.
+async fn settle(
+    engine: &Engine,
+    lease: &Lease,
+    deliveries: i64,
+    work: impl Future<Output = Result<(), JobError>>,
+) {
+    let result = keep_while(lease, work).await;
+    let said = match result {
+        Ok(()) => lease.done().await,
+        Err(JobError::Engine(error)) if is_about_nothing(&error) => {
+            tracing::warn!(%error, "dropped a message about an asset that is not there");
+            lease.done().await
+        }
+        Err(error) => {
+            let delay = delay(deliveries);
+            tracing::warn!(%error, ?delay, "a message could not be dealt with and comes again");
+            engine.metrics.messages_given_back.inc();
+            lease.give_back(delay).await
+        }
+    };
+    if let Err(error) = said {
+        // It comes again after the ack wait, and does nothing then.
+        tracing::debug!(%error, "the end of a message was not heard");
+    }
+}
+
+async fn keep_while<T>(lease: &Lease, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(KEEP_EVERY) => {
+                if let Err(error) = lease.keep().await {
+                    tracing::debug!(%error, "a message was not kept");
+                }
+            }
+        }
+    }
+}
+
+fn delay(deliveries: i64) -> Duration {
+    let exponent = u32::try_from(deliveries.clamp(1, 9)).unwrap_or(9);
+    Duration::from_millis(100 << exponent).min(LONGEST_DELAY)
+}
+
+fn is_about_nothing(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::Apply(ApplyError::Unknown(_))
+            | EngineError::Publish(PublishError::Unknown(_) | PublishError::Apply(ApplyError::Unknown(_)))
+    )
+}
+
+async fn deal_with(engine: Engine, message: JobMessage) -> Result<(), JobError> {
+    match message {
+        JobMessage::Submit { asset } => {
+            engine.feed(asset, Input::Submitted).await?;
+            Ok(())
+        }
+        JobMessage::Report(report) => take_report(&engine, &report).await,
+    }
+}
+
+async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobError> {
+    let TaskReport { asset: id, number, epoch, worker, outcome } = report;
+    let (number, epoch) = (*number, *epoch);
+    let Some((asset, _)) = engine.assets.get(*id).await? else {
+        return Err(EngineError::Apply(ApplyError::Unknown(*id)).into());
+    };
+    if asset.epoch(number) != Some(epoch) {
+        engine.feed(*id, Input::Again { number }).await?;
+        return Ok(());
+    }
+    let input = match outcome {
+        Outcome::Failed(failure) => Ok(Input::TaskFailed { number, epoch, failure: failure.clone() }),
+        Outcome::Indexed { index } => match engine.plans.make(*index, engine.fleet.slots()).await {
+            Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
+            Err(PlanningError::Refused(failure)) => Err(failure),
+            Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
+        },
+        Outcome::Made { outputs } => match &asset.stage {
+            Stage::Processing { job, .. } => {
+                commit(engine, *id, number, epoch, job.recipe.plan, outputs).await?
+            }
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. } => Err(internal("segments were made where an index was asked for")),
+        },
+    };
+    let input = input.unwrap_or_else(|failure| Input::TaskFailed { number, epoch, failure });
+    match &input {
+        Input::TaskFailed { failure, .. } => {
+            let Failure { code, reason } = failure;
+            tracing::warn!(asset = %id, task = number.0, epoch, %worker, ?code, reason, "an attempt failed");
+            engine.metrics.task_failed(*code);
+        }
+        Input::Indexed { .. } | Input::TaskDone { .. } => engine.metrics.tasks_done.inc(),
+        Input::UploadProgress { .. }
+        | Input::UploadComplete { .. }
+        | Input::UploadFailed(_)
+        | Input::Submitted
+        | Input::Again { .. }
+        | Input::TaskLost { .. }
+        | Input::Published { .. }
+        | Input::Closed
+        | Input::Tick => {}
+    }
+    engine.feed(*id, input).await?;
+    Ok(())
+}
+
+/// Checks an output against the plan and commits it. The failure, if it is not what was planned.
+async fn commit(
+    engine: &Engine,
+    asset: AssetId,
+    number: TaskNumber,
+    epoch: u32,
+    plan: BlobHash,
+    outputs: &[RenditionOutput],
+) -> Result<Result<Input, Failure>, JobError> {
+    let plan = plan_of(&engine.plans, plan).await?;
+    let task = number.position().and_then(|position| plan.tasks.get(position as usize));
+    let Some(task) = task else { return Ok(Err(internal("segments were made that nobody planned"))) };
+    if let Err(unplanned) = outputs::check(&plan, number, task, outputs) {
+        return Ok(Err(internal(&unplanned.to_string())));
+    }
+    let record = OutputRecord { epoch, outputs: outputs.to_vec() };
+    match outputs::commit(&engine.outputs, &outputs::key(asset, number), record).await {
+        Ok(standing) => {
+            Ok(Ok(Input::TaskDone { number, epoch, made: outputs::made(task, &standing.outputs) }))
+        }
+        Err(CommitError::Late) => Ok(Ok(Input::Again { number })),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn plan_of(plans: &Plans, hash: BlobHash) -> Result<Arc<Plan>, JobError> {
+    Ok(plans.get(hash).await.map_err(EngineError::Plan)?)
+}
+
+fn internal(reason: &str) -> Failure {
+    Failure { code: FailureCode::Internal, reason: reason.to_owned() }
+}
+
+/// A task was handed out too often: whoever takes it dies, or is never heard of.
+async fn give_up(engine: Engine, note: MaxDeliveries) -> Result<(), JobError> {
+    let Some(task) = engine.bus.remove_task(note.stream_seq).await? else { return Ok(()) };
+    tracing::warn!(
+        asset = %task.asset, task = task.number.0, epoch = task.epoch, deliveries = note.deliveries,
+        "a task was handed out too often"
+    );
+    engine.metrics.task_failed(FailureCode::Internal);
+    engine.feed(task.asset, Input::TaskLost { number: task.number, epoch: task.epoch }).await?;
+    Ok(())
+}

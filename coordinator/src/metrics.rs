@@ -1,0 +1,160 @@
+//! What this process counts.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use reelmill_media::task::{Class, FailureCode};
+use serde::Serialize;
+
+use crate::state::{Asset, Stage};
+
+/// The instruments. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Uploads that take bytes now.
+    pub uploads_open: IntGauge,
+    /// Uploads by how they ended.
+    uploads: IntCounterVec,
+    /// Bytes that came in uploads.
+    pub upload_bytes: IntCounter,
+    tasks_published: IntCounterVec,
+    /// Tasks done.
+    pub tasks_done: IntCounter,
+    tasks_failed: IntCounterVec,
+    assets_ended: IntCounterVec,
+    /// Work left in all assets, in milliseconds of one core.
+    pub backlog_ms: IntGauge,
+    /// Assets without an end.
+    pub assets_open: IntGauge,
+    /// Compare-and-set that others won.
+    pub conflicts: IntCounter,
+    render: Histogram,
+    to_playable: Histogram,
+    to_ready: Histogram,
+    /// Workers that live.
+    pub live_workers: IntGauge,
+    /// Their slots.
+    pub live_slots: IntGauge,
+    /// Messages that could not be dealt with and were given back.
+    pub messages_given_back: IntCounter,
+}
+
+impl Metrics {
+    /// Makes the instruments and registers them.
+    pub fn new(registry: &Registry) -> prometheus::Result<Metrics> {
+        let make = Maker { registry };
+        Ok(Metrics {
+            uploads_open: make.gauge("uploads_open", "Uploads that take bytes now")?,
+            uploads: make.counters("uploads_total", "Upload requests by how they ended", "end")?,
+            upload_bytes: make.counter("upload_bytes_total", "Bytes that came in uploads")?,
+            tasks_published: make.counters("tasks_published_total", "Tasks put in a queue", "class")?,
+            tasks_done: make.counter("tasks_done_total", "Tasks done")?,
+            tasks_failed: make.counters("tasks_failed_total", "Failed attempts by code", "code")?,
+            assets_ended: make.counters("assets_total", "Assets by how they ended", "state")?,
+            backlog_ms: make.gauge("backlog_cost_ms", "Work left, in milliseconds of one core")?,
+            assets_open: make.gauge("assets_open", "Assets without an end")?,
+            conflicts: make.counter("cas_conflicts_total", "Compare-and-set that somebody else won")?,
+            render: make.seconds("render_seconds", "Publishing all playlists of an asset once")?,
+            to_playable: make.seconds("playable_seconds", "From the last byte to a playlist that plays")?,
+            to_ready: make.seconds("ready_seconds", "From the last byte to everything made")?,
+            live_workers: make.gauge("live_workers", "Workers that live")?,
+            live_slots: make.gauge("live_slots", "Tasks that they can do at once")?,
+            messages_given_back: make
+                .counter("messages_given_back_total", "Messages that could not be dealt with yet")?,
+        })
+    }
+
+    /// An upload request ended.
+    pub fn upload_ended(&self, end: &str) {
+        self.uploads.with_label_values(&[end]).inc();
+    }
+
+    /// A task was put in its queue.
+    pub fn task_published(&self, class: Class) {
+        self.tasks_published.with_label_values(&[&word(&class)]).inc();
+    }
+
+    /// An attempt failed.
+    pub fn task_failed(&self, code: FailureCode) {
+        self.tasks_failed.with_label_values(&[&word(&code)]).inc();
+    }
+
+    /// An asset's playlists were published.
+    pub fn rendered(&self, took: Duration) {
+        self.render.observe(took.as_secs_f64());
+    }
+
+    /// An asset's record changed.
+    pub fn asset_moved(&self, before: &Asset, after: &Asset) {
+        let received = after.timings.received_at;
+        let since = |then: jiff::Timestamp, histogram: &Histogram| {
+            if let Some(received) = received {
+                histogram.observe(then.duration_since(received).as_secs_f64());
+            }
+        };
+        if let (None, Some(playable)) = (before.timings.playable_at, after.timings.playable_at) {
+            since(playable, &self.to_playable);
+        }
+        if before.stage.name() == after.stage.name() {
+            return;
+        }
+        match &after.stage {
+            Stage::Ready { .. } => {
+                self.assets_ended.with_label_values(&["ready"]).inc();
+                if let Some(completed) = after.timings.completed_at {
+                    since(completed, &self.to_ready);
+                }
+            }
+            Stage::Failed { failure, .. } => {
+                self.assets_ended.with_label_values(&[&format!("failed_{}", word(&failure.code))]).inc();
+            }
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => {}
+        }
+    }
+}
+
+/// A closed set's own word for one of its members.
+fn word(member: &impl Serialize) -> String {
+    match serde_json::to_value(member) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn options(name: &str, help: &str) -> Opts {
+        Opts::new(format!("reelmill_coordinator_{name}"), help)
+    }
+
+    fn register<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        collector: C,
+    ) -> prometheus::Result<C> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::with_opts(Self::options(name, help))?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::with_opts(Self::options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Self::options(name, help), &[label])?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        // From 5 ms to about 45 minutes.
+        let buckets = prometheus::exponential_buckets(0.005, 2.0, 20)?;
+        let options = HistogramOpts::from(Self::options(name, help)).buckets(buckets);
+        self.register(Histogram::with_opts(options)?)
+    }
+}

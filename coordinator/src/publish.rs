@@ -1,0 +1,291 @@
+//! Publishing: from committed outputs to playlists in the object store.
+//!
+//! Media playlists first, then the multivariant one, then the typed description: each text names only what is stored
+//! before it. After writing, the record is read again: whoever wrote an older text than the record now allows writes
+//! again, so that the last text is never an old one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use moka::future::Cache;
+use reelmill_media::hls;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::keys;
+use reelmill_media::plan::Plan;
+use reelmill_media::presentation::{Gathered, InitMismatch, Presentation};
+use reelmill_media::task::{Recipe, TaskNumber};
+use reelmill_platform::bus::BusError;
+use reelmill_platform::kv::Bucket;
+use reelmill_platform::store::{Store, StoreError};
+use tokio::sync::Mutex;
+
+use crate::assets::{ApplyError, Assets};
+use crate::metrics::Metrics;
+use crate::outputs::{self, OutputRecord};
+use crate::plans::{PlanningError, Plans};
+use crate::state::{Asset, DoneSet, Input, Stage};
+
+/// Assets whose outputs are kept at hand.
+const ACTIVE_ASSETS: u64 = 256;
+/// An asset that nobody reports on for so long is dropped from memory.
+const ACTIVE_FOR: Duration = Duration::from_secs(600);
+/// Outputs read, or playlists written, at once.
+const PARALLEL: usize = 16;
+
+/// Why playlists were not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// There is no such asset.
+    #[error("there is no asset {0}")]
+    Unknown(AssetId),
+    /// A task is done, but its output is not there.
+    #[error("output {0} is done but not there")]
+    OutputMissing(String),
+    /// Committed outputs do not fit together.
+    #[error(transparent)]
+    Init(#[from] InitMismatch),
+    /// The plan is not to be had.
+    #[error(transparent)]
+    Plan(#[from] PlanningError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record was not changed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// NATS did not answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The description cannot be written.
+    #[error("the presentation cannot be written: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Publishes assets. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    store: Store,
+    assets: Assets,
+    outputs: Bucket<OutputRecord>,
+    plans: Plans,
+    active: Cache<AssetId, Arc<Active>>,
+    metrics: Metrics,
+}
+
+/// An asset that is being published. Forgetting it loses nothing.
+#[derive(Debug, Default)]
+struct Active {
+    /// Calls so far: one rendering serves all that came before it began.
+    asked: AtomicU64,
+    turn: Mutex<Turn>,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    /// Calls that are served.
+    served: u64,
+    known: DoneSet,
+    gathered: Gathered,
+    /// What this process last wrote, by key.
+    written: HashMap<String, BlobHash>,
+}
+
+/// What may be published of an asset at this moment.
+enum Allowed {
+    Nothing,
+    Done {
+        recipe: Recipe,
+        done: DoneSet,
+    },
+    /// It failed: what is there must go.
+    Gone,
+}
+
+impl Publisher {
+    /// Over open buckets.
+    pub fn new(
+        store: Store,
+        assets: Assets,
+        outputs: Bucket<OutputRecord>,
+        plans: Plans,
+        metrics: Metrics,
+    ) -> Self {
+        let active = Cache::builder().max_capacity(ACTIVE_ASSETS).time_to_idle(ACTIVE_FOR).build();
+        Self { store, assets, outputs, plans, active, metrics }
+    }
+
+    /// Publishes what is done now. On return everything that was done at the call is published; calls that come
+    /// meanwhile share the next rendering. Says how long the rendering took.
+    pub async fn publish(&self, id: AssetId) -> Result<Duration, PublishError> {
+        let active = self.active.get_with(id, async { Arc::default() }).await;
+        let ticket = active.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut turn = active.turn.lock().await;
+        if turn.served >= ticket {
+            return Ok(Duration::ZERO);
+        }
+        let serves = active.asked.load(Ordering::Relaxed);
+        let started = Instant::now();
+        self.render_until_current(id, &mut turn).await?;
+        turn.served = serves;
+        let took = started.elapsed();
+        self.metrics.rendered(took);
+        Ok(took)
+    }
+
+    /// Makes sure of what is published of an asset that ended, whatever others wrote last, and forgets its outputs.
+    pub async fn close(&self, id: AssetId) -> Result<(), PublishError> {
+        let active = self.active.get_with(id, async { Arc::default() }).await;
+        let mut turn = active.turn.lock().await;
+        turn.written.clear();
+        match self.render_until_current(id, &mut turn).await {
+            // An earlier close came as far as forgetting the outputs, so it was sure of the playlists.
+            Ok(()) | Err(PublishError::OutputMissing(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.outputs.remove_all(&format!("{id}.*")).await?;
+        drop(turn);
+        self.active.invalidate(&id).await;
+        Ok(())
+    }
+
+    async fn render_until_current(&self, id: AssetId, turn: &mut Turn) -> Result<(), PublishError> {
+        let mut asset = self.read(id).await?;
+        // Ends: each further round means that a task was done meanwhile, and tasks are finite.
+        loop {
+            let playable = match self.allowed(&asset).await? {
+                Allowed::Nothing => return Ok(()),
+                Allowed::Gone => return self.retract(&asset, turn).await,
+                Allowed::Done { recipe, done } => {
+                    let plan = self.plans.get(recipe.plan).await?;
+                    self.gather(id, &done, turn).await?;
+                    self.write(id, &plan, turn).await?
+                }
+            };
+            let now = self.read(id).await?;
+            if progress(&now) == progress(&asset) {
+                return self.tell(&now, playable).await;
+            }
+            asset = now;
+        }
+    }
+
+    async fn read(&self, id: AssetId) -> Result<Asset, PublishError> {
+        let found = self.assets.get(id).await?;
+        found.map(|(asset, _)| asset).ok_or(PublishError::Unknown(id))
+    }
+
+    async fn allowed(&self, asset: &Asset) -> Result<Allowed, PublishError> {
+        Ok(match &asset.stage {
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => Allowed::Nothing,
+            Stage::Processing { job, .. } => Allowed::Done { recipe: job.recipe, done: job.done.clone() },
+            Stage::Ready { closed: true, .. } => Allowed::Nothing,
+            Stage::Ready { recipe, closed: false, .. } => {
+                let plan = self.plans.get(recipe.plan).await?;
+                Allowed::Done { recipe: *recipe, done: DoneSet::all(plan.tasks.len() as u32) }
+            }
+            Stage::Failed { .. } => Allowed::Gone,
+        })
+    }
+
+    /// Adds the outputs that are done and not known yet.
+    async fn gather(&self, id: AssetId, done: &DoneSet, turn: &mut Turn) -> Result<(), PublishError> {
+        let missing: Vec<u32> = done.positions().filter(|p| !turn.known.contains(*p)).collect();
+        let mut found = stream::iter(missing)
+            .map(|position| async move {
+                let key = outputs::key(id, TaskNumber::planned(position));
+                match self.outputs.get(&key).await? {
+                    Some((record, _)) => Ok((position, record)),
+                    None => Err(PublishError::OutputMissing(key)),
+                }
+            })
+            .buffer_unordered(PARALLEL);
+        while let Some((position, record)) = found.try_next().await? {
+            turn.gathered.add(&record.outputs)?;
+            turn.known.insert(position);
+        }
+        Ok(())
+    }
+
+    /// Writes the texts that differ from what was last written. Says whether they play, and whether nothing is missing.
+    async fn write(&self, id: AssetId, plan: &Plan, turn: &mut Turn) -> Result<Shown, PublishError> {
+        let presentation = turn.gathered.presentation(id, plan);
+        let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
+        let media = presentation.tracks().map(|track| {
+            let text = hls::media_playlist(track, presentation.target_duration);
+            (keys::media_playlist(id, &track.id), Bytes::from(text))
+        });
+        self.put_changed(turn, media.collect()).await?;
+        if shown.playable {
+            let text = Bytes::from(hls::multivariant_playlist(&presentation));
+            self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
+            let described = Bytes::from(serde_json::to_vec::<Presentation>(&presentation)?);
+            self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
+        }
+        Ok(shown)
+    }
+
+    async fn put_changed(&self, turn: &mut Turn, texts: Vec<(String, Bytes)>) -> Result<(), PublishError> {
+        let changed: Vec<(String, BlobHash, Bytes)> = texts
+            .into_iter()
+            .map(|(key, text)| (key, BlobHash::of(&text), text))
+            .filter(|(key, hash, _)| turn.written.get(key) != Some(hash))
+            .collect();
+        // Until the store says otherwise it is unknown what lies there.
+        for (key, _, _) in &changed {
+            turn.written.remove(key);
+        }
+        let mut puts =
+            stream::iter(changed)
+                .map(|(key, hash, text)| async move {
+                    self.store.put_object(&key, text).await.map(|()| (key, hash))
+                })
+                .buffer_unordered(PARALLEL);
+        while let Some((key, hash)) = puts.try_next().await? {
+            turn.written.insert(key, hash);
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, asset: &Asset, Shown { playable, complete }: Shown) -> Result<(), PublishError> {
+        let in_work = matches!(asset.stage, Stage::Processing { .. });
+        if in_work && (complete || (playable && asset.timings.playable_at.is_none())) {
+            self.assets.apply(asset.id, Input::Published { playable, complete }).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the playlists of a failed asset away, the one that players start with first.
+    async fn retract(&self, asset: &Asset, turn: &mut Turn) -> Result<(), PublishError> {
+        turn.written.clear();
+        if asset.renditions.is_empty() {
+            return Ok(());
+        }
+        self.store.delete_object(&keys::multivariant_playlist(asset.id)).await?;
+        for rendition in &asset.renditions {
+            self.store.delete_object(&keys::media_playlist(asset.id, &rendition.planned.id)).await?;
+        }
+        self.store.delete_object(&keys::presentation(asset.id)).await?;
+        Ok(())
+    }
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    playable: bool,
+    complete: bool,
+}
+
+/// What decides the texts: the same for two records means the same texts.
+fn progress(asset: &Asset) -> (bool, u32) {
+    match &asset.stage {
+        Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => (false, 0),
+        Stage::Processing { job, .. } => (false, job.done.len()),
+        Stage::Ready { .. } => (false, u32::MAX),
+        Stage::Failed { .. } => (true, 0),
+    }
+}

@@ -1,0 +1,276 @@
+//! From a request's body to stored blocks, in bounded memory: one block is filled while the one before it is stored.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::BlobKind;
+use reelmill_media::source::{BLOCK_BYTES, Block};
+use reelmill_platform::store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+/// A body without a byte for so long is taken for dead.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// News of received bytes come at most this often.
+const NEWS_EVERY: Duration = Duration::from_millis(500);
+/// A buffer starts with this and grows to a block: small uploads stay small.
+const FIRST_CAPACITY: usize = 64 << 10;
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As its sender meant it.
+    Whole,
+    /// The connection broke, or the body was not well-formed.
+    Cut,
+    /// Nothing came for too long.
+    Idle,
+    /// More came than may.
+    TooLong,
+    /// This process drains.
+    Draining,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes have come in; so many are there in all, though not yet durable.
+    Received(u64),
+    /// The next block is durably stored.
+    Stored(Block),
+    /// No more will come.
+    Ended(End),
+}
+
+/// What becomes of the bytes of a last block that a cut left unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnCut {
+    /// They are stored: the upload can go on from there.
+    Keep,
+    /// They are dropped: the upload is lost.
+    Drop,
+}
+
+type Put = Pin<Box<dyn Future<Output = Result<Block, StoreError>> + Send>>;
+
+/// Reads a body as stored blocks.
+pub struct BlockReader {
+    body: Body,
+    store: Store,
+    stop: CancellationToken,
+    on_cut: OnCut,
+    /// Bytes that may still come.
+    room: u64,
+    received: u64,
+    /// Received, but beyond the block being filled.
+    rest: Bytes,
+    block: BytesMut,
+    hasher: blake3::Hasher,
+    putting: Option<Put>,
+    end: Option<End>,
+    told_at: Instant,
+    told: u64,
+}
+
+impl BlockReader {
+    /// Takes at most `limit` bytes of `body`, until `stop`.
+    pub fn new(body: Body, store: Store, limit: u64, on_cut: OnCut, stop: CancellationToken) -> Self {
+        Self {
+            body,
+            store,
+            stop,
+            on_cut,
+            room: limit,
+            received: 0,
+            rest: Bytes::new(),
+            block: BytesMut::new(),
+            hasher: blake3::Hasher::new(),
+            putting: None,
+            end: None,
+            told_at: Instant::now(),
+            told: 0,
+        }
+    }
+
+    /// Bytes that came so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// What happens next. After [`Event::Ended`] nothing more.
+    pub async fn next(&mut self) -> Result<Event, StoreError> {
+        loop {
+            self.fill();
+            self.start_put();
+            if let (Some(end), None, true) = (self.end, &self.putting, self.block.is_empty()) {
+                return Ok(Event::Ended(end));
+            }
+            let reads = self.end.is_none() && self.rest.is_empty() && self.block.len() < BLOCK_BYTES;
+            tokio::select! {
+                stored = put(&mut self.putting) => {
+                    self.putting = None;
+                    return stored.map(Event::Stored);
+                }
+                read = read(&mut self.body, &self.stop), if reads => match read {
+                    Ok(bytes) => self.take(bytes),
+                    Err(end) => self.finish(end),
+                },
+            }
+            if self.told_at.elapsed() >= NEWS_EVERY && self.received > self.told {
+                self.told_at = Instant::now();
+                self.told = self.received;
+                return Ok(Event::Received(self.received));
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        let length = bytes.len() as u64;
+        if length > self.room {
+            return self.finish(End::TooLong);
+        }
+        self.room -= length;
+        self.received += length;
+        self.rest = bytes;
+    }
+
+    fn finish(&mut self, end: End) {
+        self.end = Some(end);
+        if end != End::Whole && self.on_cut == OnCut::Drop {
+            self.rest = Bytes::new();
+            self.block = BytesMut::new();
+        }
+    }
+
+    fn fill(&mut self) {
+        let part = self.rest.split_to(self.rest.len().min(BLOCK_BYTES - self.block.len()));
+        if part.is_empty() {
+            return;
+        }
+        if self.block.capacity() == 0 {
+            self.block.reserve(FIRST_CAPACITY);
+        }
+        self.hasher.update(&part);
+        self.block.extend_from_slice(&part);
+    }
+
+    fn start_put(&mut self) {
+        let due = self.block.len() == BLOCK_BYTES
+            || (self.end.is_some() && self.rest.is_empty() && !self.block.is_empty());
+        if !due || self.putting.is_some() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.block).freeze();
+        let hash = BlobHash::from_digest(*self.hasher.finalize().as_bytes());
+        self.hasher.reset();
+        let block = Block { hash, bytes: bytes.len() as u32 };
+        let store = self.store.clone();
+        self.putting = Some(Box::pin(async move {
+            store.put_hashed(BlobKind::SourceBlock, hash, bytes).await.map(|()| block)
+        }));
+    }
+}
+
+async fn put(putting: &mut Option<Put>) -> Result<Block, StoreError> {
+    match putting {
+        Some(put) => put.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read(body: &mut Body, stop: &CancellationToken) -> Result<Bytes, End> {
+    loop {
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(IDLE_LIMIT, body.frame()) => frame.map_err(|_| End::Idle)?,
+            () = stop.cancelled() => return Err(End::Draining),
+        };
+        match frame {
+            None => return Err(End::Whole),
+            Some(Err(_)) => return Err(End::Cut),
+            // Trailers carry no bytes.
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Ok(bytes),
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use proptest::prelude::*;
+
+    async fn read_all(
+        store: &Store,
+        pieces: Vec<Result<Bytes, &'static str>>,
+        limit: u64,
+        on_cut: OnCut,
+    ) -> (Vec<Block>, End) {
+        let body = Body::from_stream(stream::iter(pieces));
+        let mut reader = BlockReader::new(body, store.clone(), limit, on_cut, CancellationToken::new());
+        let mut blocks = Vec::new();
+        loop {
+            match reader.next().await.unwrap() {
+                Event::Received(_) => {}
+                Event::Stored(block) => blocks.push(block),
+                Event::Ended(end) => return (blocks, end),
+            }
+        }
+    }
+
+    async fn bytes_of(store: &Store, blocks: &[Block]) -> Vec<u8> {
+        let mut all = Vec::new();
+        for block in blocks {
+            let blob = store.get_blob(BlobKind::SourceBlock, block.hash).await.unwrap();
+            assert_eq!(blob.bytes().len(), block.bytes as usize);
+            all.extend_from_slice(blob.bytes());
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_comes_in_is_what_is_stored(sizes in prop::collection::vec(1usize..5_000_000, 0..8), cut: bool) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+                let mut sent = Vec::new();
+                let mut pieces = Vec::new();
+                for (n, size) in sizes.into_iter().enumerate() {
+                    let piece: Vec<u8> = (0..size).map(|i| (i.wrapping_mul(n + 7) >> 3) as u8).collect();
+                    sent.extend_from_slice(&piece);
+                    pieces.push(Ok(Bytes::from(piece)));
+                }
+                if cut {
+                    pieces.push(Err("connection reset"));
+                }
+                let (blocks, end) = read_all(&store, pieces, u64::MAX, OnCut::Keep).await;
+                prop_assert_eq!(end, if cut { End::Cut } else { End::Whole });
+                prop_assert!(blocks.iter().rev().skip(1).all(|b| b.bytes as usize == BLOCK_BYTES));
+                prop_assert!(bytes_of(&store, &blocks).await == sent);
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn too_much_is_refused_and_what_is_lost_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let pieces = || vec![Ok(Bytes::from_static(b"12345")), Ok(Bytes::from_static(b"678"))];
+        assert_eq!(read_all(&store, pieces(), 7, OnCut::Drop).await, (vec![], End::TooLong));
+        let (kept, end) = read_all(&store, pieces(), 7, OnCut::Keep).await;
+        assert_eq!((bytes_of(&store, &kept).await, end), (b"12345".to_vec(), End::TooLong));
+        let (whole, end) = read_all(&store, pieces(), 8, OnCut::Drop).await;
+        assert_eq!((bytes_of(&store, &whole).await, end), (b"12345678".to_vec(), End::Whole));
+    }
+}

@@ -1,0 +1,137 @@
+//! Uploads: from bodies to durable blocks, from blocks to a source.
+
+mod body;
+mod record;
+
+pub use body::{BlockReader, End, Event, OnCut};
+pub use record::{BlockList, Phase, UploadRecord};
+
+use bytes::Bytes;
+use reelmill_media::ids::{AssetId, UploadId};
+use reelmill_media::keys::BlobKind;
+use reelmill_media::source::{Block, Source, SourceRef};
+use reelmill_platform::bus::BusError;
+use reelmill_platform::kv::{Bucket, Revision, Written};
+use reelmill_platform::store::{Store, StoreError};
+
+use crate::assets::backoff;
+use crate::engine::{Engine, EngineError};
+use crate::state::{Asset, Input};
+
+/// Rounds of writing and reading again before the request is refused.
+const MAX_CONFLICTS: u32 = 20;
+
+/// Why an upload was not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// NATS did not answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The asset did not take it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A record cannot be written or read.
+    #[error("a record of the upload is not readable: {0}")]
+    Record(#[from] serde_json::Error),
+}
+
+/// Why an upload's record was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    /// Another request has changed it.
+    #[error("another request writes to this upload")]
+    Raced,
+    /// NATS did not answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// Replaces an upload's record as it was `seen`. A conflict is no proof of a rival, and a lost answer none of failure:
+/// the record itself says whose write stands.
+pub async fn advance(
+    bucket: &Bucket<UploadRecord>,
+    id: UploadId,
+    next: &UploadRecord,
+    seen: Revision,
+) -> Result<Revision, AdvanceError> {
+    let key = id.to_string();
+    let mut last = None;
+    for attempt in 0..MAX_CONFLICTS {
+        match bucket.update(&key, next, seen).await {
+            Ok(Written::Stored(revision)) => return Ok(revision),
+            Ok(Written::Conflict) => {}
+            Err(error) => last = Some(error),
+        }
+        match bucket.get(&key).await {
+            Ok(Some((_, revision))) if revision == seen => {}
+            Ok(Some((standing, revision))) if standing == *next => return Ok(revision),
+            Ok(Some(_) | None) => return Err(AdvanceError::Raced),
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(backoff(attempt)).await;
+    }
+    Err(last.map_or(AdvanceError::Raced, AdvanceError::Bus))
+}
+
+/// Stores a block list, and tells the asset that its bytes are there.
+pub async fn complete(engine: &Engine, asset: AssetId, blocks: Vec<Block>) -> Result<Asset, FinishError> {
+    let source = Source { blocks };
+    let bytes = source.bytes();
+    let text = Bytes::from(serde_json::to_vec(&source)?);
+    let blocks = engine.store.put_blob(BlobKind::Record, text).await?;
+    let source = SourceRef { blocks, bytes };
+    Ok(engine.feed(asset, Input::UploadComplete { source }).await?)
+}
+
+/// Turns an upload whose bytes are all there into its asset's source. Doing it twice is harmless: a coordinator may
+/// have died after the last byte.
+pub async fn finish_if_complete(engine: &Engine, id: UploadId) -> Result<(), FinishError> {
+    let Some((record, revision)) = engine.uploads.get(&id.to_string()).await? else { return Ok(()) };
+    finish(engine, id, record, revision).await
+}
+
+/// As [`finish_if_complete`], with the record at hand.
+pub async fn finish(
+    engine: &Engine,
+    id: UploadId,
+    record: UploadRecord,
+    revision: Revision,
+) -> Result<(), FinishError> {
+    if record.phase != Phase::Open || record.length != Some(record.blocks.bytes) {
+        return Ok(());
+    }
+    let blocks = unfold(&engine.store, &record.blocks).await?;
+    complete(engine, record.asset, blocks).await?;
+    let done = UploadRecord { phase: Phase::Complete, ..record };
+    match advance(&engine.uploads, id, &done, revision).await {
+        // Whoever raced us finishes it as well.
+        Ok(_) | Err(AdvanceError::Raced) => Ok(()),
+        Err(AdvanceError::Bus(error)) => Err(error.into()),
+    }
+}
+
+/// Moves a full tail of the list to the store, so that the record stays small.
+pub async fn fold(store: &Store, list: &mut BlockList) -> Result<(), FinishError> {
+    if let Some(page) = list.full_page() {
+        let text = Bytes::from(serde_json::to_vec(&page)?);
+        list.folded = Some(store.put_blob(BlobKind::Record, text).await?);
+        list.tail.clear();
+    }
+    Ok(())
+}
+
+/// All blocks, first byte first.
+async fn unfold(store: &Store, list: &BlockList) -> Result<Vec<Block>, FinishError> {
+    let mut pages = vec![list.tail.clone()];
+    let mut next = list.folded;
+    while let Some(hash) = next {
+        let blob = store.get_blob(BlobKind::Record, hash).await?;
+        let page: record::Page = serde_json::from_slice(blob.bytes())?;
+        next = page.before;
+        pages.push(page.blocks);
+    }
+    Ok(pages.into_iter().rev().flatten().collect())
+}
