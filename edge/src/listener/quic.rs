@@ -33,6 +33,9 @@ const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
 /// How long closing may take to reach the peers at the very end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long a viewer may take to end its request after it has the answer.
+const REQUEST_END: Duration = Duration::from_secs(1);
+
 /// Small answers (playlists, init segments) go before segments that share the connection.
 const SMALL_FIRST: i32 = 1;
 
@@ -254,7 +257,11 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
     if let Err(Unsent) = sent.await {
         context.metrics.aborted(Protocol::Http3);
         half.reset(Code::H3_REQUEST_CANCELLED.value());
+        return;
     }
+    // A viewer may end its side a moment after it has the answer, and some clients take it for a failure when told
+    // not to bother (RFC 9114 §4.1). So hear it out, briefly; a body is not wanted and stays in its window.
+    let _ = timeout(REQUEST_END, stream.recv_data()).await;
 }
 
 /// The viewer went away, or took too little for too long.

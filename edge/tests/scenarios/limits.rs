@@ -1,0 +1,88 @@
+//! What a hostile peer sends too much of.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::world::{Via, World, quic};
+
+const LONG: usize = 20 * 1024;
+const SCRIPT: &str = "/player/player.js";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_section_over_16_kib_is_refused() {
+    let world = World::new();
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("x-long"), "a".repeat(LONG).parse().unwrap());
+
+    // The client of the HTTP/3 project reads our SETTINGS and then refuses to send it at all.
+    let h3 = world.h3().await;
+    match h3.send(http::Method::GET, SCRIPT, headers.clone()).await {
+        Ok(response) => assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        Err(refused) => assert!(refused.contains("too big") || refused.contains("large"), "{refused}"),
+    }
+
+    let mut stream = TcpStream::connect(world.addresses.plain_listen.unwrap()).await.unwrap();
+    let request = format!("GET {SCRIPT} HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(LONG));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    assert_eq!(world.get(Via::Http3, SCRIPT).await.status(), 200, "others are served");
+}
+
+/// `HEADERS` of 20 KiB straight on the wire, from a client that has read no SETTINGS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_header_section_on_the_wire_is_answered_with_431() {
+    let world = World::new();
+    let connection = quic(&world).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    // RFC 9204 §4.5: prefix, then one literal field line `a` with a value of 20,480 bytes, no Huffman.
+    let mut section = vec![0, 0, 0x21, b'a', 0x7f];
+    // RFC 7541 §5.1: 20,480 - 127 in groups of seven bits.
+    section.extend([0x81, 0x9f, 0x01]);
+    section.extend(vec![b'v'; LONG]);
+    let mut frame = vec![0x01];
+    frame.extend((section.len() as u32 | 0x8000_0000).to_be_bytes());
+    frame.extend(section);
+    send.write_all(&frame).await.unwrap();
+    send.finish().unwrap();
+    let answer = timeout(Duration::from_secs(5), recv.read_to_end(1000)).await.unwrap().unwrap();
+    assert_eq!(answer.first(), Some(&0x01), "a HEADERS frame with the status");
+    assert!(connection.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_claims_a_gigabyte_is_cut_off() {
+    let world = World::new();
+    let connection = quic(&world).await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let mut frame = vec![0x01];
+    frame.extend((1u32 << 29 | 0x8000_0000).to_be_bytes());
+    send.write_all(&frame).await.unwrap();
+    let flood = async {
+        loop {
+            if let Err(error) = send.write_all(&[0; 4096]).await {
+                return error;
+            }
+        }
+    };
+    let error = timeout(Duration::from_secs(5), flood).await.unwrap();
+    // RFC 9114 §8.1: H3_EXCESSIVE_LOAD
+    assert_eq!(error, quinn::WriteError::Stopped(0x107u32.into()));
+    let sent = connection.stats().udp_tx.bytes;
+    assert!(sent < 200 * 1024, "{sent} bytes were taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_host_is_refused() {
+    let world = World::new();
+    let mut stream = TcpStream::connect(world.addresses.plain_listen.unwrap()).await.unwrap();
+    stream.write_all(format!("GET {SCRIPT} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+}

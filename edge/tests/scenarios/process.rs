@@ -1,0 +1,59 @@
+//! The program: flags, ready file, admin port, signals.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn start(folder: &Path) -> (Child, Value) {
+    let ready = folder.join("ready.json");
+    let child = Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
+        .args(["--store", &format!("file://{}/store", folder.display())])
+        .args(["--listen", "127.0.0.1:0", "--plain-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--cache-bytes", "1000000", "--host", "cdn.example"])
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    loop {
+        if let Ok(text) = std::fs::read(&ready) {
+            return (child, serde_json::from_slice(&text).unwrap());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "not ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_where_it_listens_and_ends_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, ready) = start(folder.path());
+    let get = async |address: &Value, path: &str| {
+        let answer = reqwest::get(format!("http://{}{path}", address.as_str().unwrap())).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get(&ready["plain_listen"], "/player/icon.svg").await.0, 200);
+    assert_eq!(get(&ready["admin"], "/readyz").await.0, 200);
+    let (_, metrics) = get(&ready["admin"], "/metrics").await;
+    assert!(
+        metrics
+            .contains("reelmill_edge_requests_total{class=\"2xx\",lookup=\"none\",protocol=\"http/1.1\"} 1")
+    );
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+
+    std::fs::remove_file(folder.path().join("ready.json")).unwrap();
+    let (mut child, again) = start(folder.path());
+    assert_eq!(ready["spki_sha256"], again["spki_sha256"], "a restart keeps the certificate");
+    signal(&child, "-INT");
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,268 @@
+//! One edge over one folder, and clients of every protocol.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, Method, Request, Response, Version, header};
+use prometheus::Registry;
+use quinn::crypto::rustls::QuicClientConfig;
+use reelmill_edge::certificate::Source;
+use reelmill_edge::process::{self, Addresses, Running, Settings};
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::keys::{self, BlobKind};
+use reelmill_platform::store::Store;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// How a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    Http3,
+    Http2,
+    Http1,
+    Plain,
+}
+
+impl Via {
+    pub const ALL: [Via; 4] = [Via::Http3, Via::Http2, Via::Http1, Via::Plain];
+
+    fn version(self) -> Version {
+        match self {
+            Via::Http3 => Version::HTTP_3,
+            Via::Http2 => Version::HTTP_2,
+            Via::Http1 | Via::Plain => Version::HTTP_11,
+        }
+    }
+}
+
+pub struct World {
+    pub folder: TempDir,
+    pub store: Store,
+    pub registry: Registry,
+    pub drain: CancellationToken,
+    pub addresses: Addresses,
+    running: Option<Running>,
+    http1: reqwest::Client,
+    http2: reqwest::Client,
+    h3: tokio::sync::OnceCell<H3Client>,
+}
+
+impl World {
+    pub fn new() -> World {
+        Self::with_grace(Duration::from_secs(20))
+    }
+
+    pub fn with_grace(grace: Duration) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}/store", folder.path().display())).unwrap();
+        let (registry, drain) = (Registry::new(), CancellationToken::new());
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let settings = Settings {
+            listen: any,
+            plain_listen: Some(any),
+            certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
+            cache_bytes: 256 << 20,
+            max_connections: 200,
+            grace,
+        };
+        let running = process::start(settings, store.clone(), &registry, drain.clone()).unwrap();
+        let root = std::fs::read(folder.path().join("state/edge-certificate.pem")).unwrap();
+        let client = || {
+            reqwest::Client::builder()
+                .tls_certs_only([reqwest::Certificate::from_pem(&root).unwrap()])
+                .no_proxy()
+        };
+        World {
+            store,
+            registry,
+            drain,
+            addresses: running.addresses.clone(),
+            running: Some(running),
+            http1: client().http1_only().build().unwrap(),
+            http2: client().http2_prior_knowledge().build().unwrap(),
+            h3: tokio::sync::OnceCell::new(),
+            folder,
+        }
+    }
+
+    /// Begins the drain and gives what completes when it is over.
+    pub fn begin_drain(&mut self) -> impl Future<Output = ()> + use<> {
+        self.drain.cancel();
+        self.running.take().unwrap().finished()
+    }
+
+    pub fn file(&self, key: &str) -> PathBuf {
+        self.folder.path().join("store").join(key)
+    }
+
+    pub async fn h3(&self) -> H3Client {
+        self.h3.get_or_init(|| H3Client::connect(self)).await.clone()
+    }
+
+    pub async fn get(&self, via: Via, path: &str) -> Response<Bytes> {
+        self.send(via, Method::GET, path, &[]).await
+    }
+
+    pub async fn send(
+        &self,
+        via: Via,
+        method: Method,
+        path: &str,
+        fields: &[(HeaderName, &str)],
+    ) -> Response<Bytes> {
+        let headers: HeaderMap =
+            fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        let response = match via {
+            Via::Http3 => self.h3().await.send(method, path, headers).await.unwrap(),
+            Via::Http2 | Via::Http1 | Via::Plain => {
+                let client = if via == Via::Http2 { &self.http2 } else { &self.http1 };
+                let base = match via {
+                    Via::Plain => format!("http://{}", self.addresses.plain_listen.unwrap()),
+                    Via::Http3 | Via::Http2 | Via::Http1 => format!("https://{}", self.addresses.listen),
+                };
+                let answer =
+                    client.request(method, format!("{base}{path}")).headers(headers).send().await.unwrap();
+                let mut response = Response::new(Bytes::new());
+                *response.status_mut() = answer.status();
+                *response.version_mut() = answer.version();
+                *response.headers_mut() = answer.headers().clone();
+                *response.body_mut() = answer.bytes().await.unwrap();
+                response
+            }
+        };
+        assert_eq!(response.version(), via.version());
+        response
+    }
+
+    /// A running download over HTTP/2, not yet read.
+    pub async fn download_h2(&self, path: &str) -> reqwest::Response {
+        self.http2.get(format!("https://{}{path}", self.addresses.listen)).send().await.unwrap()
+    }
+
+    /// The sum of a counter over all label sets that have these labels.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == format!("reelmill_edge_{name}"));
+        let metrics = family.map(|f| f.get_metric().to_vec()).unwrap_or_default();
+        let matching = metrics.iter().filter(|m| {
+            labels.iter().all(|(k, v)| m.get_label().iter().any(|l| l.name() == *k && l.value() == *v))
+        });
+        matching.map(|m| m.get_counter().get_value() as u64 + m.get_gauge().get_value() as u64).sum()
+    }
+}
+
+/// An HTTP/3 client made of the HTTP/3 project's own parts, so that our stream layer is judged by another's.
+#[derive(Clone)]
+pub struct H3Client {
+    pub connection: quinn::Connection,
+    requests: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    authority: String,
+}
+
+pub type H3Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+
+/// A bare QUIC connection to the edge.
+pub async fn quic(world: &World) -> quinn::Connection {
+    let pem = world.folder.path().join("state/edge-certificate.pem");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    // A browser's size of window, not quinn's: a download must be in flight to be drained.
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((512 * 1024u32).into());
+    config.transport_config(Arc::new(transport));
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.set_default_client_config(config);
+    endpoint.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
+}
+
+impl H3Client {
+    pub async fn connect(world: &World) -> H3Client {
+        let connection = quic(world).await;
+        let authority = format!("edge.test:{}", world.addresses.listen.port());
+        let (mut driver, requests) =
+            h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
+        tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+        H3Client { connection, requests, authority }
+    }
+
+    pub async fn begin(&self, method: Method, path: &str, headers: HeaderMap) -> Result<H3Stream, String> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("https://{}{path}", self.authority).parse().unwrap();
+        *request.headers_mut() = headers;
+        let mut stream = self.requests.clone().send_request(request).await.map_err(|e| e.to_string())?;
+        stream.finish().await.map_err(|e| e.to_string())?;
+        Ok(stream)
+    }
+
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Bytes>, String> {
+        let mut stream = self.begin(method, path, headers).await?;
+        let (mut head, ()) = stream.recv_response().await.map_err(|e| e.to_string())?.into_parts();
+        head.version = Version::HTTP_3;
+        Ok(Response::from_parts(head, read_rest(&mut stream).await?))
+    }
+}
+
+pub async fn read_rest(stream: &mut H3Stream) -> Result<Bytes, String> {
+    let mut body = BytesMut::new();
+    while let Some(mut piece) = stream.recv_data().await.map_err(|e| e.to_string())? {
+        body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+    }
+    Ok(body.freeze())
+}
+
+/// Bytes that look like nothing and are the same each time.
+pub fn noise(length: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .take(length / 8 + 1)
+    .flatten()
+    .take(length)
+    .collect();
+    bytes.into()
+}
+
+pub fn path_of(hash: &BlobHash, kind: BlobKind) -> String {
+    format!("/{}", keys::blob(hash, kind))
+}
+
+pub fn asset() -> AssetId {
+    AssetId::from_parts(1_700_000_000_000, 42)
+}
+
+pub fn field(response: &Response<Bytes>, name: HeaderName) -> &str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// Checks that an error is one sentence of problem+json with this status.
+pub fn assert_problem(response: &Response<Bytes>, status: u16) {
+    assert_eq!(response.status().as_u16(), status);
+    assert_eq!(field(response, header::CONTENT_TYPE), "application/problem+json");
+    assert_eq!(field(response, header::CACHE_CONTROL), "no-store");
+    let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(problem["status"], status);
+    assert!(problem["detail"].as_str().unwrap().ends_with('.'), "{problem}");
+}
