@@ -30,6 +30,10 @@ use crate::metrics::{Protocol, Transport};
 /// Between the first GOAWAY and the last: at least this, or two round trips, for requests already on their way.
 const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
 
+/// Fields that make an HTTP/3 request malformed (RFC 9114 §4.2).
+const CONNECTION_SPECIFIC: [&str; 5] =
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
 /// How long closing may take to reach the peers at the very end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -234,6 +238,10 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
         }
         Err(_) => return half.reset(Code::H3_REQUEST_INCOMPLETE.value()),
     };
+    if CONNECTION_SPECIFIC.iter().any(|name| request.headers().contains_key(*name)) {
+        stream.stop_sending(Code::H3_MESSAGE_ERROR);
+        return half.reset(Code::H3_MESSAGE_ERROR.value());
+    }
     let (parts, ()) = request.into_parts();
     let (head, mut body) = context.edge.answer(&parts).await.into_parts();
     context.metrics.request(Protocol::Http3, head.status, head.extensions.get().copied());

@@ -86,3 +86,17 @@ async fn a_request_without_host_is_refused() {
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 400");
 }
+
+/// RFC 9114 §4.2
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_older_connections_are_malformed_in_h3() {
+    let world = World::new();
+    let h3 = world.h3().await;
+    for name in ["connection", "transfer-encoding", "upgrade"] {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static(name), "x".parse().unwrap());
+        let error = h3.send(http::Method::GET, SCRIPT, headers).await.unwrap_err();
+        assert!(error.contains("H3_MESSAGE_ERROR"), "{error}");
+    }
+    assert_eq!(world.get(Via::Http3, SCRIPT).await.status(), 200, "the connection lives on");
+}

@@ -1,5 +1,10 @@
 //! The edge as viewers meet it: real sockets, real TLS and QUIC, a real folder as object store.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this is test code, also what stands outside of test functions"
+)]
+
 mod collapse;
 mod drain;
 mod limits;

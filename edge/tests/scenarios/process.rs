@@ -6,19 +6,45 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-fn start(folder: &Path) -> (Child, Value) {
+/// A running program, ended with the test.
+struct Program(Child);
+
+impl Program {
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(folder: &Path) -> (Program, Value) {
     let ready = folder.join("ready.json");
-    let child = Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
-        .args(["--store", &format!("file://{}/store", folder.display())])
-        .args(["--listen", "127.0.0.1:0", "--plain-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-        .args(["--cache-bytes", "1000000", "--host", "cdn.example"])
-        .arg("--state-dir")
-        .arg(folder.join("state"))
-        .arg("--ready-file")
-        .arg(&ready)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let child = Program(
+        Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
+            .args(["--store", &format!("file://{}/store", folder.display())])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--plain-listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+            ])
+            .args(["--cache-bytes", "1000000", "--host", "cdn.example"])
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let begun = Instant::now();
     loop {
         if let Ok(text) = std::fs::read(&ready) {
@@ -27,10 +53,6 @@ fn start(folder: &Path) -> (Child, Value) {
         assert!(begun.elapsed() < Duration::from_secs(20), "not ready");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,12 +70,12 @@ async fn it_says_where_it_listens_and_ends_in_good_order() {
         metrics
             .contains("reelmill_edge_requests_total{class=\"2xx\",lookup=\"none\",protocol=\"http/1.1\"} 1")
     );
-    signal(&child, "-TERM");
-    assert!(child.wait().unwrap().success());
+    child.signal("-TERM");
+    assert!(child.0.wait().unwrap().success());
 
     std::fs::remove_file(folder.path().join("ready.json")).unwrap();
     let (mut child, again) = start(folder.path());
     assert_eq!(ready["spki_sha256"], again["spki_sha256"], "a restart keeps the certificate");
-    signal(&child, "-INT");
-    assert!(child.wait().unwrap().success());
+    child.signal("-INT");
+    assert!(child.0.wait().unwrap().success());
 }
