@@ -1,5 +1,9 @@
 //! `reelmill-edge`: boot, serve, drain.
 
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
 use clap::Parser;
 use prometheus::Registry;
 use reelmill_edge::config::Config;
@@ -8,7 +12,6 @@ use reelmill_platform::admin::{self, Readiness};
 use reelmill_platform::store::Store;
 use reelmill_platform::{ready_file, shutdown, telemetry};
 use serde::Serialize;
-use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +24,19 @@ struct Ready<'a> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     telemetry::install_crypto_provider();
-    let config = Config::parse();
+    match run(Config::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One sentence: every error here names its own cause.
+            eprintln!("reelmill-edge: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::init(config.common.log_format, &config.common.log);
     let drain = shutdown::on_signals()?;
 
@@ -34,7 +47,9 @@ async fn main() -> anyhow::Result<()> {
     }
     let registry = Registry::new();
     let readiness = Readiness::default();
-    let admin_listener = TcpListener::bind(config.common.admin_listen).await?;
+    let admin_listener = TcpListener::bind(config.common.admin_listen)
+        .await
+        .map_err(|error| anyhow!("cannot listen on {}: {error}", config.common.admin_listen))?;
     let admin_address = admin_listener.local_addr()?;
     let admin_stop = CancellationToken::new();
     let admin =
@@ -59,7 +74,8 @@ async fn main() -> anyhow::Result<()> {
         "ready"
     );
     if let Some(path) = &config.common.ready_file {
-        ready_file::write(path, &Ready { addresses, admin: admin_address })?;
+        ready_file::write(path, &Ready { addresses, admin: admin_address })
+            .map_err(|error| anyhow!("cannot write {}: {error}", path.display()))?;
     }
 
     drain.cancelled().await;

@@ -79,3 +79,26 @@ async fn it_says_where_it_listens_and_ends_in_good_order() {
     child.signal("-INT");
     assert!(child.0.wait().unwrap().success());
 }
+
+#[test]
+fn what_keeps_it_from_starting_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("file://{}/store", folder.path().display());
+    let state = folder.path().join("state").display().to_string();
+    for (arguments, sentence) in [
+        (["--store", "nowhere", "--state-dir", &state], "cannot open the object store \"nowhere\""),
+        (["--store", &store, "--state-dir", "/dev/null/x"], "cannot use /dev/null/x"),
+        (["--store", &store, "--listen", "192.0.2.1:1"], "cannot listen on 192.0.2.1:1"),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
+            .args(arguments)
+            .args(["--log", "off"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        let text = String::from_utf8(ended.stderr).unwrap();
+        assert!(text.starts_with(&format!("reelmill-edge: {sentence}")), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
