@@ -106,17 +106,7 @@ impl Expected {
     /// Of a real clip, as libav sees it. `display_size` is what a viewer sees.
     pub fn of_clip(media: &Path, display_size: (u32, u32)) -> anyhow::Result<Expected> {
         let starts = Starts::of(media)?;
-        let packets = ["-select_streams", "v:0", "-show_entries", "packet=pts_time,duration_time,flags"];
-        let packets = probe(media, &packets)?;
-        let mut frames: Vec<(f64, f64)> = packets["packets"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|packet| !packet["flags"].as_str().unwrap_or_default().contains('D'))
-            .filter_map(|packet| {
-                Some((number(&packet["pts_time"])?, number(&packet["duration_time"]).unwrap_or(0.0)))
-            })
-            .collect();
+        let mut frames = presented_frames(media)?;
         frames.sort_by(|a, b| a.0.total_cmp(&b.0));
         frames.dedup_by(|a, b| a.0 == b.0);
         let &(first, _) = frames.first().context("no frames")?;
@@ -148,6 +138,24 @@ impl Expected {
     pub(super) fn longest_frame_s(&self) -> f64 {
         self.times_s.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0 / 60.0, f64::max)
     }
+}
+
+/// Time and duration of each packet that the edit list lets through; of each decoded frame, where packets are fields.
+fn presented_frames(media: &Path) -> anyhow::Result<Vec<(f64, f64)>> {
+    let entries = "stream=field_order:packet=pts_time,duration_time,flags";
+    let packets = probe(media, &["-select_streams", "v:0", "-show_entries", entries])?;
+    let order = packets["streams"][0]["field_order"].as_str().unwrap_or("progressive");
+    let interlaced = !matches!(order, "progressive" | "unknown");
+    let (found, list, time, duration) = if interlaced {
+        let entries = "frame=best_effort_timestamp_time,pkt_duration_time";
+        let frames = probe(media, &["-select_streams", "v:0", "-show_entries", entries])?;
+        (frames, "frames", "best_effort_timestamp_time", "pkt_duration_time")
+    } else {
+        (packets, "packets", "pts_time", "duration_time")
+    };
+    let shown = |packet: &&Value| !packet["flags"].as_str().unwrap_or_default().contains('D');
+    let times = |packet: &Value| Some((number(&packet[time])?, number(&packet[duration]).unwrap_or(0.0)));
+    Ok(found[list].as_array().into_iter().flatten().filter(shown).filter_map(times).collect())
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -201,6 +201,12 @@ impl System {
         judge::must_be_right(&get, &format!("assets/{asset}/index.m3u8"), expected)
     }
 
+    /// What is wrong with what the edge serves of an asset.
+    pub fn judge(&self, asset: &AssetId, expected: &Expected) -> Vec<String> {
+        let get = published::from_server(&self.http, &self.state.edge);
+        judge::judge(&get, &format!("assets/{asset}/index.m3u8"), expected).1
+    }
+
     /// Everything that is published, without judging it.
     pub fn published(&self, asset: &AssetId) -> Published {
         let get = published::from_server(&self.http, &self.state.edge);
