@@ -40,7 +40,7 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Inner {
     owned: BTreeMap<TenantId, BTreeSet<AssetId>>,
-    unfinished: BTreeMap<AssetId, Arc<Asset>>,
+    unfinished: BTreeMap<AssetId, Sight>,
     watched: HashMap<AssetId, watch::Sender<Option<Sight>>>,
     backlog_ms: u64,
 }
@@ -53,7 +53,7 @@ impl Catalog {
 
     /// Assets that the sweeper must look at.
     pub fn unfinished(&self) -> Vec<Arc<Asset>> {
-        self.lock().unfinished.values().cloned().collect()
+        self.lock().unfinished.values().map(|sight| sight.asset.clone()).collect()
     }
 
     /// A tenant's assets, newest first, after `after`.
@@ -70,7 +70,8 @@ impl Catalog {
     pub fn subscribe(&self, id: AssetId) -> watch::Receiver<Option<Sight>> {
         let mut inner = self.lock();
         inner.watched.retain(|_, sender| sender.receiver_count() > 0);
-        inner.watched.entry(id).or_insert_with(|| watch::Sender::new(None)).subscribe()
+        let known = inner.unfinished.get(&id).cloned();
+        inner.watched.entry(id).or_insert_with(|| watch::Sender::new(known)).subscribe()
     }
 
     /// Watches the bucket and the progress of tasks until told to stop.
@@ -114,21 +115,22 @@ impl Catalog {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let Ok(id) = change.key.parse::<AssetId>() else { return };
-        let before = inner.unfinished.remove(&id).map_or(0, |asset| asset.backlog_ms());
+        let before = inner.unfinished.remove(&id).map_or(0, |sight| sight.asset.backlog_ms());
         inner.backlog_ms = inner.backlog_ms.saturating_sub(before);
         if let Some(asset) = change.value {
             inner.owned.entry(asset.tenant.clone()).or_default().insert(id);
             let asset = Arc::new(asset);
+            let revision = change.revision.0;
             if let Some(sender) = inner.watched.get(&id) {
                 sender.send_modify(|sight| {
                     let mut running = sight.take().map(|s| s.running).unwrap_or_default();
                     running.retain(|number, _| asset.epoch(*number).is_some());
-                    *sight = Some(Sight { asset: asset.clone(), revision: change.revision.0, running });
+                    *sight = Some(Sight { asset: asset.clone(), revision, running });
                 });
             }
             if !asset.is_closed() {
                 inner.backlog_ms += asset.backlog_ms();
-                inner.unfinished.insert(id, asset);
+                inner.unfinished.insert(id, Sight { asset, revision, running: BTreeMap::new() });
             }
         } else {
             for owned in inner.owned.values_mut() {

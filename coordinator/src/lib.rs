@@ -1,13 +1,16 @@
 //! Takes uploads, plans them, drives their jobs and publishes presentations.
 
+pub mod api;
 pub mod assets;
 pub mod catalog;
 pub mod engine;
+pub mod flags;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;
 pub mod outputs;
 pub mod plans;
+pub mod process;
 pub mod publish;
 pub mod state;
 pub mod sweep;

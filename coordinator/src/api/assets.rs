@@ -1,0 +1,85 @@
+//! Reading assets.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{HeaderValue, header};
+use reelmill_media::ids::{AssetId, InvalidId, TenantId};
+use reelmill_platform::kv::Revision;
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::keyring::Caller;
+use super::problem::{Code, Problem};
+use super::view;
+use crate::state::Asset;
+
+/// Assets on a page unless said otherwise.
+const PAGE: usize = 50;
+/// Assets on a page at most.
+const MAX_PAGE: usize = 200;
+/// Records read at once for a page.
+const READS_AT_ONCE: usize = 16;
+
+/// `?limit=&after=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    limit: Option<usize>,
+    after: Option<AssetId>,
+}
+
+/// A page of assets, newest first.
+#[derive(Debug, Serialize)]
+struct Page<'a> {
+    assets: Vec<view::AssetView<'a>>,
+    /// Give it as `after` for the next page; absent on the last.
+    next: Option<AssetId>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|e| Problem::new(Code::InvalidRequest, e.body_text()))?;
+    let limit = parameters.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let ids = api.catalog.page(&tenant, parameters.after, limit);
+    let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
+    let read: Vec<_> = stream::iter(ids)
+        .map(|id| {
+            let assets = api.engine.assets.clone();
+            async move { assets.get(id).await }
+        })
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let assets: Vec<Asset> = read.into_iter().flatten().map(|(asset, _)| asset).collect();
+    let shown = assets.iter().map(|asset| view::show(asset, None, api.edge_url.as_deref())).collect();
+    Ok(fresh(Json(Page { assets: shown, next })))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (asset, _) = find(&api, &tenant, &id).await?;
+    Ok(fresh(Json(view::show(&asset, None, api.edge_url.as_deref()))))
+}
+
+fn fresh(body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The asset that a path names, if it is the caller's.
+pub(super) async fn find(api: &Api, tenant: &TenantId, id: &str) -> Result<(Asset, Revision), Problem> {
+    let id: AssetId = id.parse().map_err(|e: InvalidId| Problem::new(Code::InvalidId, format!("{e}.")))?;
+    let found = api.engine.assets.get(id).await?;
+    found
+        .filter(|(asset, _)| asset.tenant == *tenant)
+        .ok_or_else(|| Problem::new(Code::UnknownAsset, format!("There is no asset {id}.")))
+}

@@ -1,0 +1,76 @@
+//! What all uploads have in common: names, bounds, and tasks that outlive their connection.
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use rand::RngExt;
+use reelmill_media::ids::AssetId;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Api;
+use super::problem::{Code, Problem};
+
+/// Names are no longer than this.
+const MAX_NAME_CHARS: usize = 256;
+
+/// The time now and random bits, to make an id of.
+pub(super) fn seed(now: Timestamp) -> (u64, u128) {
+    (u64::try_from(now.as_millisecond()).unwrap_or(0), rand::rng().random())
+}
+
+/// A new asset's id.
+pub(super) fn asset_id(now: Timestamp) -> AssetId {
+    let (unix_ms, random) = seed(now);
+    AssetId::from_parts(unix_ms, random)
+}
+
+/// A name, if there is one.
+pub(super) fn name(given: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(name) = given.filter(|name| !name.trim().is_empty()) else { return Ok(None) };
+    if name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        let detail = format!("A name has at most {MAX_NAME_CHARS} characters, and no control characters.");
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    Ok(Some(name))
+}
+
+/// The declared length of a body.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+impl Api {
+    /// The right to take an upload's bytes.
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.uploads
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Problem::new(Code::Busy, "Too many uploads are going on; try again soon."))
+    }
+
+    /// Refuses more bytes than any upload may have.
+    pub(super) fn check_length(&self, length: u64) -> Result<(), Problem> {
+        let limit = self.limits.upload_bytes;
+        if length > limit {
+            return Err(Problem::new(Code::TooLarge, format!("An upload has at most {limit} bytes.")));
+        }
+        Ok(())
+    }
+
+    /// Runs `work` to its end, even if the caller hangs up: what came before the cut must be stored.
+    pub(super) async fn outlive<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let open = self.engine.metrics.uploads_open.clone();
+        let metrics = self.engine.metrics.clone();
+        let task = self.tasks.spawn(async move {
+            open.inc();
+            let ended = work.await;
+            open.dec();
+            metrics.upload_ended(if ended.is_ok() { "taken" } else { "refused" });
+            ended
+        });
+        task.await
+            .unwrap_or_else(|_| Err(Problem::new(Code::Internal, "The upload broke off inside the server.")))
+    }
+}

@@ -1,0 +1,78 @@
+//! The HTTP API.
+
+mod assets;
+mod events;
+mod intake;
+mod keyring;
+mod problem;
+mod server;
+mod tus;
+mod view;
+mod whole;
+
+pub use keyring::{Keyring, KeyringError};
+pub use server::serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, head, put};
+use http::Method;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::Catalog;
+use crate::engine::Engine;
+use problem::{Code, Problem};
+
+/// What handlers need. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Applies inputs.
+    pub engine: Engine,
+    /// Lists and news.
+    pub catalog: Catalog,
+    /// Who may call.
+    pub keyring: Arc<Keyring>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where viewers go, when it is known.
+    pub edge_url: Option<Arc<str>>,
+    /// One permit for each upload that takes bytes.
+    pub uploads: Arc<Semaphore>,
+    /// Owns uploads: they outlive their connections, to store what came before a cut.
+    pub tasks: TaskTracker,
+    /// Cancelled when uploads in one request must end as well.
+    pub last_call: CancellationToken,
+}
+
+/// Bounds on what callers may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// No upload is longer, in bytes.
+    pub upload_bytes: u64,
+}
+
+impl Api {
+    /// All paths.
+    pub fn router(self) -> Router {
+        let uploads = put(whole::put).post(tus::create).options(tus::options);
+        let upload =
+            head(tus::head).patch(tus::patch).delete(tus::delete).options(tus::options).post(tus::overridden);
+        let tus = Router::new()
+            .route("/v1/uploads", uploads)
+            .route("/v1/uploads/{id}", upload)
+            .layer(axum::middleware::map_response(tus::say_version));
+        Router::new()
+            .route("/v1/assets", get(assets::list))
+            .route("/v1/assets/{id}", get(assets::get))
+            .route("/v1/assets/{id}/events", get(events::follow))
+            .merge(tus)
+            .method_not_allowed_fallback(async |method: Method| {
+                Problem::new(Code::MethodNotAllowed, format!("This path does not do {method}."))
+            })
+            .fallback(async || Problem::new(Code::UnknownPath, "There is nothing at this path."))
+            .with_state(self)
+    }
+}

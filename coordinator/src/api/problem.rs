@@ -1,0 +1,224 @@
+//! Errors as callers see them: RFC 9457 problem details with a stable code.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use reelmill_media::task::FailureCode;
+use reelmill_platform::bus::BusError;
+use reelmill_platform::store::StoreError;
+use serde::Serialize;
+
+use crate::assets::ApplyError;
+use crate::engine::EngineError;
+use crate::uploads::{AdvanceError, FinishError};
+
+/// Stable codes of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// No key, or one that nobody has.
+    Unauthorized,
+    /// No such path.
+    UnknownPath,
+    /// The path does not do this.
+    MethodNotAllowed,
+    /// What stands where an id belongs is none.
+    InvalidId,
+    /// A header or a query cannot be understood.
+    InvalidRequest,
+    /// The asset is not there, or is another tenant's.
+    UnknownAsset,
+    /// The upload is not there, or is another tenant's.
+    UnknownUpload,
+    /// The upload was there and takes no more bytes.
+    UploadGone,
+    /// Nothing was uploaded.
+    Empty,
+    /// Fewer bytes came than were declared.
+    Incomplete,
+    /// More bytes than may come.
+    TooLarge,
+    /// No byte came for too long.
+    Timeout,
+    /// The upload goes on somewhere else.
+    OffsetMismatch,
+    /// Another request writes to the same upload.
+    ConcurrentUpload,
+    /// Not the version of tus that is spoken here.
+    UnsupportedVersion,
+    /// Not the media type that belongs here.
+    UnsupportedMediaType,
+    /// Too many uploads at once.
+    Busy,
+    /// Something behind this does not answer, or this process stops.
+    Unavailable,
+    /// Our own fault.
+    Internal,
+}
+
+impl Code {
+    const fn status(self) -> StatusCode {
+        match self {
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
+            Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload => StatusCode::NOT_FOUND,
+            Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::InvalidId | Code::InvalidRequest | Code::Incomplete => StatusCode::BAD_REQUEST,
+            Code::UploadGone => StatusCode::GONE,
+            Code::Empty => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Code::OffsetMismatch | Code::ConcurrentUpload => StatusCode::CONFLICT,
+            Code::UnsupportedVersion => StatusCode::PRECONDITION_FAILED,
+            Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// An error on its way to a caller.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The body.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    title: &'a str,
+    status: u16,
+    code: Code,
+    detail: &'a str,
+}
+
+impl Problem {
+    /// `detail` is one clear sentence.
+    pub fn new(code: Code, detail: impl Into<String>) -> Problem {
+        let mut headers = Vec::new();
+        match code {
+            Code::Unauthorized => {
+                headers
+                    .push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"reelmill\"")));
+            }
+            Code::Busy | Code::Unavailable => {
+                headers.push((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            }
+            Code::UnsupportedVersion => {
+                headers.push((HeaderName::from_static("tus-version"), HeaderValue::from_static("1.0.0")));
+            }
+            Code::UnknownPath
+            | Code::MethodNotAllowed
+            | Code::InvalidId
+            | Code::InvalidRequest
+            | Code::UnknownAsset
+            | Code::UnknownUpload
+            | Code::UploadGone
+            | Code::Empty
+            | Code::Incomplete
+            | Code::TooLarge
+            | Code::Timeout
+            | Code::OffsetMismatch
+            | Code::ConcurrentUpload
+            | Code::UnsupportedMediaType
+            | Code::Internal => {}
+        }
+        Problem { code, detail: detail.into(), headers }
+    }
+
+    /// The same with another header.
+    pub fn with(mut self, name: &'static str, value: impl Into<HeaderValue>) -> Problem {
+        self.headers.push((HeaderName::from_static(name), value.into()));
+        self
+    }
+
+    /// How an asset ends whose upload ended so; `None` where the upload may go on.
+    pub const fn failure_code(&self) -> Option<FailureCode> {
+        match self.code {
+            Code::Empty => Some(FailureCode::Empty),
+            Code::Incomplete | Code::Timeout => Some(FailureCode::Incomplete),
+            Code::TooLarge => Some(FailureCode::TooLarge),
+            Code::Unavailable | Code::Internal => Some(FailureCode::Internal),
+            Code::Unauthorized
+            | Code::UnknownPath
+            | Code::MethodNotAllowed
+            | Code::InvalidId
+            | Code::InvalidRequest
+            | Code::UnknownAsset
+            | Code::UnknownUpload
+            | Code::UploadGone
+            | Code::OffsetMismatch
+            | Code::ConcurrentUpload
+            | Code::UnsupportedVersion
+            | Code::UnsupportedMediaType
+            | Code::Busy => None,
+        }
+    }
+
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let body = Body { title, status: status.as_u16(), code: self.code, detail: &self.detail };
+        // Texts and numbers always serialise.
+        let mut response = (status, serde_json::to_vec(&body).unwrap_or_default()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+fn unavailable(error: &impl std::error::Error) -> Problem {
+    tracing::warn!(%error, "answered that the service is unavailable");
+    Problem::new(Code::Unavailable, "The service cannot do this at the moment; try again.")
+}
+
+impl From<BusError> for Problem {
+    fn from(error: BusError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<FinishError> for Problem {
+    fn from(error: FinishError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<AdvanceError> for Problem {
+    fn from(error: AdvanceError) -> Problem {
+        match error {
+            AdvanceError::Raced => Problem::new(
+                Code::ConcurrentUpload,
+                "Another request writes to this upload; ask for its offset and go on from there.",
+            ),
+            AdvanceError::Bus(error) => unavailable(&error),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! An asset as callers see it.
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use reelmill_media::ids::{AssetId, RenditionId};
+use reelmill_media::index::Container;
+use reelmill_media::task::{Failure, FailureCode};
+use serde::Serialize;
+
+use crate::catalog::Sight;
+use crate::state::{Asset, RenditionKind, Stage, StageName};
+
+/// The JSON of an asset.
+#[derive(Debug, Serialize)]
+pub(super) struct AssetView<'a> {
+    id: AssetId,
+    name: Option<&'a str>,
+    state: StageName,
+    playable: bool,
+    created_at: Timestamp,
+    upload: UploadView,
+    duration_seconds: Option<f64>,
+    source: Option<SourceView<'a>>,
+    renditions: Vec<RenditionView<'a>>,
+    /// 0 to 1.
+    progress: f64,
+    playback: PlaybackView,
+    error: Option<ErrorView<'a>>,
+    timings: TimingsView,
+}
+
+#[derive(Debug, Serialize)]
+struct UploadView {
+    bytes: u64,
+    length: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceView<'a> {
+    container: Container,
+    video_codec: &'a str,
+    audio_codec: Option<&'a str>,
+    width: u32,
+    height: u32,
+    frame_rate: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct RenditionView<'a> {
+    id: &'a RenditionId,
+    #[serde(flatten)]
+    kind: RenditionKind,
+    codecs: Option<&'a str>,
+    /// 0 to 1.
+    progress: f64,
+    /// Segments made.
+    segments: u32,
+    /// Segments there will be.
+    segments_planned: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct PlaybackView {
+    path: String,
+    watch: String,
+    url: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorView<'a> {
+    code: FailureCode,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct TimingsView {
+    received_at: Option<Timestamp>,
+    playable_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+}
+
+/// Shows an asset; `sight` adds how far its running tasks are.
+pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option<&str>) -> AssetView<'a> {
+    let id = asset.id;
+    let path = format!("/assets/{id}/index.m3u8");
+    let renditions = asset.renditions.iter().map(|rendition| RenditionView {
+        id: &rendition.planned.id,
+        kind: rendition.planned.kind,
+        codecs: rendition.codecs.as_deref(),
+        progress: part(u64::from(rendition.made), u64::from(rendition.planned.segments)),
+        segments: rendition.made,
+        segments_planned: rendition.planned.segments,
+    });
+    AssetView {
+        id,
+        name: asset.name.as_deref(),
+        state: asset.stage.name(),
+        playable: asset.is_playable(),
+        created_at: asset.created_at,
+        upload: UploadView { bytes: asset.upload.bytes, length: asset.upload.length },
+        duration_seconds: asset.facts.as_ref().map(|facts| facts.duration_micros as f64 / 1e6),
+        source: asset.facts.as_ref().map(|facts| SourceView {
+            container: facts.container,
+            video_codec: &facts.video_codec,
+            audio_codec: facts.audio_codec.as_deref(),
+            width: facts.width,
+            height: facts.height,
+            frame_rate: facts.frame_rate,
+        }),
+        renditions: renditions.collect(),
+        progress: progress(asset, sight),
+        playback: PlaybackView {
+            watch: format!("/watch/{id}"),
+            url: edge_url.map(|edge| format!("{}{path}", edge.trim_end_matches('/'))),
+            path,
+        },
+        error: match &asset.stage {
+            Stage::Failed { failure: Failure { code, reason }, .. } => {
+                Some(ErrorView { code: *code, reason })
+            }
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Processing { .. }
+            | Stage::Ready { .. } => None,
+        },
+        timings: TimingsView {
+            received_at: asset.timings.received_at,
+            playable_at: asset.timings.playable_at,
+            completed_at: asset.timings.completed_at,
+        },
+    }
+}
+
+/// Work done by its cost; tasks in flight count as far as they say, at the mean cost.
+fn progress(asset: &Asset, sight: Option<&Sight>) -> f64 {
+    match &asset.stage {
+        Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => 0.0,
+        Stage::Processing { job, .. } => {
+            let running: f64 =
+                sight.map_or(0.0, |s| s.running.values().map(|permille| f64::from(*permille) / 1000.0).sum());
+            let running = running / f64::from(job.tasks.max(1));
+            let done = part(job.done_cost_ms, job.cost_ms);
+            // What is in flight is no more than what is left.
+            done + running.min((1.0 - done) * 0.99)
+        }
+        Stage::Ready { .. } => 1.0,
+        Stage::Failed { .. } => {
+            let (made, planned) = asset.renditions.iter().fold((0, 0), |(made, planned), r| {
+                (made + u64::from(r.made), planned + u64::from(r.planned.segments))
+            });
+            part(made, planned)
+        }
+    }
+}
+
+fn part(of: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (of as f64 / whole as f64).min(1.0) }
+}
+
+/// An asset's id as a header.
+pub(super) fn header(id: &AssetId) -> HeaderValue {
+    // Letters and digits only.
+    HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

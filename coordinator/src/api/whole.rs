@@ -1,0 +1,122 @@
+//! `PUT /v1/uploads`: a whole upload in one request.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use reelmill_media::ids::AssetId;
+use reelmill_media::task::Failure;
+use serde::Deserialize;
+
+use super::Api;
+use super::intake;
+use super::keyring::Caller;
+use super::problem::{Code, Problem};
+use super::view;
+use crate::state::{Arrival, Asset, Input, Stage};
+use crate::uploads::{self, BlockReader, End, Event, OnCut};
+
+/// `?name=`
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    name: Option<String>,
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|e| Problem::new(Code::InvalidRequest, e.body_text()))?;
+    let name = intake::name(parameters.name)?;
+    let length = intake::content_length(&headers);
+    api.check_length(length.unwrap_or(0))?;
+    let permit = api.permit()?;
+    let now = Timestamp::now();
+    let asset = Asset::new(intake::asset_id(now), tenant, name, length, Arrival::Whole, now);
+    let work = api.clone();
+    let taken = api.outlive(async move {
+        let _permit = permit;
+        work.engine.assets.create(&asset).await?;
+        take(&work, asset.id, length, body).await
+    });
+    let asset = taken.await?;
+    let location = format!("/v1/assets/{}", asset.id);
+    let shown = Json(view::show(&asset, None, api.edge_url.as_deref()));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown).into_response())
+}
+
+/// Takes all bytes, or fails the asset.
+async fn take(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result<Asset, Problem> {
+    let problem = match read(api, id, length, body).await {
+        Ok(asset) => return Ok(asset),
+        Err(problem) => problem.with("reelmill-asset", view::header(&id)),
+    };
+    if let Some(code) = problem.failure_code() {
+        let failure = Failure { code, reason: problem.detail().to_owned() };
+        if let Err(error) = api.engine.feed(id, Input::UploadFailed(failure)).await {
+            // The sweeper ends it in a few minutes.
+            tracing::warn!(asset = %id, %error, "a broken upload is not yet marked as failed");
+        }
+    }
+    Err(problem)
+}
+
+async fn read(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result<Asset, Problem> {
+    let store = api.engine.store.clone();
+    let mut reader =
+        BlockReader::new(body, store, api.limits.upload_bytes, OnCut::Drop, api.last_call.clone());
+    let mut blocks = Vec::new();
+    let end = loop {
+        match reader.next().await? {
+            Event::Received(bytes) => {
+                // News only: without it the sweeper takes the upload for lost after a while.
+                let news = api.engine.feed(id, Input::UploadProgress { bytes, length }).await;
+                if let Err(error) = news {
+                    tracing::debug!(asset = %id, %error, "progress of an upload was not noted");
+                }
+            }
+            Event::Stored(block) => blocks.push(block),
+            Event::Ended(end) => break end,
+        }
+    };
+    let received = reader.received();
+    api.engine.metrics.upload_bytes.inc_by(received);
+    match end {
+        End::Whole if length.is_some_and(|length| length != received) => Err(cut(received, length)),
+        End::Whole if received == 0 => Err(Problem::new(Code::Empty, "The upload holds no bytes.")),
+        End::Whole => {
+            let asset = uploads::complete(&api.engine, id, blocks).await?;
+            match &asset.stage {
+                Stage::Failed { failure, .. } => Err(Problem::new(Code::Incomplete, failure.reason.clone())),
+                Stage::Uploading
+                | Stage::Queued { .. }
+                | Stage::Indexing { .. }
+                | Stage::Processing { .. }
+                | Stage::Ready { .. } => Ok(asset),
+            }
+        }
+        End::Cut => Err(cut(received, length)),
+        End::Idle => Err(Problem::new(Code::Timeout, format!("No byte came for too long after {received}."))),
+        End::TooLong => {
+            let limit = api.limits.upload_bytes;
+            Err(Problem::new(Code::TooLarge, format!("An upload has at most {limit} bytes.")))
+        }
+        End::Draining => {
+            Err(Problem::new(Code::Unavailable, "The server stopped before the upload was complete."))
+        }
+    }
+}
+
+fn cut(received: u64, length: Option<u64>) -> Problem {
+    let detail = match length {
+        Some(length) => format!("The upload was cut after {received} of {length} bytes."),
+        None => format!("The upload was cut after {received} bytes."),
+    };
+    Problem::new(Code::Incomplete, detail)
+}

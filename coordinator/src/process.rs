@@ -1,0 +1,168 @@
+//! The process from start to end: boot and drain as checklists.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use reelmill_platform::admin::{self, Readiness};
+use reelmill_platform::bus::Bus;
+use reelmill_platform::kv::Bucket;
+use reelmill_platform::ready_file;
+use reelmill_platform::store::Store;
+use reelmill_platform::topology::BucketName;
+use reelmill_platform::workers::WorkerRecord;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, Api, Keyring, Limits};
+use crate::assets::Assets;
+use crate::catalog::Catalog;
+use crate::engine::Engine;
+use crate::flags::Flags;
+use crate::fleet::Fleet;
+use crate::jobs;
+use crate::metrics::Metrics;
+use crate::plans::Plans;
+use crate::publish::Publisher;
+use crate::sweep;
+
+/// Name under which NATS knows the process.
+const NAME: &str = "reelmill-coordinator";
+/// Uploads in one request have so long to end when the process drains.
+const UPLOAD_GRACE: Duration = Duration::from_secs(10);
+/// Then everything else has so long.
+const DRAIN_GRACE: Duration = Duration::from_secs(15);
+/// How often it is asked whether NATS and the store answer.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// What the ready file says.
+#[derive(Debug, Serialize)]
+struct Addresses {
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// Runs until `drain` is cancelled and everything in hand is done.
+pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
+    // What is ours to check comes before what takes time.
+    let keyring = Keyring::read(&flags.keys_file)?;
+    let store = Store::open(&flags.common.store)?;
+    let listener = listen(flags.listen).await?;
+    let admin_listener = listen(flags.common.admin_listen).await?;
+    let addresses = Addresses { listen: listener.local_addr()?, admin: admin_listener.local_addr()? };
+
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let readiness = Readiness::default();
+    // The admin port is the last to go: it is asked while everything else drains.
+    let admin_stop = CancellationToken::new();
+    let admin = TaskTracker::new();
+    admin.spawn(admin::serve(admin_listener, registry, readiness.clone(), admin_stop.clone()));
+
+    let bus = Bus::connect(&flags.nats, NAME).await?;
+    store.check().await.context("the object store does not answer")?;
+
+    let fleet = Fleet::default();
+    let assets = Assets::new(bus.bucket(BucketName::Assets).await?, fleet.clone(), metrics.clone());
+    let outputs = bus.bucket(BucketName::Outputs).await?;
+    let plans = Plans::new(store.clone());
+    let publisher =
+        Publisher::new(store.clone(), assets.clone(), outputs.clone(), plans.clone(), metrics.clone());
+    let background = TaskTracker::new();
+    let engine = Engine {
+        bus: bus.clone(),
+        store: store.clone(),
+        assets,
+        uploads: bus.bucket(BucketName::Uploads).await?,
+        outputs,
+        plans,
+        publisher,
+        fleet: fleet.clone(),
+        metrics: metrics.clone(),
+        background: background.clone(),
+        drain: drain.clone(),
+        paced: Default::default(),
+    };
+    let catalog = Catalog::new(metrics.clone());
+    let workers: Bucket<WorkerRecord> = bus.bucket(BucketName::Workers).await?;
+    fleet.count(&workers, &metrics).await?;
+
+    background.spawn(fleet.watch(workers, metrics.clone(), drain.clone()));
+    background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
+    background.spawn(sweep::run(engine.clone(), catalog.clone()));
+    background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));
+    jobs::start(&engine, &background).await?;
+
+    let uploads = TaskTracker::new();
+    let last_call = CancellationToken::new();
+    let api = Api {
+        engine,
+        catalog,
+        keyring: Arc::new(keyring),
+        limits: Limits { upload_bytes: flags.max_upload_bytes },
+        edge_url: flags.edge_url.map(Arc::from),
+        uploads: Arc::new(Semaphore::new(flags.max_uploads)),
+        tasks: uploads.clone(),
+        last_call: last_call.clone(),
+    };
+    let server = TaskTracker::new();
+    server.spawn(api::serve(listener, api.router(), drain.clone()));
+
+    readiness.set(true);
+    if let Some(path) = &flags.common.ready_file {
+        ready_file::write(path, &addresses).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    tracing::info!(listen = %addresses.listen, admin = %addresses.admin, "ready");
+
+    drain.cancelled().await;
+
+    readiness.set(false);
+    server.close();
+    uploads.close();
+    background.close();
+    // Resumable uploads store what they have at once; those in one request may still come to their end.
+    if tokio::time::timeout(UPLOAD_GRACE, uploads.wait()).await.is_err() {
+        last_call.cancel();
+    }
+    let drained = async {
+        uploads.wait().await;
+        server.wait().await;
+        background.wait().await;
+    };
+    if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
+        tracing::warn!("not everything in hand was done in time; others will go on with it");
+    }
+    bus.flush().await?;
+    admin_stop.cancel();
+    tracing::info!("drained");
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn watch_health(bus: Bus, store: Store, readiness: Readiness, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let store_answers = match store.check().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the object store does not answer");
+                false
+            }
+        };
+        let ready = bus.is_connected() && store_answers;
+        if !stop.is_cancelled() {
+            readiness.set(ready);
+        }
+    }
+}
