@@ -18,6 +18,9 @@ use crate::verified::{VerifiedBytes, WrongContent};
 /// A single object is moved in less than this, or the attempt has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// No blob is larger than this, in bytes: what is, was put there by somebody else.
+const MAX_BLOB_BYTES: u64 = 512 << 20;
+
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -104,7 +107,7 @@ impl Store {
 
     /// Fetches a blob and proves it.
     pub async fn get_blob(&self, kind: BlobKind, hash: BlobHash) -> Result<VerifiedBytes, StoreError> {
-        let bytes = self.get_object(&keys::blob(&hash, kind), u64::MAX).await?;
+        let bytes = self.get_object(&keys::blob(&hash, kind), MAX_BLOB_BYTES).await?;
         Ok(VerifiedBytes::check(hash, bytes)?)
     }
 
