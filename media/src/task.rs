@@ -39,8 +39,9 @@ pub enum Class {
 }
 
 /// What is to be done.
+// Not internally tagged: plans are written in postcard, which does not describe itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Work {
     /// Read the source's metadata.
     Index,

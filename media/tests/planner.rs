@@ -120,4 +120,13 @@ proptest! {
     fn the_same_source_gives_the_same_plan(index in any_source()) {
         prop_assert_eq!(plan(&index, 4).1, plan(&index, 4).1);
     }
+
+    #[test]
+    fn index_and_plan_survive_the_way_to_the_worker(index in any_source()) {
+        let (_, plan) = plan(&index, 4);
+        let bytes = postcard::to_stdvec(&plan).unwrap();
+        prop_assert_eq!(postcard::from_bytes::<Plan>(&bytes).unwrap(), plan);
+        let bytes = postcard::to_stdvec(&index).unwrap();
+        prop_assert_eq!(postcard::from_bytes::<SourceIndex>(&bytes).unwrap(), index);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use prometheus::Registry;
 use reelmill_media::ids::WorkerId;
 use reelmill_platform::admin::{self, Readiness};
@@ -28,24 +28,12 @@ use tokio_util::task::TaskTracker;
 /// Source blocks kept in memory, in bytes: neighbouring chunks share them.
 const BLOCK_CACHE_BYTES: u64 = 128 << 20;
 
+/// What the worker calls itself with to start a child.
+const EXEC: &str = "exec";
+
 /// Turns chunks of a source into CMAF segments.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    run: Option<Run>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Do one job from standard input (what the worker starts for each task)
-    #[command(hide = true)]
-    Exec,
-}
-
-#[derive(Debug, clap::Args)]
+#[command(version)]
 struct Run {
     #[command(flatten)]
     common: config::Common,
@@ -72,14 +60,11 @@ struct Addresses {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match (arguments.command, arguments.run) {
-        (Some(Command::Exec), _) => child(),
-        (None, Some(run)) => parent(run),
-        (None, None) => {
-            eprintln!("reelmill-worker: --store is missing; see --help");
-            ExitCode::from(2)
-        }
+    // Not a command for people, and it must not depend on anything that they may set.
+    if std::env::args().nth(1).as_deref() == Some(EXEC) {
+        child()
+    } else {
+        parent(Run::parse())
     }
 }
 
