@@ -70,13 +70,13 @@ impl Ladder {
     }
 }
 
-/// Scales so that the short side becomes `side`, both sides even (4:2:0 needs it), at least 16.
+/// Scales so that the short side becomes `side`, both sides to the nearest even number (4:2:0 needs it), at least 16.
 fn fit(width: u32, height: u32, side: u32) -> (u32, u32) {
     let short = u64::from(width.min(height).max(1));
     let even = |n: u32| {
-        let scaled = (u64::from(n) * u64::from(side) + short / 2) / short;
-        // To the nearest even number that is not larger than the source: an odd source loses its last line.
-        (scaled.min(u64::from(n)) / 2 * 2).clamp(16, 16_384) as u32
+        let halves = (u64::from(n) * u64::from(side) + short) / (2 * short);
+        // An odd source loses its last line.
+        (halves * 2).min(u64::from(n) / 2 * 2).clamp(16, 16_384) as u32
     };
     (even(width), even(height))
 }
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn landscape_and_portrait_mirror_each_other() {
-        assert_eq!(sizes(&picture(1920, 1080, 0)), [(640, 360), (852, 480), (1280, 720), (1920, 1080)]);
-        assert_eq!(sizes(&picture(1920, 1080, 1)), [(360, 640), (480, 852), (720, 1280), (1080, 1920)]);
+        assert_eq!(sizes(&picture(1920, 1080, 0)), [(640, 360), (854, 480), (1280, 720), (1920, 1080)]);
+        assert_eq!(sizes(&picture(1920, 1080, 1)), [(360, 640), (480, 854), (720, 1280), (1080, 1920)]);
     }
 
     #[test]
