@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use console::style;
 
 use crate::api::Api;
-use crate::up::{self, Running, program_name};
+use crate::up::{self, Running};
 use crate::{upload, watch};
 
 /// Length of the sample clip in seconds.
@@ -26,17 +26,13 @@ pub async fn run(options: up::Options) -> anyhow::Result<()> {
     };
     match shown {
         Ok(asset) => {
-            let program = program_name();
-            let data = if options.data == Path::new("data") {
-                String::new()
-            } else {
-                format!(" --data {}", options.data.display())
-            };
             up::print_addresses(&running.state);
-            println!("\n  {} {}", style("Watch it  ").bold(), style(api.player(asset)).cyan().underlined());
-            println!("             {program} open {asset}{data}   opens Chromium over HTTP/3");
-            println!("  {} {program} upload clip.mp4{data}", style("Next      ").bold());
-            println!("             Ctrl-C stops everything; the next start finds it all again\n");
+            println!("  {} {}", style("Watch it  ").bold(), style(api.player(asset)).cyan().underlined());
+            println!(
+                "             {}   (Chromium, over HTTP/3)",
+                up::command(&options, &format!("open {asset}"))
+            );
+            up::print_next(&options);
             running.until_told().await
         }
         Err(error) => {

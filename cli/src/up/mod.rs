@@ -7,7 +7,7 @@ pub mod state;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -72,16 +72,25 @@ pub struct Running {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let running = Running::start(&options).await?;
     print_addresses(&running.state);
-    let program = program_name();
-    println!(
-        "\n  Next       {program} upload clip.mp4\n             Ctrl-C stops everything; the next start finds it all again\n"
-    );
+    print_next(&options);
     running.until_told().await
 }
 
-/// How this program was called, to be typed again.
-pub fn program_name() -> String {
-    std::env::args().next().unwrap_or_else(|| "reelmill".to_owned())
+/// What to type next.
+pub fn print_next(options: &Options) {
+    let upload = command(options, "upload clip.mp4");
+    println!("  {} {upload}", style("Next      ").bold());
+    println!("             Ctrl-C stops everything; the next start finds it all again\n");
+}
+
+/// A command of this program for the Reelmill on `options.data`, as it is typed.
+pub fn command(options: &Options, words: &str) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "reelmill".to_owned());
+    if options.data == Path::new("data") {
+        format!("{program} {words}")
+    } else {
+        format!("{program} {words} --data {}", options.data.display())
+    }
 }
 
 /// The lines that everybody needs.
@@ -95,6 +104,7 @@ pub fn print_addresses(state: &State) {
     for (name, address) in &state.admin {
         println!("  {} http://{address}/metrics  ({name})", label("Metrics"));
     }
+    println!();
 }
 
 impl Running {
