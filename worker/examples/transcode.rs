@@ -1,6 +1,9 @@
 //! Transcodes one file into a folder, with the jobs that a worker would run, for looking at the result:
 //! `cargo run -p reelmill-worker --example transcode -- INPUT FOLDER [RUNGS]`
 
+// A panic here is a failed test, said at the place where it failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 

@@ -94,7 +94,7 @@ pub(crate) fn filters(source: Colour, target: OutputColour) -> ToneFilters {
         let after = if source.is_hdr() {
             format!(
                 "{from}:t=linear:npl={TONE_MAP_NOMINAL_NITS},format=gbrpf32le,zscale=p=bt709,\
-                 tonemap=hable:desat=0:peak={TONE_MAP_PEAK},zscale={to},"
+                 tonemap=hable:desat=2:peak={TONE_MAP_PEAK},zscale={to},"
             )
         } else {
             format!("{from}:{to},")

@@ -82,7 +82,8 @@ impl VideoJob {
             .ok_or(NotPlanned("frames of the timeline"))?;
         let Some(start) = frames.first() else { return Err(NotPlanned("frames of the timeline")) };
         let upto = frames.iter().map(|f| f.sample).max().unwrap_or(start.sample) as usize;
-        let from = decode_start(&track.samples, start.sample as usize, start.source_pts);
+        let key = decode_start(&track.samples, start.sample as usize, start.source_pts);
+        let from = packet_start(&track.samples, key);
         let samples = track.samples.get(from..=upto).ok_or(NotPlanned("samples"))?.to_vec();
         let rungs = rungs
             .iter()
@@ -124,6 +125,13 @@ fn decode_start(samples: &[Sample], sample: usize, pts: Ticks) -> usize {
         .map_or(0, |(i, _)| i)
 }
 
+/// The first of the samples that lie in one packet of the container with `sample`: only that one can be found again.
+fn packet_start(samples: &[Sample], sample: usize) -> usize {
+    let Some(own) = samples.get(sample) else { return sample };
+    let before = samples.get(..sample).unwrap_or_default();
+    before.iter().rposition(|s| s.offset != own.offset).map_or(0, |i| i + 1)
+}
+
 impl AudioJob {
     fn cut(
         index: &SourceIndex,
@@ -150,7 +158,7 @@ impl AudioJob {
         let lead = Ticks::from_millis(DECODER_LEAD_MS, track.timescale);
         let from = time(i64::from(first.start) - WARM_UP_PACKETS) - lead;
         let to = time(i64::from(last.end) + 2) + lead;
-        let start = track.samples.partition_point(|s| s.pts < from);
+        let start = packet_start(&track.samples, track.samples.partition_point(|s| s.pts < from));
         let end = track.samples.partition_point(|s| s.pts < to).max(start);
         Ok(AudioJob {
             feed: Feed {

@@ -35,6 +35,8 @@ struct Demuxed {
     stream: u32,
     /// The sample searched for first has been found.
     found: bool,
+    /// Where the last packet with a place of its own lay.
+    at: Option<u64>,
 }
 
 /// The demuxer for a container that needs one.
@@ -61,7 +63,7 @@ impl Packets {
             Some(format) => {
                 let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
                 demuxer.keep_only(&[feed.stream]);
-                let mut demuxed = Demuxed { demuxer, stream: feed.stream, found: false };
+                let mut demuxed = Demuxed { demuxer, stream: feed.stream, found: false, at: None };
                 if let Some(first) = samples.first() {
                     demuxed.seek(format, first, feed.timescale)?;
                 }
@@ -135,13 +137,9 @@ impl Demuxed {
             if packet.stream() != self.stream {
                 continue;
             }
-            let Some(position) = packet.position() else {
-                if self.found {
-                    packet.set_times(UNKNOWN_TIME, UNKNOWN_TIME);
-                    return Ok(Some(packet));
-                }
-                continue;
-            };
+            // Of several frames in one packet of the container, only the first has a place of its own.
+            self.at = packet.position().or(self.at);
+            let Some(position) = self.at else { continue };
             // Samples that did not come again are left to concealment.
             while samples.get(*next).is_some_and(|s| s.offset < position) && position <= last {
                 *next += 1;

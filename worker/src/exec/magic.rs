@@ -60,13 +60,11 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
             Some(_) | None => not_media("the file is no video container that is known here".into()),
         };
     }
-    if let Some(kind) = head.get(4..8) {
-        if MP4_STARTS.iter().any(|start| kind == *start) {
-            if kind == b"ftyp" && head.get(8..12).is_some_and(|b| PICTURE_BRANDS.iter().any(|p| b == *p)) {
-                return not_media("the file is a HEIF or AVIF image, not a video".into());
-            }
-            return Ok(Container::Mp4);
+    if let Some(kind) = head.get(4..8).filter(|kind| MP4_STARTS.iter().any(|start| kind == *start)) {
+        if kind == b"ftyp" && head.get(8..12).is_some_and(|b| PICTURE_BRANDS.iter().any(|p| b == *p)) {
+            return not_media("the file is a HEIF or AVIF image, not a video".into());
         }
+        return Ok(Container::Mp4);
     }
     if head.starts_with(b"\x1a\x45\xdf\xa3") {
         return Ok(Container::Matroska);

@@ -101,7 +101,7 @@ impl Input {
 }
 
 impl ReadAt for Input {
-    fn len(&self) -> u64 {
+    fn length(&self) -> u64 {
         self.length
     }
 

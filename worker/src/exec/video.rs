@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    Decoded, EncodedFrame, Frame, H264Encoder, H264Settings, Ladder, OutputColour, RungSize, VideoCodec,
-    VideoDecoder,
+    DecodeError, Decoded, EncodedFrame, Frame, H264Encoder, H264Settings, Ladder, OutputColour, RungSize,
+    VideoCodec, VideoDecoder,
 };
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Ticks;
@@ -18,6 +18,9 @@ use super::protocol::{FromChild, InitOutput, PlannedFrame, SegmentOutput, VideoJ
 use crate::mp4::avc::{AvcConfig, length_prefixed};
 use crate::mp4::fragment::{VideoSample, video_segment};
 use crate::mp4::init::VideoInit;
+
+/// The number of a frame that filters are to see and no encoder is.
+const LEAD_IN: i64 = -1;
 
 /// Makes all segments of `job`.
 pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
@@ -38,16 +41,16 @@ pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
         match decoder.send(packet.as_ref()) {
             Ok(()) => {}
             // A broken packet costs its frames, which are then concealed.
-            Err(error @ reelmill_av::DecodeError::Fatal(_)) => return Err(of_decode(error)),
-            Err(reelmill_av::DecodeError::Broken(_)) => {}
+            Err(error @ DecodeError::Fatal(_)) => return Err(of_decode(error)),
+            Err(DecodeError::Broken(_)) => {}
         }
         loop {
             match decoder.receive(&mut frame) {
-                Ok(Decoded::Frame) => encodes.take(&mut frame)?,
+                Ok(Decoded::Frame) => encodes.take(&frame)?,
                 Ok(Decoded::Hungry | Decoded::Ended) => break,
-                Err(error @ reelmill_av::DecodeError::Fatal(_)) => return Err(of_decode(error)),
-                Err(reelmill_av::DecodeError::Broken(_)) if packet.is_some() => break,
-                Err(reelmill_av::DecodeError::Broken(_)) => {}
+                Err(error @ DecodeError::Fatal(_)) => return Err(of_decode(error)),
+                Err(DecodeError::Broken(_)) if packet.is_some() => break,
+                Err(DecodeError::Broken(_)) => {}
             }
         }
         if packet.is_none() {
@@ -96,23 +99,35 @@ impl<'a> Encodes<'a> {
     }
 
     /// Takes a decoded frame, which may lie outside the job.
-    fn take(&mut self, frame: &mut Frame) -> Result<(), Failure> {
+    fn take(&mut self, frame: &Frame) -> Result<(), Failure> {
         let Some(pts) = frame.pts().map(Ticks) else { return Ok(()) };
-        if let Ok(found) = self.job.frames.binary_search_by_key(&pts, |f| f.source_pts) {
-            if found >= self.next {
-                let stand_in = match self.last.take() {
-                    Some(last) => last,
-                    None => frame.share().map_err(internal)?,
-                };
-                self.conceal_up_to(found, stand_in)?;
-                self.push(found, frame.share().map_err(internal)?)?;
-                self.next = found + 1;
-                let permille = self.next * 1000 / self.job.frames.len();
-                self.progress.tell(self.parent, permille)?;
+        let found = self.job.frames.binary_search_by_key(&pts, |f| f.source_pts).ok();
+        if let Some(found) = found.filter(|found| *found >= self.next) {
+            if self.next == 0 && frame.is_interlaced() {
+                self.lead_in()?;
             }
+            if found > self.next {
+                let stand_in = self.last.as_ref().unwrap_or(frame).share().map_err(internal)?;
+                self.conceal_up_to(found, stand_in)?;
+            }
+            self.push(found as i64, frame.share().map_err(internal)?)?;
+            self.next = found + 1;
+            let permille = self.next * 1000 / self.job.frames.len();
+            self.progress.tell(self.parent, permille)?;
         }
         self.last = Some(frame.share().map_err(internal)?);
         Ok(())
+    }
+
+    /// A deinterlacer looks at the frame before, which may have been decoded on the way here.
+    fn lead_in(&mut self) -> Result<(), Failure> {
+        match &self.last {
+            Some(before) => {
+                let before = before.share().map_err(internal)?;
+                self.push(LEAD_IN, before)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Repeats `stand_in` for the planned frames before `end` that did not come.
@@ -121,13 +136,14 @@ impl<'a> Encodes<'a> {
             if let Some(mark) = self.concealed.get_mut(missing) {
                 *mark = true;
             }
-            self.push(missing, stand_in.share().map_err(internal)?)?;
+            self.push(missing as i64, stand_in.share().map_err(internal)?)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, index: usize, mut frame: Frame) -> Result<(), Failure> {
-        frame.set_pts(index as i64);
+    /// Filters frame `index` of the job, or [`LEAD_IN`].
+    fn push(&mut self, index: i64, mut frame: Frame) -> Result<(), Failure> {
+        frame.set_pts(index);
         let (rungs, frames, concealed) = (&mut self.rungs, &self.job.frames, &self.concealed);
         let mut failed = Ok(());
         let pushed = self.ladder.push(&frame, &mut |rung, frame| {
@@ -165,6 +181,9 @@ fn deliver(
     rung: usize,
     frame: Frame,
 ) -> Result<(), Failure> {
+    if frame.pts() == Some(LEAD_IN) {
+        return Ok(());
+    }
     let planned = frame.pts().and_then(|i| usize::try_from(i).ok());
     let (Some(planned), Some(rung)) = (planned, rungs.get_mut(rung)) else {
         return Err(internal("a filter lost count of its frames"));

@@ -17,8 +17,8 @@ impl Boxes {
         self.out
     }
 
-    /// Bytes written so far.
-    pub fn len(&self) -> usize {
+    /// Where the next byte will stand.
+    pub fn position(&self) -> usize {
         self.out.len()
     }
 

@@ -134,13 +134,13 @@ fn segment<'a>(
             });
             b.nest_full(b"trun", 1, run_flags, |b| {
                 b.u32(count);
-                data_offset_at = b.len();
+                data_offset_at = b.position();
                 b.u32(0);
                 rows(b);
             });
         });
     });
-    let data_offset = out.len() as u32 + 8;
+    let data_offset = out.position() as u32 + 8;
     out.patch_u32(data_offset_at, data_offset);
     out.nest(b"mdat", |b| {
         for bytes in data {
@@ -205,7 +205,7 @@ mod tests {
             let traf = &moof.traf[0];
             let mut dts = traf.tfdt.as_ref().unwrap().base_media_decode_time as i64;
             for (entry, pts) in traf.trun[0].samples.iter().zip(&pts) {
-                prop_assert_eq!(dts + i64::from(entry.cts.unwrap()), *pts);
+                prop_assert_eq!(dts + entry.cts.unwrap(), *pts);
                 dts += i64::from(entry.duration.unwrap());
             }
             prop_assert_eq!(dts, end);

@@ -15,7 +15,7 @@ const MAX_TRACKS: usize = 64;
 
 /// Reads tracks and samples of all fragments; samples are in decode order and lie wholly in the file.
 pub fn read(source: &mut impl ReadAt) -> Result<Vec<Track>, Mp4Error> {
-    let length = source.len();
+    let length = source.length();
     let mut found: Option<Movie> = None;
     let mut at = 0u64;
     let mut cut_short = false;

@@ -5,7 +5,7 @@ use std::io;
 /// A source of known length that is read by byte ranges.
 pub trait ReadAt {
     /// Length in bytes.
-    fn len(&self) -> u64;
+    fn length(&self) -> u64;
 
     /// Fills `to` from `offset` on; the caller keeps the range inside the length.
     fn read_at(&mut self, offset: u64, to: &mut [u8]) -> io::Result<()>;

@@ -155,7 +155,7 @@ impl<'a> Sizes<'a> {
                 match bits {
                     4 => {
                         let byte = joined(row(number / 2, 1)?);
-                        Ok(if number % 2 == 0 { byte >> 4 } else { byte & 0xf })
+                        Ok(if number.is_multiple_of(2) { byte >> 4 } else { byte & 0xf })
                     }
                     8 => row(number, 1).map(joined),
                     16 => row(number * 2, 2).map(joined),

@@ -70,7 +70,9 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
         progress.tell(parent, permille as usize)?;
     }
     let audio = match (audio, sounds) {
-        (Some((stream, facts)), Some(scan)) if !scan.samples.is_empty() => Some(scan.audio(stream, facts)),
+        (Some((stream, facts)), Some(scan)) if !scan.samples.is_empty() => {
+            Some(scan.audio(stream, facts, container))
+        }
         (Some(_) | None, _) => None,
     };
     Ok(SourceIndex { container, video: pictures.video(video, facts), audio })
@@ -100,6 +102,7 @@ struct Scan {
     /// The last packet held the first field of a frame of which this is the kind.
     first_field: Option<PictureKind>,
     samples: Vec<Sample>,
+    last_offset: Option<u64>,
     last_time: Option<i64>,
     last_duration: Option<i64>,
 }
@@ -120,6 +123,7 @@ impl Scan {
             fields: None,
             first_field: None,
             samples: Vec::new(),
+            last_offset: None,
             last_time: None,
             last_duration: None,
         })
@@ -129,8 +133,10 @@ impl Scan {
         if self.ends_a_frame(packet) {
             return Ok(());
         }
-        // A packet without a time belongs to the one before; one without a place could not be found again.
-        let (Some(dts), Some(offset)) = (packet.dts().or(packet.pts()), packet.position()) else {
+        // Of several frames in one packet of the container, only the first has a place of its own.
+        self.last_offset = packet.position().or(self.last_offset);
+        // A packet without a time belongs to the one before.
+        let (Some(dts), Some(offset)) = (packet.dts().or(packet.pts()), self.last_offset) else {
             return Ok(());
         };
         if self.samples.len() == MAX_SAMPLES {
@@ -203,7 +209,12 @@ impl Scan {
         }
     }
 
-    fn audio(self, stream: u32, facts: &StreamFacts) -> AudioTrack {
+    fn audio(self, stream: u32, facts: &StreamFacts, container: Container) -> AudioTrack {
+        // What Matroska dates before 0 is the codec's delay (RFC 9559 §5.1.4.1.25.2).
+        let start = match container {
+            Container::Matroska => Ticks::ZERO,
+            Container::Mp4 | Container::MpegTs | Container::Avi => Ticks(i64::MIN),
+        };
         AudioTrack {
             stream,
             setup: CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone() },
@@ -212,7 +223,7 @@ impl Scan {
             channels: facts.channels,
             language: facts.language.clone(),
             samples: self.samples,
-            window: Ticks(i64::MIN)..Ticks(i64::MAX),
+            window: start..Ticks(i64::MAX),
         }
     }
 }

@@ -7,8 +7,11 @@
 use reelmill_media::index::AudioTrack;
 use reelmill_media::time::{Ticks, Timescale};
 
-/// Samples per packet of the codecs we decode.
-const PACKET_SAMPLES: [i64; 10] = [1024, 2048, 1152, 576, 1536, 960, 768, 512, 256, 480];
+/// Codecs whose packets all hold the same number of samples.
+const EVEN_CODECS: [&str; 6] = ["aac", "mp3", "mp2", "ac3", "eac3", "opus"];
+
+/// Samples per packet of those.
+const PACKET_SAMPLES: [i64; 11] = [1024, 2048, 1152, 576, 1536, 960, 480, 1920, 2880, 768, 256];
 
 /// A packet may lie so many ticks of the container's clock from where counting puts it.
 const TOLERANCE_TICKS: i64 = 2;
@@ -16,7 +19,8 @@ const TOLERANCE_TICKS: i64 = 2;
 /// Replaces the track's clock by its sample rate, and its packets' times by counted ones where that is evident.
 pub fn snap(track: &mut AudioTrack) {
     let Some(rate) = Timescale::new(track.sample_rate) else { return };
-    if track.timescale == rate || track.samples.len() < 3 {
+    let even = EVEN_CODECS.contains(&track.setup.codec.as_str());
+    if !even || track.timescale == rate || track.samples.len() < 3 {
         return;
     }
     let clock = track.timescale;

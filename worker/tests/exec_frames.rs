@@ -1,0 +1,137 @@
+//! Chunks cut anywhere join into one stream: every frame once, in its place, with no hole in the decode times.
+
+// A panic here is a failed test, said at the place where it failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "harness/boxes.rs"]
+mod boxes;
+mod harness;
+
+use std::process::Command;
+
+use harness::{Rendition, Title};
+use reelmill_e2e::barcode::read_barcodes;
+use reelmill_e2e::fixtures::{Fixture, Kind, ffmpeg, fixture};
+use reelmill_media::time::{Ticks, Timescale};
+
+/// Segments per chunk, taken in turns.
+const CUTS: [&[usize]; 3] = [&[1], &[2, 1], &[100]];
+
+fn check(kind: Kind) {
+    let fixture = fixture(kind);
+    let source = std::fs::read(&fixture.path).unwrap();
+    let title = Title::of(&source).unwrap();
+    let made: Vec<_> = CUTS.iter().map(|cut| title.make(&source, cut).unwrap()).collect();
+    for renditions in &made {
+        for (name, rendition) in renditions.iter().filter(|(name, _)| name.starts_with('v')) {
+            check_times(&title, rendition);
+            check_frames(&fixture, name, rendition);
+        }
+        assert_eq!(renditions.contains_key("a0"), fixture.has_audio);
+    }
+    check_presentation(&fixture, &title);
+    each_segment_decodes_alone(&made[0]["v360"]);
+    assert!(made[0] == title.make(&source, CUTS[0]).unwrap(), "the same job made other bytes");
+}
+
+/// Presentation times are the source's, to the tick where its clock was kept.
+fn check_presentation(fixture: &Fixture, title: &Title) {
+    let clock = title.timeline.timescale;
+    assert_eq!(title.timeline.frames.len(), fixture.frames as usize);
+    let times = title.timeline.frames.iter().map(|f| f.pts).chain([title.timeline.end]);
+    // Sound may begin a moment before the picture: then the first frame is held, and all others come later.
+    let late = title.timeline.frames.get(1).map_or(Ticks::ZERO, |f| f.pts - on(clock, fixture.pts_90k(1)));
+    assert!(late.micros(clock).abs() < 70_000, "the picture is {} µs late", late.micros(clock));
+    for (n, pts) in (0u32..).zip(times).skip(1) {
+        let off = (pts - late - on(clock, fixture.pts_90k(n))).micros(clock).abs();
+        assert!(off <= 1_000, "frame {n} is off by {off} µs");
+    }
+}
+
+fn on(clock: Timescale, ticks: u64) -> Ticks {
+    Ticks(ticks as i64).rescale(Timescale::MPEG, clock)
+}
+
+fn check_times(title: &Title, rendition: &Rendition) {
+    let mut end = 0;
+    let mut shown = Vec::new();
+    for segment in &rendition.segments {
+        let rows = boxes::rows(segment);
+        assert_eq!(segment.start, Ticks(end), "a hole before segment {}", segment.number);
+        assert_eq!(rows[0].dts, end);
+        assert_eq!(rows.len(), segment.frames as usize);
+        assert_eq!(segment.concealed, 0);
+        assert!(rows[0].sync && rows[1..].iter().all(|r| !r.sync), "an IDR at the start and nowhere else");
+        assert_eq!(rows[0].pts, segment.start.0, "the first frame is shown first");
+        for row in &rows {
+            assert_eq!(row.dts, end);
+            assert!(row.duration > 0);
+            end += row.duration;
+            shown.push(row.pts);
+        }
+        assert_eq!(segment.start + segment.duration, Ticks(end));
+    }
+    shown.sort_unstable();
+    assert_eq!(shown, title.timeline.frames.iter().map(|f| f.pts.0).collect::<Vec<_>>());
+    assert_eq!(end, title.timeline.end.0);
+}
+
+fn check_frames(fixture: &Fixture, name: &str, rendition: &Rendition) {
+    let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    std::fs::write(file.path(), rendition.file()).unwrap();
+    let expected: Vec<_> = (0..fixture.frames).map(Some).collect();
+    assert_eq!(read_barcodes(file.path(), fixture.rotation), expected, "{name} of {:?}", fixture.kind);
+    let moov = boxes::moov(&rendition.init);
+    let mp4_atom::Codec::Avc1(avc1) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("not avc1") };
+    assert_eq!((u32::from(avc1.visual.width), u32::from(avc1.visual.height)), fixture.presented_size());
+    let (profile, level) = (avc1.avcc.avc_profile_indication, avc1.avcc.avc_level_indication);
+    assert_eq!(
+        rendition.codecs,
+        format!("avc1.{profile:02x}{:02x}{level:02x}", avc1.avcc.profile_compatibility)
+    );
+}
+
+fn each_segment_decodes_alone(rendition: &Rendition) {
+    for segment in &rendition.segments {
+        let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+        std::fs::write(file.path(), [rendition.init.as_slice(), &segment.bytes].concat()).unwrap();
+        let output = Command::new(ffmpeg())
+            .args(["-nostdin", "-v", "error", "-xerror", "-i"])
+            .arg(file.path())
+            .args(["-fps_mode", "passthrough", "-f", "framemd5", "-"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(text.lines().filter(|l| !l.starts_with('#')).count(), segment.frames as usize);
+    }
+}
+
+macro_rules! kinds {
+    ($($name:ident: $kind:ident,)*) => {
+        $(#[test] fn $name() { check(Kind::$kind); })*
+    };
+}
+
+kinds! {
+    plain: Landscape,
+    moov_at_end: MoovAtEnd,
+    fragmented: Fragmented,
+    turned_by_90: Portrait,
+    turned_by_180: UpsideDown,
+    turned_by_270: Portrait270,
+    silent: NoAudio,
+    matroska: Mkv,
+    webm: WebM,
+    transport_stream: MpegTs,
+    open_gop: OpenGop,
+    one_long_gop: LongGop,
+    uneven_frames: Vfr,
+    ntsc: Ntsc,
+    one_frame: OneFrame,
+    half_a_second: HalfSecond,
+}

@@ -1,0 +1,47 @@
+//! What the boxes of a finished rendition say, read by an independent reader.
+
+#![allow(dead_code)] // Each test program uses its own part of this.
+
+use mp4_atom::{Decode, Ftyp, Mdat, Moof, Moov};
+use reelmill_worker::exec::protocol::SegmentOutput;
+
+/// One sample of a segment, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub dts: i64,
+    pub pts: i64,
+    pub duration: i64,
+    pub sync: bool,
+}
+
+/// The samples of a segment, in decode order.
+pub fn rows(segment: &SegmentOutput) -> Vec<Row> {
+    let mut rest = segment.bytes.as_slice();
+    let moof = Moof::decode(&mut rest).unwrap();
+    let mdat = Mdat::decode(&mut rest).unwrap();
+    assert!(rest.is_empty(), "something follows the mdat box");
+    assert_eq!(moof.mfhd.sequence_number, segment.number + 1);
+    let traf = &moof.traf[0];
+    let mut dts = i64::try_from(traf.tfdt.as_ref().unwrap().base_media_decode_time).unwrap();
+    let mut out = Vec::new();
+    let mut bytes = 0;
+    for entry in traf.trun[0].samples.iter() {
+        let duration = i64::from(entry.duration.unwrap());
+        let flags = entry.flags.or(traf.tfhd.default_sample_flags).unwrap();
+        let pts = dts + entry.cts.unwrap_or(0);
+        out.push(Row { dts, pts, duration, sync: flags & 0x1_0000 == 0 });
+        dts += duration;
+        bytes += entry.size.unwrap() as usize;
+    }
+    assert_eq!(bytes, mdat.data.len(), "sample sizes fill the mdat box");
+    out
+}
+
+/// The `moov` of an init segment.
+pub fn moov(init: &[u8]) -> Moov {
+    let mut rest = init;
+    Ftyp::decode(&mut rest).unwrap();
+    let moov = Moov::decode(&mut rest).unwrap();
+    assert!(rest.is_empty());
+    moov
+}
