@@ -15,6 +15,11 @@ use super::super::parent::{Input, Parent, READ_AHEAD_BYTES};
 use super::super::progress::Progress;
 use crate::mp4::samples::MAX_SAMPLES;
 
+/// A transport stream whose decode times jump ahead by more than this was spliced, in milliseconds …
+const JUMP_AHEAD_MS: i64 = 10_000;
+/// … and so it was when they fall back by more than this, in milliseconds.
+const JUMP_BACK_MS: i64 = 500;
+
 /// Bits of a transport stream's clock (ISO 13818-1 §2.4.3.7).
 const TS_CLOCK_BITS: u32 = 33;
 
@@ -62,9 +67,9 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
             Err(error) => return Err(internal(error)),
         }
         if packet.stream() == video {
-            pictures.add(&packet)?;
+            pictures.add(&packet, sounds.as_ref().map(|s| s.offset))?;
         } else if let Some(sounds) = &mut sounds {
-            sounds.add(&packet)?;
+            sounds.add(&packet, Some(pictures.offset))?;
         }
         let permille = packet.position().map_or(0, |p| p.saturating_mul(1000) / length.max(1));
         progress.tell(parent, permille as usize)?;
@@ -98,6 +103,8 @@ struct Scan {
     scale: i64,
     /// Set where the clock wraps around.
     wrap: Option<i64>,
+    /// Added to times since the last splice, so that they go on.
+    offset: i64,
     fields: Option<FieldParser>,
     /// The last packet held the first field of a frame of which this is the kind.
     first_field: Option<PictureKind>,
@@ -120,6 +127,7 @@ impl Scan {
             clock,
             scale: i64::from(num),
             wrap,
+            offset: 0,
             fields: None,
             first_field: None,
             samples: Vec::new(),
@@ -129,7 +137,8 @@ impl Scan {
         })
     }
 
-    fn add(&mut self, packet: &Packet) -> Result<(), Failure> {
+    /// Adds a packet. `other_offset` is that of the stream beside this one: both pass a splice by the same offset.
+    fn add(&mut self, packet: &Packet, other_offset: Option<i64>) -> Result<(), Failure> {
         if self.ends_a_frame(packet) {
             return Ok(());
         }
@@ -142,10 +151,10 @@ impl Scan {
         if self.samples.len() == MAX_SAMPLES {
             return Err(fail(FailureCode::TooLarge, "the file has too many samples"));
         }
-        let dts = self.unrolled(dts);
+        let dts = self.dated(dts, other_offset);
         self.last_time = Some(dts);
         self.last_duration = packet.duration();
-        let pts = packet.pts().map_or(dts, |pts| self.unrolled(pts));
+        let pts = packet.pts().map_or(dts, |pts| self.unrolled(pts + self.offset));
         self.samples.push(Sample {
             offset,
             bytes: u32::try_from(packet.data().len()).unwrap_or(u32::MAX),
@@ -168,6 +177,21 @@ impl Scan {
         let ends = kind != PictureKind::Frame && kind == opposite;
         self.first_field = if ends || kind == PictureKind::Frame { None } else { Some(kind) };
         ends
+    }
+
+    /// A decode time as it goes on from the last one, over wraps and splices.
+    fn dated(&mut self, time: i64, other_offset: Option<i64>) -> i64 {
+        let (Some(_), Some(last)) = (self.wrap, self.last_time) else { return time };
+        let ticks = |ms| Ticks::from_millis(ms, self.clock).0;
+        let goes_on = (last - ticks(JUMP_BACK_MS))..=(last + ticks(JUMP_AHEAD_MS));
+        let tried = [Some(self.offset), other_offset].into_iter().flatten();
+        let known = tried.map(|o| (o, self.unrolled(time + o))).find(|(_, t)| goes_on.contains(t));
+        let (offset, dated) = known.unwrap_or_else(|| {
+            let next = last + self.last_duration.unwrap_or(1);
+            (next - time, next)
+        });
+        self.offset = offset;
+        dated
     }
 
     /// The time nearest to the last one that a wrapping clock may mean.
