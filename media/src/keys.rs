@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! blobs/<hh>/<hash>.<ext>          immutable
+//! blobs/<hh>/<hash>.<ext>.tree     hashes of its pieces, beside a large segment
 //! assets/<asset>/index.m3u8        multivariant playlist
 //! assets/<asset>/<rendition>.m3u8  media playlists
 //! assets/<asset>/presentation.json all of the above, typed
@@ -59,6 +60,11 @@ pub const PLAYLIST_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 pub fn blob(hash: &BlobHash, kind: BlobKind) -> String {
     let hex = hash.to_string();
     format!("blobs/{}/{hex}.{}", &hex[..2], kind.extension())
+}
+
+/// `blobs/<hh>/<hash>.<ext>.tree`: what proves a blob piece by piece.
+pub fn hash_tree(hash: &BlobHash, kind: BlobKind) -> String {
+    format!("{}.tree", blob(hash, kind))
 }
 
 /// A blob as an asset's playlist refers to it. Relative, so that any web server over the store's folder will do.

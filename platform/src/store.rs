@@ -1,22 +1,31 @@
 //! The object store: blobs under their hash, and the few small mutable objects beside them.
 
+use std::io::SeekFrom;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt};
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
 use url::Url;
 
+use crate::hash_tree::HashTree;
 use crate::verified::{VerifiedBytes, WrongContent};
 
 /// A single object is moved in less than this, or the attempt has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How much of a local file is read at a time.
+const FILE_PIECE_BYTES: usize = 256 << 10;
 
 /// No blob is larger than this, in bytes: what is, was put there by somebody else.
 const MAX_BLOB_BYTES: u64 = 512 << 20;
@@ -93,6 +102,11 @@ impl Store {
         Ok(Store { inner: Arc::new(PrefixStore::new(inner, prefix)) })
     }
 
+    /// A store over one that is open already.
+    pub fn over(inner: Arc<dyn ObjectStore>) -> Store {
+        Store { inner }
+    }
+
     /// Stores a blob under its hash. Doing it twice is harmless.
     pub async fn put_blob(&self, kind: BlobKind, bytes: Bytes) -> Result<BlobHash, StoreError> {
         let hash = BlobHash::of(&bytes);
@@ -100,9 +114,36 @@ impl Store {
         Ok(hash)
     }
 
-    /// Stores a blob whose hash was computed while its bytes came in.
+    /// Stores a blob whose hash was computed while its bytes came in. Beside what viewers get goes its hash tree, so that
+    /// an edge can pass on the first bytes before the last ones arrive.
     pub async fn put_hashed(&self, kind: BlobKind, hash: BlobHash, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_object(&keys::blob(&hash, kind), bytes).await
+        let tree = if kind.public_media_type().is_some() { HashTree::of(hash, &bytes) } else { None };
+        let (tree_key, key) = (keys::hash_tree(&hash, kind), keys::blob(&hash, kind));
+        let put_tree = async {
+            match tree {
+                Some(tree) => self.put_object(&tree_key, tree.encode()).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(put_tree, self.put_object(&key, bytes)).map(drop)
+    }
+
+    /// Begins to fetch a blob, unproven, from byte `from` on.
+    pub async fn open_blob(
+        &self,
+        kind: BlobKind,
+        hash: BlobHash,
+        from: u64,
+    ) -> Result<ObjectStream, StoreError> {
+        let key = keys::blob(&hash, kind);
+        let range = (from > 0).then_some(GetRange::Offset(from));
+        let options = GetOptions { range, ..GetOptions::default() };
+        let result = within_deadline(&key, self.inner.get_opts(&Path::from(key.as_str()), options)).await?;
+        let length = result.meta.size;
+        if length > MAX_BLOB_BYTES {
+            return Err(StoreError::TooLarge { key, bytes: length, limit: MAX_BLOB_BYTES });
+        }
+        Ok(ObjectStream { key, length, pieces: pieces(result) })
     }
 
     /// Fetches a blob and proves it.
@@ -140,6 +181,44 @@ impl Store {
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// An object on its way.
+pub struct ObjectStream {
+    key: String,
+    length: u64,
+    pieces: BoxStream<'static, object_store::Result<Bytes>>,
+}
+
+impl ObjectStream {
+    /// Length of the whole object, wherever this stream began.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next bytes, in pieces of no particular size; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        within_deadline(&self.key, self.pieces.try_next()).await
+    }
+}
+
+fn pieces(result: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let range = result.range.clone();
+    match result.payload {
+        // The library's own stream over a file takes 8 KiB per trip to the blocking pool.
+        GetResultPayload::File(file, _) => {
+            let failed = |e: std::io::Error| object_store::Error::Generic { store: "file", source: e.into() };
+            let whole = async move {
+                let mut file = tokio::fs::File::from_std(file);
+                file.set_max_buf_size(FILE_PIECE_BYTES);
+                file.seek(SeekFrom::Start(range.start)).await.map_err(failed)?;
+                let file = file.take(range.end - range.start);
+                Ok(ReaderStream::with_capacity(file, FILE_PIECE_BYTES).map_err(failed))
+            };
+            whole.try_flatten_stream().boxed()
+        }
+        GetResultPayload::Stream(stream) => stream,
     }
 }
 

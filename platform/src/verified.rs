@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use reelmill_media::ids::BlobHash;
 
+use crate::hash_tree::GROUP_BYTES;
+
 /// The bytes of a blob, checked against their BLAKE3 hash. There is no other way to make one.
 #[derive(Debug, Clone)]
 pub struct VerifiedBytes {
@@ -36,6 +38,46 @@ impl VerifiedBytes {
     /// The content hash.
     pub fn hash(&self) -> BlobHash {
         self.hash
+    }
+
+    /// The bytes; cloning or slicing them copies nothing.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The same bytes as groups of [`GROUP_BYTES`], the last one perhaps shorter. Copies nothing.
+    pub fn groups(&self) -> impl Iterator<Item = VerifiedGroup> + '_ {
+        self.bytes.chunks(GROUP_BYTES).enumerate().map(|(index, group)| VerifiedGroup {
+            hash: self.hash,
+            index,
+            bytes: self.bytes.slice_ref(group),
+        })
+    }
+}
+
+/// One group of a blob's bytes, checked like [`VerifiedBytes`] or by the blob's
+/// [`HashTree`](crate::hash_tree::HashTree).
+#[derive(Debug, Clone)]
+pub struct VerifiedGroup {
+    hash: BlobHash,
+    index: usize,
+    bytes: Bytes,
+}
+
+impl VerifiedGroup {
+    /// Only for whoever has just proven it.
+    pub(crate) fn proven(hash: BlobHash, index: usize, bytes: Bytes) -> Self {
+        Self { hash, index, bytes }
+    }
+
+    /// The content hash of the whole blob.
+    pub fn hash(&self) -> BlobHash {
+        self.hash
+    }
+
+    /// Which group: it begins at `index` × [`GROUP_BYTES`].
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The bytes; cloning or slicing them copies nothing.
