@@ -11,6 +11,7 @@ use reelmill_media::task::{Class, Task, TaskNumber, Work};
 use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
 use reelmill_platform::kv::Bucket;
 use reelmill_platform::store::Store;
+use reelmill_platform::topology::BucketName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,7 +55,7 @@ pub enum EngineError {
     Finish(#[from] Box<FinishError>),
 }
 
-/// All that effects need. Cheap to clone.
+/// All that effects need. Cheap to clone. Holds no truth: any coordinator can go on where another ended.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// Messages.
@@ -80,13 +81,44 @@ pub struct Engine {
     /// Cancelled when the process drains.
     pub drain: CancellationToken,
     /// Assets with a paced publishing, and whether more was done since it began.
-    pub paced: Paced,
+    paced: Paced,
 }
 
-/// Assets with a paced publishing, and whether more was done since it began.
-pub type Paced = Arc<Mutex<HashMap<AssetId, bool>>>;
+type Paced = Arc<Mutex<HashMap<AssetId, bool>>>;
 
 impl Engine {
+    /// Opens the buckets. `background` owns what runs beside the messages in hand, until `drain`.
+    pub async fn open(
+        bus: Bus,
+        store: Store,
+        metrics: Metrics,
+        background: TaskTracker,
+        drain: CancellationToken,
+    ) -> Result<Engine, BusError> {
+        let fleet = Fleet::default();
+        let assets = Assets::new(bus.bucket(BucketName::Assets).await?, fleet.clone(), metrics.clone());
+        let outputs = bus.bucket(BucketName::Outputs).await?;
+        let uploads = bus.bucket(BucketName::Uploads).await?;
+        let plans = Plans::new(store.clone());
+        let publisher =
+            Publisher::new(store.clone(), assets.clone(), outputs.clone(), plans.clone(), metrics.clone());
+        let paced = Paced::default();
+        Ok(Engine {
+            bus,
+            store,
+            assets,
+            uploads,
+            outputs,
+            plans,
+            publisher,
+            fleet,
+            metrics,
+            background,
+            drain,
+            paced,
+        })
+    }
+
     /// Applies an input and does what follows from it. On return all of it is durable, so that the message which
     /// brought the input may be forgotten.
     pub async fn feed(&self, id: AssetId, input: Input) -> Result<Asset, EngineError> {
@@ -98,7 +130,8 @@ impl Engine {
         Ok(asset)
     }
 
-    async fn perform(&self, asset: &Asset, effects: &[Effect]) -> Result<(), EngineError> {
+    /// Does what the machine asked for.
+    pub async fn perform(&self, asset: &Asset, effects: &[Effect]) -> Result<(), EngineError> {
         // Withdrawing comes first: it would take the new attempt as well.
         for effect in effects {
             if let Effect::WithdrawTask { number } = effect {
@@ -134,6 +167,9 @@ impl Engine {
                 Effect::Close => {
                     self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
                     self.publisher.close(asset.id).await?;
+                    if let Arrival::Resumable { upload } = asset.upload.arrival {
+                        self.uploads.remove_all(&upload.to_string()).await?;
+                    }
                     self.assets.apply(asset.id, Input::Closed).await?;
                 }
             }

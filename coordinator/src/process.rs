@@ -20,15 +20,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api, Keyring, Limits};
-use crate::assets::Assets;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::flags::Flags;
-use crate::fleet::Fleet;
 use crate::jobs;
 use crate::metrics::Metrics;
-use crate::plans::Plans;
-use crate::publish::Publisher;
 use crate::sweep;
 
 /// Name under which NATS knows the process.
@@ -67,32 +63,14 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     let bus = Bus::connect(&flags.nats, NAME).await?;
     store.check().await.context("the object store does not answer")?;
 
-    let fleet = Fleet::default();
-    let assets = Assets::new(bus.bucket(BucketName::Assets).await?, fleet.clone(), metrics.clone());
-    let outputs = bus.bucket(BucketName::Outputs).await?;
-    let plans = Plans::new(store.clone());
-    let publisher =
-        Publisher::new(store.clone(), assets.clone(), outputs.clone(), plans.clone(), metrics.clone());
     let background = TaskTracker::new();
-    let engine = Engine {
-        bus: bus.clone(),
-        store: store.clone(),
-        assets,
-        uploads: bus.bucket(BucketName::Uploads).await?,
-        outputs,
-        plans,
-        publisher,
-        fleet: fleet.clone(),
-        metrics: metrics.clone(),
-        background: background.clone(),
-        drain: drain.clone(),
-        paced: Default::default(),
-    };
+    let engine =
+        Engine::open(bus.clone(), store.clone(), metrics.clone(), background.clone(), drain.clone()).await?;
     let catalog = Catalog::new(metrics.clone());
     let workers: Bucket<WorkerRecord> = bus.bucket(BucketName::Workers).await?;
-    fleet.count(&workers, &metrics).await?;
+    engine.fleet.count(&workers, &metrics).await?;
 
-    background.spawn(fleet.watch(workers, metrics.clone(), drain.clone()));
+    background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));

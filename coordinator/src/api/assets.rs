@@ -43,7 +43,8 @@ pub(super) async fn list(
     Caller(tenant): Caller,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(parameters) = parameters.map_err(|e| Problem::new(Code::InvalidRequest, e.body_text()))?;
+    let Query(parameters) =
+        parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let limit = parameters.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let ids = api.catalog.page(&tenant, parameters.after, limit);
     let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();

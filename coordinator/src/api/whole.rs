@@ -32,7 +32,8 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Query(parameters) = parameters.map_err(|e| Problem::new(Code::InvalidRequest, e.body_text()))?;
+    let Query(parameters) =
+        parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let name = intake::name(parameters.name)?;
     let length = intake::content_length(&headers);
     api.check_length(length.unwrap_or(0))?;

@@ -170,7 +170,7 @@ pub enum Effect {
     RenderPlaylists,
     /// Take back tasks and playlists of an asset that failed.
     Retract,
-    /// Make sure of what is published, remove the records of tasks, and say so by [`Input::Closed`].
+    /// Make sure of what is published, remove the records of tasks and upload, and say so by [`Input::Closed`].
     Close,
 }
 
@@ -443,7 +443,8 @@ impl Step {
         let reason = failure.reason.chars().take(MAX_REASON_CHARS).collect();
         let failure = Failure { code: failure.code, reason };
         self.asset.timings.completed_at = Some(self.moment.now);
-        self.asset.stage = Stage::Failed { failure, closed: !had_tasks };
+        let closed = !had_tasks && self.asset.upload.arrival == Arrival::Whole;
+        self.asset.stage = Stage::Failed { failure, closed };
         if had_tasks {
             self.effects.push(Effect::Retract);
         }

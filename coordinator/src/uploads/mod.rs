@@ -103,9 +103,10 @@ pub async fn finish(
     if record.phase != Phase::Open || record.length != Some(record.blocks.bytes) {
         return Ok(());
     }
-    let blocks = unfold(&engine.store, &record.blocks).await?;
-    complete(engine, record.asset, blocks).await?;
-    let done = UploadRecord { phase: Phase::Complete, ..record };
+    complete(engine, record.asset, unfold(&engine.store, &record.blocks).await?).await?;
+    // The asset knows the blocks now.
+    let blocks = BlockList { folded: None, tail: Vec::new(), ..record.blocks };
+    let done = UploadRecord { phase: Phase::Complete, blocks, ..record };
     match advance(&engine.uploads, id, &done, revision).await {
         // Whoever raced us finishes it as well.
         Ok(_) | Err(AdvanceError::Raced) => Ok(()),

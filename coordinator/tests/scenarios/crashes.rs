@@ -1,0 +1,100 @@
+//! kill -9 at bad moments, and stops that are polite.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::client::{Caller, status_of, uploaded_bytes};
+use crate::life::{is_whole, media_playlist, texts};
+use crate::machines::{Machines, until};
+use crate::uploads::bytes;
+use crate::worker::{Act, Worker};
+
+#[tokio::test]
+async fn acknowledged_bytes_survive_a_kill() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let sent = bytes(20_000_000);
+    let (upload, id) = caller.create(sent.len()).await;
+    assert_eq!(caller.patch(&upload, 0, &sent[..1000]).await.status(), 204);
+    let head = Caller::patch_head(&upload, 1000, sent.len() - 1000);
+    let cut = caller.half_sent(&head, &sent[1000..10_000_000]).await;
+    let acknowledged = until("a stored block", async || {
+        let offset = caller.offset(&upload).await;
+        (offset > 1000).then_some(offset)
+    })
+    .await;
+    coordinator.kill().await;
+    drop(cut);
+
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let offset = caller.offset(&upload).await;
+    assert!(offset >= acknowledged);
+    assert_eq!(caller.patch(&upload, offset, &sent[offset..]).await.status(), 204);
+    caller.reaches(&id, "indexing").await;
+    assert!(uploaded_bytes(&machines, &id).await == sent);
+}
+
+#[tokio::test]
+async fn a_job_goes_on_after_a_kill_and_ends_with_the_same_playlists() {
+    let machines = Machines::start().await;
+    let mut coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let gate = Arc::new(Semaphore::new(1000));
+    let hand = gate.clone();
+    let _worker = Worker::start(&machines, 90, move |_| {
+        let hand = hand.clone();
+        async move {
+            hand.acquire().await.unwrap().forget();
+            Act::Do
+        }
+    })
+    .await;
+    let undisturbed = caller.put(vec![1; 10_000]).await;
+    caller.reaches(&undisturbed, "ready").await;
+
+    gate.forget_permits(usize::MAX);
+    let mut caller = caller;
+    let id = caller.put(vec![2; 10_000]).await;
+    // Killed at once, and then again each time a few more tasks were let through.
+    for let_through in [0, 1, 3, 5] {
+        gate.add_permits(let_through);
+        until("the tasks that were let through to be begun", async || {
+            (gate.available_permits() == 0).then_some(())
+        })
+        .await;
+        coordinator.kill().await;
+        coordinator = machines.coordinator(&[]).await;
+        caller = Caller::of(&coordinator);
+    }
+    gate.add_permits(1000);
+    caller.reaches(&id, "ready").await;
+    is_whole(&machines, &id, 90);
+    assert!(texts(&machines, &id) == texts(&machines, &undisturbed));
+}
+
+#[tokio::test]
+async fn a_stop_keeps_what_came_and_ends_well() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let sent = bytes(3_000_000);
+    let (upload, id) = caller.create(sent.len()).await;
+    let head = Caller::patch_head(&upload, 0, sent.len());
+    let mut open = caller.half_sent(&head, &sent[..1_234_567]).await;
+    coordinator.counts("uploads_open 1").await;
+    let stopped = tokio::spawn(coordinator.stop());
+    assert_eq!(status_of(&mut open).await, 503);
+    assert_eq!(stopped.await.unwrap(), Some(0));
+
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let offset = caller.offset(&upload).await;
+    assert!(offset > 0 && offset <= 1_234_567, "{offset}");
+    assert_eq!(caller.patch(&upload, offset, &sent[offset..]).await.status(), 204);
+    caller.reaches(&id, "indexing").await;
+    assert!(uploaded_bytes(&machines, &id).await == sent);
+    assert!(media_playlist(&machines, &id, "v360").is_none());
+}

@@ -1,0 +1,152 @@
+//! A nats-server, a store folder and coordinators, all in a folder of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use reelmill_platform::bus::Bus;
+use reelmill_platform::config;
+use reelmill_platform::store::Store;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// Nothing in these tests takes longer than this, however busy the machine is.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The key of tenant `demo`.
+pub const KEY: &str = "a key for tests";
+/// The key of tenant `other`.
+pub const OTHER_KEY: &str = "another key for tests";
+
+/// Asks again and again until there is an answer.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come about within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub struct Machines {
+    pub folder: TempDir,
+    pub store: Store,
+    pub nats_url: String,
+    _nats: Child,
+}
+
+pub struct Coordinator {
+    pub process: Child,
+    pub base: String,
+    pub admin: String,
+}
+
+impl Machines {
+    pub async fn start() -> Machines {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        for name in ["nats", "ports"] {
+            std::fs::create_dir(data.join(name)).unwrap();
+        }
+        let config = format!(
+            "listen: \"127.0.0.1:-1\"\nports_file_dir: {:?}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n",
+            data.join("ports"),
+            data.join("nats")
+        );
+        std::fs::write(data.join("nats.conf"), config).unwrap();
+        let nats = Command::new(nats_server())
+            .arg("-c")
+            .arg(data.join("nats.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let nats_url = until("the nats-server", async || {
+            let file = std::fs::read_dir(data.join("ports")).unwrap().next()?.unwrap().path();
+            let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).ok()?;
+            Some(ports["nats"][0].as_str()?.to_owned())
+        })
+        .await;
+        let keys = serde_json::json!([
+            { "tenant": "demo", "key_blake3": blake3::hash(KEY.as_bytes()).to_hex().as_str() },
+            { "tenant": "other", "key_blake3": blake3::hash(OTHER_KEY.as_bytes()).to_hex().as_str() },
+        ]);
+        std::fs::write(data.join("keys.json"), keys.to_string()).unwrap();
+        let store = Store::open(&format!("file://{}", data.join("store").display())).unwrap();
+        Machines { folder, store, nats_url, _nats: nats }
+    }
+
+    pub async fn bus(&self) -> Bus {
+        let nats = config::Nats { nats: self.nats_url.clone(), nats_replicas: 1 };
+        Bus::connect(&nats, "test").await.unwrap()
+    }
+
+    pub fn file(&self, key: &str) -> PathBuf {
+        self.folder.path().join("store").join(key)
+    }
+
+    pub async fn coordinator(&self, more: &[&str]) -> Coordinator {
+        let ready = self.folder.path().join(format!("ready-{}", rand::random::<u64>()));
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let process = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"))
+            .args(["--listen", "127.0.0.1:0", "--nats", &self.nats_url, "--keys-file", &path("keys.json")])
+            .args([
+                "--store",
+                &format!("file://{}", path("store")),
+                "--log",
+                "info,reelmill_coordinator=debug",
+            ])
+            .args(["--ready-file", &ready.display().to_string()])
+            .args(more)
+            .stderr(if std::env::var_os("SHOW_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let text = until("the coordinator", async || std::fs::read(&ready).ok()).await;
+        let addresses: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let url = |name: &str| format!("http://{}", addresses[name].as_str().unwrap());
+        Coordinator { process, base: url("listen"), admin: url("admin") }
+    }
+}
+
+impl Coordinator {
+    pub fn address(&self) -> String {
+        self.base.trim_start_matches("http://").to_owned()
+    }
+
+    /// Waits until the metrics say so.
+    pub async fn counts(&self, line: &str) {
+        let line = format!("reelmill_coordinator_{line}\n");
+        until(&line, async || {
+            let metrics =
+                reqwest::get(format!("{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
+            metrics.contains(&line).then_some(())
+        })
+        .await;
+    }
+
+    /// As by kill -9.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    /// As by a service manager; gives the exit code.
+    pub async fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_raw(self.process.id().unwrap() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        tokio::time::timeout(DEADLINE, self.process.wait()).await.unwrap().unwrap().code()
+    }
+}
+
+/// The program: named by the environment, fetched beside the repository, or on the path.
+fn nats_server() -> PathBuf {
+    if let Some(path) = std::env::var_os("NATS_SERVER_BIN") {
+        return path.into();
+    }
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nats-server");
+    if fetched.exists() { fetched } else { "nats-server".into() }
+}

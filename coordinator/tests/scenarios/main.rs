@@ -1,0 +1,12 @@
+//! Whole lives against a real nats-server and the real coordinator binary; only the worker is a fake that needs no
+//! codec.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
+
+mod client;
+mod crashes;
+mod life;
+mod machines;
+mod media;
+mod resumable;
+mod uploads;
+mod worker;

@@ -1,0 +1,126 @@
+//! A worker that needs no codec, and does what it is told to each task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reelmill_media::ids::WorkerId;
+use reelmill_media::keys::BlobKind;
+use reelmill_media::plan::Plan;
+use reelmill_media::task::{Class, Failure, FailureCode, Outcome, Task, TaskProgress, TaskReport, Work};
+use reelmill_platform::bus::{Bus, JobMessage};
+use reelmill_platform::queue::Delivery;
+use reelmill_platform::store::Store;
+use tokio::task::JoinHandle;
+
+use crate::machines::Machines;
+use crate::media;
+
+/// What becomes of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It is done.
+    Do,
+    /// It is done twice, and reported twice.
+    DoTwice,
+    /// It fails.
+    Fail(FailureCode),
+    /// Segments come out that nobody planned.
+    Botch,
+    /// It is put back without a word.
+    PutBack,
+}
+
+/// Works until it is dropped.
+pub struct Worker {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Worker {
+    /// Starts a worker on a source of so many seconds; `act` decides about each task, and may wait.
+    pub async fn start<F>(
+        machines: &Machines,
+        seconds: u32,
+        act: impl Fn(Task) -> F + Send + Sync + 'static,
+    ) -> Worker
+    where
+        F: Future<Output = Act> + Send + 'static,
+    {
+        let bus = machines.bus().await;
+        let store = machines.store.clone();
+        let queues = [bus.tasks(Class::Publish).await.unwrap(), bus.tasks(Class::Ladder).await.unwrap()];
+        let act = Arc::new(act);
+        let task = tokio::spawn(async move {
+            let mut hands = tokio::task::JoinSet::new();
+            loop {
+                for queue in &queues {
+                    let Ok(Some(delivery)) = queue.next_within(Duration::from_millis(30)).await else {
+                        continue;
+                    };
+                    let (bus, store, act) = (bus.clone(), store.clone(), act.clone());
+                    hands.spawn(async move {
+                        let what = act(delivery.message.clone()).await;
+                        perform(&bus, &store, seconds, delivery, what).await;
+                    });
+                }
+                while hands.try_join_next().is_some() {}
+            }
+        });
+        Worker { task }
+    }
+
+    /// A worker that does everything.
+    pub async fn diligent(machines: &Machines, seconds: u32) -> Worker {
+        Worker::start(machines, seconds, async |_| Act::Do).await
+    }
+}
+
+async fn perform(bus: &Bus, store: &Store, seconds: u32, delivery: Delivery<Task>, act: Act) {
+    let task = &delivery.message;
+    let report = |outcome| TaskReport {
+        asset: task.asset,
+        number: task.number,
+        epoch: task.epoch,
+        worker: WorkerId::from_parts(1, 1),
+        outcome,
+    };
+    let half = TaskProgress { asset: task.asset, number: task.number, epoch: task.epoch, permille: 500 };
+    bus.publish_progress(&half).await.unwrap();
+    let outcome = match act {
+        Act::PutBack => return delivery.lease.give_back(Duration::ZERO).await.unwrap(),
+        Act::Fail(code) => Outcome::Failed(Failure { code, reason: "as the test wants".into() }),
+        Act::Do | Act::DoTwice => outcome(store, task, seconds).await,
+        Act::Botch => match outcome(store, task, seconds).await {
+            Outcome::Made { mut outputs } => {
+                outputs[0].segments[0].frames += 1;
+                Outcome::Made { outputs }
+            }
+            other => other,
+        },
+    };
+    let message = JobMessage::Report(Box::new(report(outcome)));
+    bus.publish_job(&message).await.unwrap();
+    if act == Act::DoTwice {
+        // Refused while the first is waiting, and a second message after that.
+        bus.publish_job(&message).await.unwrap();
+    }
+    delivery.lease.done().await.unwrap();
+}
+
+async fn outcome(store: &Store, task: &Task, seconds: u32) -> Outcome {
+    if task.work == Work::Index {
+        let bytes = postcard::to_stdvec(&media::index(seconds)).unwrap();
+        return Outcome::Indexed {
+            index: store.put_blob(BlobKind::Record, Bytes::from(bytes)).await.unwrap(),
+        };
+    }
+    let plan = store.get_blob(BlobKind::Record, task.recipe.unwrap().plan).await.unwrap();
+    let plan: Plan = postcard::from_bytes(plan.bytes()).unwrap();
+    Outcome::Made { outputs: media::make(store, &plan, &task.work).await }
+}
