@@ -29,6 +29,7 @@ check: deps ## Check format, lints, the arrows between crates, and the shell scr
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/architecture.sh
+	@scripts/deploy.sh
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
 
 deps: ## Install what is missing to build and run

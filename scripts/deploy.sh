@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Checks what stands in deploy/ with the programs that will read it, as far as they are installed.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../deploy"
+
+if nats=$(../scripts/nats-server.sh --installed); then
+  "$nats" -t -c nats/nats-server.conf >/dev/null 2>&1 || { echo "deploy/nats/nats-server.conf is refused by nats-server" >&2; exit 1; }
+fi
+if command -v promtool >/dev/null; then
+  promtool check rules prometheus/alerts.yml >/dev/null
+  (cd prometheus && promtool test rules alerts.test.yml >/dev/null) || (cd prometheus && promtool test rules alerts.test.yml)
+fi
+if command -v systemd-analyze >/dev/null; then
+  # It warns and succeeds, so any word about our units counts; the programs are not installed here.
+  found=$(systemd-analyze verify systemd/*.service 2>&1 | grep reelmill | grep -v 'is not executable' || true)
+  [[ -z $found ]] || { echo "$found" >&2; exit 1; }
+fi
