@@ -10,6 +10,8 @@ use crate::tools::{node, probe};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const CLOSED: &str = "public, max-age=60";
+/// A multivariant playlist does not say whether it will change.
+const OPEN: &str = "public, max-age=1";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(super) fn judge(published: &Published, folder: &Path, faults: &mut Faults) {
@@ -37,7 +39,7 @@ fn served(published: &Published, faults: &mut Faults) {
         faults.check(is == media_type, || format!("{path} is served as {is:?}, not {media_type:?}"));
         faults.check(lasts == cache, || format!("{path} has Cache-Control {lasts:?}, not {cache:?}"));
     };
-    check(&published.index.path, &published.index.fetched, PLAYLIST, "public, max-age=60");
+    check(&published.index.path, &published.index.fetched, PLAYLIST, OPEN);
     for track in published.tracks() {
         check(&track.playlist.path, &track.playlist.fetched, PLAYLIST, CLOSED);
         check(&track.init_path, &track.init_fetched, "video/mp4", IMMUTABLE);

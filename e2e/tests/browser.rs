@@ -1,0 +1,130 @@
+//! A real browser plays: over HTTP/3 without a way out, over what it chooses itself, and without TLS.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reelmill_e2e::fixtures::{Fixture, Kind, fixture};
+use reelmill_e2e::system::{AssetId, System};
+use reelmill_e2e::tools::node;
+use serde::Deserialize;
+
+/// A name that Chromium resolves to this machine; on `localhost` it takes nothing for granted.
+const HOST: &str = "edge.test";
+
+/// What `play.mjs` saw.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    ended: bool,
+    stalled: bool,
+    current_time: f64,
+    duration: Option<f64>,
+    video_width: u32,
+    video_height: u32,
+    total_video_frames: u32,
+    buffered_ranges: Vec<(f64, f64)>,
+    errors: Vec<String>,
+    protocols: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn played_to_the_end(&self, source: &Fixture) {
+        let due = source.duration_90k() as f64 / 90_000.0;
+        assert!(self.ended && !self.stalled && self.errors.is_empty(), "{self:#?}");
+        assert_eq!(self.total_video_frames, source.frames, "{self:#?}");
+        assert!((self.duration.unwrap_or(0.0) - due).abs() < 0.034, "{self:#?}");
+        assert!((self.current_time - due).abs() < 0.034, "{self:#?}");
+        let [(start, end)] = self.buffered_ranges[..] else { panic!("holes: {self:#?}") };
+        assert!(start < 0.001 && (end - due).abs() < 0.034, "{self:#?}");
+    }
+
+    fn only_over(&self, protocol: &str) {
+        assert!(self.protocols.keys().any(|path| path.ends_with(".m4s")), "no segment was loaded: {self:#?}");
+        // What a page makes itself has no protocol.
+        let others = self.protocols.iter().filter(|(_, used)| !used.is_empty() && *used != protocol);
+        assert_eq!(others.count(), 0, "not all over {protocol}: {self:#?}");
+    }
+}
+
+fn play(arguments: &[&str]) -> Seen {
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    let seen = node("play.mjs", &arguments).expect("the browser plays");
+    serde_json::from_value(seen).expect("what the browser saw")
+}
+
+/// Where a screenshot of this name lies after the run.
+fn screenshot(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
+    std::fs::create_dir_all(&folder).expect("a folder for screenshots");
+    folder.join(name)
+}
+
+fn published(system: &System, source: &Fixture) -> AssetId {
+    let asset = system.put(&source.path);
+    system.ready(&asset, Duration::from_secs(90));
+    asset
+}
+
+#[test]
+fn plays_to_the_end_over_http3_without_a_way_out() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    let source = fixture(Kind::Custom { width: 1280, height: 720, seconds: 10 });
+    let asset = published(&system, &source);
+    let page = format!("https://{HOST}:{port}/watch/{asset}");
+    let picture = screenshot("watch.png");
+
+    let begun = play(&[&page, "--spki", &spki, "--seconds", "3", "--screenshot", picture.to_str().unwrap()]);
+    assert!(begun.current_time >= 3.0 && !begun.stalled && begun.errors.is_empty(), "{begun:#?}");
+    begun.only_over("h3");
+    assert!(std::fs::metadata(&picture).unwrap().len() > 10_000, "an empty screenshot");
+
+    let seen = play(&[&page, "--spki", &spki, "--until-end"]);
+    seen.played_to_the_end(&source);
+    seen.only_over("h3");
+
+    let embedded = play(&[&format!("https://{HOST}:{port}/embed/{asset}"), "--spki", &spki, "--until-end"]);
+    embedded.played_to_the_end(&source);
+}
+
+#[test]
+fn portrait_and_silent_videos_play_as_they_lie() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    for (kind, size) in [(Kind::Portrait, (360, 640)), (Kind::NoAudio, (640, 360)), (Kind::Vfr, (640, 360))] {
+        let source = fixture(kind);
+        let asset = published(&system, &source);
+        let seen = play(&[&format!("https://{HOST}:{port}/watch/{asset}"), "--spki", &spki, "--until-end"]);
+        seen.played_to_the_end(&source);
+        assert_eq!((seen.video_width, seen.video_height), size, "{kind:?}");
+    }
+}
+
+#[test]
+fn plays_when_the_browser_chooses_and_without_tls() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    let source = fixture(Kind::Landscape);
+    let asset = published(&system, &source);
+
+    let page = format!("https://{HOST}:{port}/watch/{asset}");
+    let chosen = play(&[&page, "--spki", &spki, "--no-force", "--until-end"]);
+    chosen.played_to_the_end(&source);
+    let first = &chosen.protocols[&format!("/watch/{asset}")];
+    assert_eq!(first, "h2", "the first answer says that there is HTTP/3: {chosen:#?}");
+    let known = chosen.protocols.values().filter(|used| !used.is_empty());
+    assert!(known.clone().all(|used| used == "h2" || used == "h3"), "{chosen:#?}");
+    eprintln!(
+        "of {} objects {} came over h3",
+        known.clone().count(),
+        known.filter(|used| *used == "h3").count()
+    );
+
+    let plain = play(&[&format!("{}/watch/{asset}", system.state.edge_plain), "--until-end"]);
+    plain.played_to_the_end(&source);
+    plain.only_over("http/1.1");
+}
