@@ -1,12 +1,12 @@
 //! The rules.
 
 use jiff::{SignedDuration, Timestamp};
-use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::source::SourceRef;
-use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
+use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
-use super::asset::{Arrival, Asset, Attempt, Job, Planned, Rendition, SourceFacts, Stage};
+use super::asset::{Arrival, Asset, Attempt, Job, Rendition, Stage};
 use super::done::DoneSet;
+use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
 
 /// A task that fails so often fails its asset.
 pub(super) const MAX_ATTEMPTS: u8 = 5;
@@ -31,157 +31,6 @@ pub const UPLOAD_EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(72);
 const CLOSE_AFTER: SignedDuration = SignedDuration::from_secs(120);
 /// Longer reasons are cut: they stand in a record of bounded size.
 const MAX_REASON_CHARS: usize = 500;
-
-/// What the machine must know of the world.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// The time.
-    pub now: Timestamp,
-    /// How many tasks of one job may be in flight; kept between 4 and 512.
-    pub window: usize,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// Bytes came.
-    UploadProgress {
-        /// How many there are now.
-        bytes: u64,
-        /// How many there will be, when known.
-        length: Option<u64>,
-    },
-    /// The last byte is stored.
-    UploadComplete {
-        /// The bytes.
-        source: SourceRef,
-    },
-    /// The upload ended without its bytes.
-    UploadFailed(Failure),
-    /// The job was announced.
-    Submitted,
-    /// The source is indexed and planned.
-    Indexed {
-        /// As in the report.
-        epoch: u32,
-        /// What is to be done.
-        plan: Box<PlanSummary>,
-    },
-    /// A planned task is done; its output is committed.
-    TaskDone {
-        /// As in the report.
-        number: TaskNumber,
-        /// As in the report.
-        epoch: u32,
-        /// What it made.
-        made: Made,
-    },
-    /// A task could not be done.
-    TaskFailed {
-        /// As in the report.
-        number: TaskNumber,
-        /// As in the report.
-        epoch: u32,
-        /// Why.
-        failure: Failure,
-    },
-    /// A report came that does not count: the same one again, or one of an attempt given up.
-    Again {
-        /// As in the report.
-        number: TaskNumber,
-    },
-    /// A task was handed out too often without an end.
-    TaskLost {
-        /// As in the task.
-        number: TaskNumber,
-        /// As in the task.
-        epoch: u32,
-    },
-    /// Playlists were published.
-    Published {
-        /// They play.
-        playable: bool,
-        /// They are closed and nothing is missing.
-        complete: bool,
-    },
-    /// Everything was tidied up after the end.
-    Closed,
-    /// Time passed.
-    Tick,
-}
-
-/// What a plan says, as far as the machine must know it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlanSummary {
-    /// The stored index and plan.
-    pub recipe: Recipe,
-    /// Number of planned tasks.
-    pub tasks: u32,
-    /// Their cost in milliseconds of one core.
-    pub cost_ms: u64,
-    /// What the index says of the source.
-    pub facts: SourceFacts,
-    /// What will be made.
-    pub renditions: Vec<Planned>,
-}
-
-/// What a task made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// Its planned cost in milliseconds of one core.
-    pub cost_ms: u64,
-    /// Its part of each rendition.
-    pub parts: Vec<MadePart>,
-}
-
-/// A part of a rendition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MadePart {
-    /// Of which.
-    pub rendition: RenditionId,
-    /// Its init segment.
-    pub init: BlobHash,
-    /// Its codec string.
-    pub codecs: String,
-    /// How many segments.
-    pub segments: u32,
-}
-
-/// What is to be done about it. Doing any of these twice is harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// See whether all bytes of a resumable upload are there.
-    CheckUpload,
-    /// Announce the job.
-    Submit,
-    /// Put a task in its queue.
-    PublishTask {
-        /// Which task.
-        number: TaskNumber,
-        /// Which attempt.
-        epoch: u32,
-    },
-    /// Take all earlier attempts at a task out of the queue.
-    WithdrawTask {
-        /// Which task.
-        number: TaskNumber,
-    },
-    /// Publish what is made so far.
-    RenderPlaylists,
-    /// Take back tasks and playlists of an asset that failed.
-    Retract,
-    /// Make sure of what is published, remove the records of tasks and upload, and say so by [`Input::Closed`].
-    Close,
-}
-
-/// The next record, and what is to be done once it is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Transition {
-    /// The record.
-    pub asset: Asset,
-    /// In this order.
-    pub effects: Vec<Effect>,
-}
 
 /// Applies an input.
 pub fn handle(asset: Asset, moment: Moment, input: Input) -> Transition {

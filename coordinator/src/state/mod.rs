@@ -9,12 +9,12 @@ mod done;
 mod machine;
 #[cfg(test)]
 mod simulation;
+mod words;
 
 pub use asset::{
     Arrival, Asset, Attempt, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName, Timings,
     Upload,
 };
 pub use done::DoneSet;
-pub use machine::{
-    Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, UPLOAD_EXPIRES_AFTER, handle,
-};
+pub use machine::{UPLOAD_EXPIRES_AFTER, handle};
+pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition};

@@ -10,7 +10,7 @@ use reelmill_media::index::Container;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
 
-use super::machine::{MAX_ATTEMPTS, MadePart, REPUBLISH_AFTER, STALLED_AFTER};
+use super::machine::{MAX_ATTEMPTS, REPUBLISH_AFTER, STALLED_AFTER};
 use super::*;
 
 /// One event of a generated life.

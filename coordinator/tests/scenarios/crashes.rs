@@ -98,3 +98,32 @@ async fn a_stop_keeps_what_came_and_ends_well() {
     assert!(uploaded_bytes(&machines, &id).await == sent);
     assert!(media_playlist(&machines, &id, "v360").is_none());
 }
+
+#[tokio::test]
+async fn a_job_goes_on_after_the_nats_server_was_killed() {
+    let mut machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let gate = Arc::new(Semaphore::new(4));
+    let hand = gate.clone();
+    let _worker = Worker::start(&machines, 60, move |_| {
+        let hand = hand.clone();
+        async move {
+            hand.acquire().await.unwrap().forget();
+            Act::Do
+        }
+    })
+    .await;
+    let id = caller.put(vec![1; 10_000]).await;
+    until("the job to be on its way", async || (caller.asset(&id).await["playable"] == true).then_some(()))
+        .await;
+    let events = caller.request("GET", &format!("/v1/assets/{id}/events")).send().await.unwrap();
+    machines.restart_nats().await;
+    gate.add_permits(1000);
+
+    // The watch of assets is there again: a listener from before hears of the end.
+    let told = tokio::time::timeout(crate::machines::DEADLINE, events.text()).await.unwrap().unwrap();
+    assert!(told.lines().rfind(|line| line.starts_with("data: ")).unwrap().contains("\"state\":\"ready\""));
+    caller.reaches(&id, "ready").await;
+    is_whole(&machines, &id, 60);
+}

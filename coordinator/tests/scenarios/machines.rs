@@ -35,7 +35,7 @@ pub struct Machines {
     pub folder: TempDir,
     pub store: Store,
     pub nats_url: String,
-    _nats: Child,
+    nats: Child,
 }
 
 pub struct Coordinator {
@@ -51,33 +51,21 @@ impl Machines {
         for name in ["nats", "ports"] {
             std::fs::create_dir(data.join(name)).unwrap();
         }
-        let config = format!(
-            "listen: \"127.0.0.1:-1\"\nports_file_dir: {:?}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n",
-            data.join("ports"),
-            data.join("nats")
-        );
-        std::fs::write(data.join("nats.conf"), config).unwrap();
-        let nats = Command::new(nats_server())
-            .arg("-c")
-            .arg(data.join("nats.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let nats_url = until("the nats-server", async || {
-            let file = std::fs::read_dir(data.join("ports")).unwrap().next()?.unwrap().path();
-            let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).ok()?;
-            Some(ports["nats"][0].as_str()?.to_owned())
-        })
-        .await;
+        let (nats, nats_url) = start_nats(data, "-1").await;
         let keys = serde_json::json!([
             { "tenant": "demo", "key_blake3": blake3::hash(KEY.as_bytes()).to_hex().as_str() },
             { "tenant": "other", "key_blake3": blake3::hash(OTHER_KEY.as_bytes()).to_hex().as_str() },
         ]);
         std::fs::write(data.join("keys.json"), keys.to_string()).unwrap();
         let store = Store::open(&format!("file://{}", data.join("store").display())).unwrap();
-        Machines { folder, store, nats_url, _nats: nats }
+        Machines { folder, store, nats_url, nats }
+    }
+
+    /// Kills the nats-server as by kill -9, and starts it again at the same address.
+    pub async fn restart_nats(&mut self) {
+        self.nats.kill().await.unwrap();
+        let port = self.nats_url.rsplit(':').next().unwrap().to_owned();
+        (self.nats, self.nats_url) = start_nats(self.folder.path(), &port).await;
     }
 
     pub async fn bus(&self) -> Bus {
@@ -140,6 +128,32 @@ impl Coordinator {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         tokio::time::timeout(DEADLINE, self.process.wait()).await.unwrap().unwrap().code()
     }
+}
+
+async fn start_nats(data: &Path, port: &str) -> (Child, String) {
+    for left in std::fs::read_dir(data.join("ports")).unwrap() {
+        std::fs::remove_file(left.unwrap().path()).unwrap();
+    }
+    let config = format!(
+        "listen: \"127.0.0.1:{port}\"\nports_file_dir: {:?}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n",
+        data.join("ports"),
+        data.join("nats")
+    );
+    std::fs::write(data.join("nats.conf"), config).unwrap();
+    let nats = Command::new(nats_server())
+        .arg("-c")
+        .arg(data.join("nats.conf"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let url = until("the nats-server", async || {
+        let file = std::fs::read_dir(data.join("ports")).unwrap().next()?.unwrap().path();
+        let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).ok()?;
+        Some(ports["nats"][0].as_str()?.to_owned())
+    });
+    (nats, url.await)
 }
 
 /// The program: named by the environment, fetched beside the repository, or on the path.
