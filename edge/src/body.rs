@@ -1,35 +1,42 @@
-//! The body of a response: bytes handed over by reference.
+//! The body of a response: bytes handed over by reference, as soon as they are proven.
 
-use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use reelmill_platform::verified::VerifiedBytes;
 
+use crate::cache::{Blob, BlobReader, FillError};
 use crate::limits::CHUNK_BYTES;
 use crate::playlists::Text;
 use crate::range::ByteRange;
 
 /// What follows the header section.
 ///
-/// There is one way in for media, [`Body::blob`], and it takes verified bytes: an edge cannot send a byte of a blob that
-/// was not checked against its hash.
-#[derive(Debug, Default)]
-pub struct Body {
-    rest: Bytes,
+/// There is one way in for media, [`Body::blob`], and a blob holds verified groups only: an edge cannot send a byte of a
+/// blob that was not checked against its hash.
+#[derive(Debug)]
+pub struct Body(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// All of it is here.
+    Held(Bytes),
+    /// It may still be on its way.
+    Blob(BlobReader),
 }
 
 impl Body {
     /// No body.
     pub fn empty() -> Self {
-        Self::default()
+        Self(Content::Held(Bytes::new()))
     }
 
     /// A part of a blob. Copies nothing.
-    pub fn blob(blob: &VerifiedBytes, range: ByteRange) -> Self {
-        Self::part(blob.bytes(), range)
+    pub fn blob(blob: Arc<Blob>, range: ByteRange) -> Self {
+        Self(Content::Blob(BlobReader::new(blob, range)))
     }
 
     /// A part of a playlist or presentation.
@@ -44,39 +51,60 @@ impl Body {
 
     /// The sentence that says why there is nothing else.
     pub(crate) fn problem(text: String) -> Self {
-        Self { rest: text.into() }
+        Self(Content::Held(text.into()))
     }
 
     fn part(bytes: &Bytes, range: ByteRange) -> Self {
         let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(bytes.len());
         let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, bytes.len());
-        Self { rest: bytes.slice(start..end) }
+        Self(Content::Held(bytes.slice(start..end)))
     }
 
     /// How many bytes are left to send.
     pub fn length(&self) -> u64 {
-        self.rest.len() as u64
+        match &self.0 {
+            Content::Held(rest) => rest.len() as u64,
+            Content::Blob(reader) => reader.length(),
+        }
     }
 
-    /// Takes the next piece; `None` at the end.
-    pub fn next_chunk(&mut self) -> Option<Bytes> {
-        (!self.rest.is_empty()).then(|| self.rest.split_to(CHUNK_BYTES.min(self.rest.len())))
+    /// Takes the next piece; `None` at the end. After an error there is nothing more to come.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
+        match &mut self.0 {
+            Content::Held(rest) if rest.is_empty() => Poll::Ready(None),
+            Content::Held(rest) => Poll::Ready(Some(Ok(rest.split_to(CHUNK_BYTES.min(rest.len()))))),
+            Content::Blob(reader) => reader.poll_next(cx),
+        }
+    }
+
+    /// Completes when the content is taken down; never for what cannot be.
+    pub(crate) fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let token = match &self.0 {
+            Content::Held(_) => None,
+            Content::Blob(reader) => Some(reader.blob().revoked().clone()),
+        };
+        async move {
+            match token {
+                Some(token) => token.cancelled_owned().await,
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = FillError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.next_chunk().map(|chunk| Ok(Frame::data(chunk))))
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, FillError>>> {
+        self.poll_next(cx).map_ok(Frame::data)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.length() == 0
     }
 
     fn size_hint(&self) -> SizeHint {

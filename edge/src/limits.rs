@@ -63,8 +63,11 @@ pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// The piece in which a body is handed to a connection.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A blob arrives from the origin in less.
-pub(crate) const FILL_DEADLINE: Duration = Duration::from_secs(20);
+/// A blob arrives from the origin in less, tries and all.
+pub(crate) const FILL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The origin answers, and goes on with what it has begun, in less.
+pub(crate) const ORIGIN_STALL: Duration = Duration::from_secs(10);
 
 /// Tries of one fill, the first included: a byte flipped on the way is right the second time.
 pub(crate) const FILL_ATTEMPTS: u32 = 2;
@@ -76,6 +79,9 @@ pub(crate) const FILLS_AT_ONCE: usize = 64;
 pub(crate) const ABSENT_FOR: Duration = Duration::from_millis(500);
 /// See [`ABSENT_FOR`].
 pub(crate) const ABSENT_ENTRIES: u64 = 10_000;
+
+/// How many blobs that had to make room are remembered, to tell why they are missed.
+pub(crate) const EVICTED_ENTRIES: u64 = 50_000;
 
 /// A playlist arrives from the origin in less; a stale one is served after that.
 pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);

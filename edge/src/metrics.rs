@@ -3,7 +3,7 @@
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::cache::{FillError, Lookup};
+use crate::cache::{FillError, Lookup, MissReason};
 
 /// The protocol a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Metrics {
     fills: IntCounterVec,
     fill_bytes: IntCounter,
     corrupt_blobs: IntCounter,
+    corrupt_trees: IntCounter,
+    misses: IntCounterVec,
     stale_texts: IntCounter,
     cache_bytes: IntGauge,
     connections: IntGaugeVec,
@@ -97,6 +99,11 @@ impl Metrics {
                 "corrupt_blobs_total",
                 "Blobs refused because their bytes are not their hash's.",
             )?,
+            corrupt_trees: counter(
+                "corrupt_trees_total",
+                "Hash trees refused because they are not their blob's.",
+            )?,
+            misses: counters("misses_total", "Blobs not found here, by reason.", &["reason"])?,
             stale_texts: counter("stale_texts_total", "Playlists served stale because the origin is away.")?,
             cache_bytes,
             connections,
@@ -136,16 +143,17 @@ impl Metrics {
         self.origin_reads.with_label_values(&[what.label()]).inc();
     }
 
-    pub(crate) fn filled(&self, outcome: Result<usize, FillError>) {
+    pub(crate) fn filled(&self, outcome: Result<u64, FillError>) {
         let label = match outcome {
             Ok(bytes) => {
-                self.fill_bytes.inc_by(bytes as u64);
+                self.fill_bytes.inc_by(bytes);
                 "stored"
             }
             Err(FillError::Absent) => "absent",
             Err(FillError::Corrupt) => "corrupt",
             Err(FillError::Unavailable) => "unavailable",
             Err(FillError::Deadline) => "deadline",
+            Err(FillError::Purged) => "purged",
             Err(FillError::Ended) => "ended",
         };
         self.fills.with_label_values(&[label]).inc();
@@ -153,6 +161,14 @@ impl Metrics {
 
     pub(crate) fn corrupt_blob(&self) {
         self.corrupt_blobs.inc();
+    }
+
+    pub(crate) fn corrupt_tree(&self) {
+        self.corrupt_trees.inc();
+    }
+
+    pub(crate) fn miss(&self, reason: MissReason) {
+        self.misses.with_label_values(&[reason.label()]).inc();
     }
 
     pub(crate) fn stale_text(&self) {
@@ -183,6 +199,7 @@ impl Metrics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OriginRead {
     Blob,
+    Tree,
     Text,
 }
 
@@ -190,6 +207,7 @@ impl OriginRead {
     fn label(self) -> &'static str {
         match self {
             Self::Blob => "blob",
+            Self::Tree => "tree",
             Self::Text => "text",
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use moka::future::Cache;
+use moka::sync::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Mutex;
@@ -123,7 +123,7 @@ impl Playlists {
     /// The text, and where it was found.
     pub async fn get(&self, object: &MutableObject) -> (Result<Arc<Text>, TextError>, Lookup) {
         let arrived = Instant::now();
-        let entry: Arc<Entry> = self.entries.get_with_by_ref(object, async { Arc::default() }).await;
+        let entry: Arc<Entry> = self.entries.get_with_by_ref(object, Arc::default);
         // Whoever holds the lock asks the origin; the others wait here and share what it says, good or bad.
         let mut slot = entry.slot.lock().await;
         if let Some(attempt) = &slot.attempt {
@@ -146,7 +146,7 @@ impl Playlists {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if entry.bytes.swap(bytes, Ordering::Relaxed) != bytes {
             // The cache weighs what is put in, so put it in again.
-            self.entries.insert(object.clone(), entry.clone()).await;
+            self.entries.insert(object.clone(), entry.clone());
         }
         self.answer(outcome, &slot, Lookup::Origin)
     }

@@ -46,6 +46,7 @@ impl FillError {
     pub(crate) fn response(&self) -> Response<Body> {
         let status = match self {
             FillError::Absent => StatusCode::NOT_FOUND,
+            FillError::Purged => StatusCode::GONE,
             FillError::Corrupt => StatusCode::BAD_GATEWAY,
             FillError::Unavailable | FillError::Deadline | FillError::Ended => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -121,14 +121,16 @@ pub fn start(
     };
 
     let fills = TaskTracker::new();
-    let blobs = BlobCache::new(store.clone(), settings.cache_bytes, fills.clone(), metrics.clone());
+    let end = CancellationToken::new();
+    let blobs =
+        BlobCache::new(store.clone(), settings.cache_bytes, fills.clone(), end.clone(), metrics.clone());
     let context = Context {
         edge: Edge::new(blobs, Playlists::new(store, metrics.clone())),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         tasks: TaskTracker::new(),
         drain,
-        end: CancellationToken::new(),
+        end,
     };
     let addresses = Addresses {
         listen: socket::reachable(listen),
@@ -157,9 +159,8 @@ impl Running {
         self.listeners.close();
         self.listeners.wait().await;
         self.context.tasks.wait().await;
-        // Fills have a deadline of their own, and nobody waits for them any more.
         self.fills.close();
-        tracing::debug!(fills = self.fills.len(), "ended");
+        self.fills.wait().await;
     }
 }
 

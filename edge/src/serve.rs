@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use reelmill_platform::verified::VerifiedBytes;
 
 use crate::body::Body;
-use crate::cache::{BlobCache, Lookup};
+use crate::cache::{Blob, BlobCache, Lookup};
 use crate::conditional::{self, EntityTag, Verdict};
 use crate::player::{self, PlayerFile};
 use crate::playlists::{Playlists, Text};
@@ -78,7 +77,7 @@ impl Edge {
                 let (outcome, lookup) = self.blobs.get(blob).await;
                 (
                     outcome
-                        .map(|bytes| Representation::Blob(bytes, blob.media_type()))
+                        .map(|found| Representation::Blob(found, blob.media_type()))
                         .map_err(|e| e.response()),
                     lookup,
                 )
@@ -120,7 +119,7 @@ enum Method {
 
 /// Content ready to be sent.
 enum Representation {
-    Blob(VerifiedBytes, &'static str),
+    Blob(Arc<Blob>, &'static str),
     Text(Arc<Text>, &'static str),
     Own(&'static PlayerFile),
 }
@@ -216,7 +215,7 @@ impl Representation {
 
     fn length(&self) -> u64 {
         match self {
-            Self::Blob(blob, _) => blob.bytes().len() as u64,
+            Self::Blob(blob, _) => blob.length(),
             Self::Text(text, _) => text.bytes().len() as u64,
             Self::Own(file) => file.bytes.len() as u64,
         }
@@ -224,7 +223,7 @@ impl Representation {
 
     fn body(&self, range: ByteRange) -> Body {
         match self {
-            Self::Blob(blob, _) => Body::blob(blob, range),
+            Self::Blob(blob, _) => Body::blob(blob.clone(), range),
             Self::Text(text, _) => Body::text(text, range),
             Self::Own(file) => Body::own(file.bytes, range),
         }

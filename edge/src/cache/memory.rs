@@ -1,73 +1,110 @@
-//! The memory cache: verified blobs by hash, weighed in bytes, one fill per hash.
+//! The blobs near the viewer: in memory, weighed in bytes, one fill per name.
 
 use std::sync::Arc;
 
-use moka::future::Cache;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
 use reelmill_platform::store::Store;
-use reelmill_platform::verified::VerifiedBytes;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Lookup;
+use super::blob::Blob;
 use super::fill::{FillError, Origin};
-use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR};
+use super::live::{Found, Live};
+use super::{Lookup, MissReason};
+use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, EVICTED_ENTRIES};
 use crate::metrics::Metrics;
 use crate::route::PublicBlob;
 
-/// Verified blobs in memory. Cheap to clone.
+/// Verified blobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BlobCache {
-    held: Cache<PublicBlob, VerifiedBytes>,
+    live: Live,
+    /// Keeps whole blobs alive as long as there is room.
+    held: Cache<PublicBlob, Arc<Blob>>,
     absent: Cache<PublicBlob, ()>,
+    /// What was let go for want of room.
+    evicted: Cache<PublicBlob, ()>,
     origin: Arc<Origin>,
     fills: TaskTracker,
+    end: CancellationToken,
     metrics: Metrics,
 }
 
 impl BlobCache {
-    /// An empty cache of at most `capacity_bytes` in front of `store`. Fills run under `fills`.
-    pub fn new(store: Store, capacity_bytes: u64, fills: TaskTracker, metrics: Metrics) -> Self {
+    /// An empty cache of at most `capacity_bytes` in front of `store`. Fills run under `fills` until `end`.
+    pub fn new(
+        store: Store,
+        capacity_bytes: u64,
+        fills: TaskTracker,
+        end: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        let evicted = Cache::builder().max_capacity(EVICTED_ENTRIES).build();
+        let note = evicted.clone();
         let held = Cache::builder()
-            .weigher(|_, blob: &VerifiedBytes| u32::try_from(blob.bytes().len()).unwrap_or(u32::MAX))
+            .weigher(|_, blob: &Arc<Blob>| u32::try_from(blob.length()).unwrap_or(u32::MAX))
             .max_capacity(capacity_bytes)
+            .eviction_listener(move |name: Arc<PublicBlob>, _, cause| {
+                if cause == RemovalCause::Size {
+                    note.insert(*name, ());
+                }
+            })
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_ENTRIES).time_to_live(ABSENT_FOR).build();
         let origin = Arc::new(Origin::new(store, metrics.clone()));
-        Self { held, absent, origin, fills, metrics }
+        Self { live: Live::default(), held, absent, evicted, origin, fills, end, metrics }
     }
 
-    /// The blob, and where it was found.
-    pub async fn get(&self, blob: PublicBlob) -> (Result<VerifiedBytes, FillError>, Lookup) {
-        if let Some(held) = self.held.get(&blob).await {
-            return (Ok(held), Lookup::Memory);
-        }
-        if self.absent.contains_key(&blob) {
+    /// The blob as soon as its first bytes are proven, and where it was found.
+    pub async fn get(&self, name: PublicBlob) -> (Result<Arc<Blob>, FillError>, Lookup) {
+        if self.absent.contains_key(&name) {
             return (Err(FillError::Absent), Lookup::Memory);
         }
-        // In a task of its own: the fill goes on when the viewer who began it goes away, so that the others who wait
-        // for it get their bytes and the origin is asked once.
-        let cache = self.clone();
-        let fill = self.fills.spawn(async move { cache.join_or_fill(blob).await });
-        fill.await.unwrap_or((Err(FillError::Ended), Lookup::Origin))
+        let (blob, lookup) = match self.live.find(name) {
+            Found::Live(blob) if blob.is_whole() => {
+                // So that the cache knows what is asked for.
+                let _ = self.held.get(&name);
+                return (Ok(blob), Lookup::Memory);
+            }
+            Found::Live(blob) => (blob, Lookup::Joined),
+            Found::New(blob) => {
+                // A task of its own: the fill goes on when the viewer who began it goes away.
+                self.fills.spawn(self.clone().fill(blob.clone()));
+                (blob, Lookup::Origin)
+            }
+        };
+        let outcome = blob.ready().await;
+        (outcome.map(|()| blob), lookup)
     }
 
-    async fn join_or_fill(&self, blob: PublicBlob) -> (Result<VerifiedBytes, FillError>, Lookup) {
-        let mut lookup = Lookup::Joined;
-        let outcome = self
-            .held
-            .try_get_with(blob, async {
-                lookup = Lookup::Origin;
-                let outcome = self.origin.fetch(blob).await;
-                if matches!(outcome, Err(FillError::Absent)) {
-                    self.absent.insert(blob, ()).await;
-                }
-                outcome
-            })
-            .await
-            .map_err(|error| *error);
-        if lookup == Lookup::Origin {
-            self.held.run_pending_tasks().await;
-            self.metrics.cache_holds(self.held.weighted_size());
+    async fn fill(self, blob: Arc<Blob>) {
+        let name = blob.name();
+        self.metrics.miss(if self.evicted.remove(&name).is_some() {
+            MissReason::Evicted
+        } else {
+            MissReason::Cold
+        });
+        let outcome = tokio::select! {
+            outcome = self.origin.fill(&blob) => outcome,
+            () = blob.revoked().cancelled() => Err(FillError::Purged),
+            () = self.end.cancelled() => Err(FillError::Ended),
+        };
+        match outcome {
+            Ok(()) => {
+                self.held.insert(name, blob.clone());
+                self.held.run_pending_tasks();
+                self.metrics.cache_holds(self.held.weighted_size());
+            }
+            Err(FillError::Absent) => self.absent.insert(name, ()),
+            Err(
+                FillError::Corrupt
+                | FillError::Unavailable
+                | FillError::Deadline
+                | FillError::Purged
+                | FillError::Ended,
+            ) => {}
         }
-        (outcome, lookup)
+        blob.finish(outcome);
     }
 }

@@ -1,8 +1,12 @@
 //! Blobs near the viewer: where one was found, and how it comes in.
 
+mod blob;
 mod fill;
+mod live;
 mod memory;
 
+pub use blob::Blob;
+pub(crate) use blob::BlobReader;
 pub use fill::FillError;
 pub use memory::BlobCache;
 
@@ -17,6 +21,25 @@ pub enum Lookup {
     Origin,
     /// A playlist past its freshness, because the origin is away.
     Stale,
+}
+
+/// Why a blob had to be fetched from the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MissReason {
+    /// It was never here, as far as is known.
+    Cold,
+    /// It was here and had to make room.
+    Evicted,
+}
+
+impl MissReason {
+    /// As in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Evicted => "evicted",
+        }
+    }
 }
 
 impl Lookup {

@@ -1,6 +1,6 @@
 //! HTTP/3 over QUIC.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -249,20 +249,33 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
     if length <= CHUNK_BYTES as u64 {
         half.set_priority(SMALL_FIRST);
     }
-    let sent = async {
+    let revoked = body.revoked();
+    let content = async {
         stalls(stream.send_response(Response::from_parts(head, ()))).await?;
         if length > 0 {
             stalls(half.begin_content(length)).await?;
         }
-        while let Some(chunk) = body.next_chunk() {
+        while let Some(chunk) = poll_fn(|cx| body.poll_next(cx)).await {
+            let chunk = chunk.map_err(|_| Unsent)?;
             let bytes = chunk.len();
             stalls(half.write_content(chunk)).await?;
             context.metrics.sent(Protocol::Http3, bytes);
         }
+        Ok(())
+    };
+    let content = tokio::select! {
+        content = content => content,
+        // A viewer may leave while there is nothing to send yet. Before the end there is no other news on this side.
+        () = half.acknowledged() => Err(Unsent),
+        () = revoked => Err(Unsent),
+    };
+    let sent = async {
+        content?;
         stalls(stream.finish()).await?;
         timeout(STALL, half.acknowledged()).await.map_err(|_| Unsent)
     };
-    if let Err(Unsent) = sent.await {
+    let sent = sent.await;
+    if let Err(Unsent) = sent {
         context.metrics.aborted(Protocol::Http3);
         half.reset(Code::H3_REQUEST_CANCELLED.value());
         return;
@@ -272,7 +285,7 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
     let _ = timeout(REQUEST_END, stream.recv_data()).await;
 }
 
-/// The viewer went away, or took too little for too long.
+/// The viewer went away or took too little for too long, or the blob could not be completed or was taken down.
 struct Unsent;
 
 async fn stalls<T, E>(write: impl Future<Output = Result<T, E>>) -> Result<T, Unsent> {

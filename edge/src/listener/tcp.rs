@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Context;
 use super::activity::{Activity, Judgement};
 use crate::body::Body;
+use crate::cache::FillError;
 use crate::limits::{
     HANDSHAKE_DEADLINE, HEADER_DEADLINE, HEADER_FIELDS, HEADER_SECTION_BYTES, IDLE, STREAMS_PER_CONNECTION,
 };
@@ -231,12 +232,12 @@ struct WatchedBody {
 
 impl http_body::Body for WatchedBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = FillError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, FillError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.watch.activity.progress();
         if let Some(Ok(data)) = frame.as_ref().map(|f| f.as_ref().map(Frame::data_ref)) {

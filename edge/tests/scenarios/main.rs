@@ -8,8 +8,10 @@
 mod collapse;
 mod drain;
 mod limits;
+mod origin;
 mod process;
 mod protocols;
+mod streaming;
 mod texts;
 mod verification;
 mod world;

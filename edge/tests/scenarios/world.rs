@@ -1,7 +1,7 @@
 //! One edge over one folder, and clients of every protocol.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,22 +54,29 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        Self::with_grace(Duration::from_secs(20))
+        Self::with(None, |_, _| {})
     }
 
     pub fn with_grace(grace: Duration) -> World {
+        Self::with(None, |settings, _| settings.grace = grace)
+    }
+
+    /// An edge over a store of its own making, or a folder; `change` may change the settings, and knows the folder.
+    pub fn with(store: Option<Store>, change: impl FnOnce(&mut Settings, &Path)) -> World {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}/store", folder.path().display())).unwrap();
+        let store = store
+            .unwrap_or_else(|| Store::open(&format!("file://{}/store", folder.path().display())).unwrap());
         let (registry, drain) = (Registry::new(), CancellationToken::new());
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let settings = Settings {
+        let mut settings = Settings {
             listen: any,
             plain_listen: Some(any),
             certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
             cache_bytes: 256 << 20,
             max_connections: 200,
-            grace,
+            grace: Duration::from_secs(20),
         };
+        change(&mut settings, folder.path());
         let running = process::start(settings, store.clone(), &registry, drain.clone()).unwrap();
         let root = std::fs::read(folder.path().join("state/edge-certificate.pem")).unwrap();
         let client = || {
@@ -142,6 +149,16 @@ impl World {
     /// A running download over HTTP/2, not yet read.
     pub async fn download_h2(&self, path: &str) -> reqwest::Response {
         self.http2.get(format!("https://{}{path}", self.addresses.listen)).send().await.unwrap()
+    }
+
+    /// Waits until a counter has a value.
+    pub async fn until_metric(&self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let begun = std::time::Instant::now();
+        while self.metric(name, labels) != value {
+            let now = self.metric(name, labels);
+            assert!(begun.elapsed() < Duration::from_secs(10), "{name} is {now}, not {value}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The sum of a counter over all label sets that have these labels.

@@ -1,0 +1,193 @@
+//! A blob in memory, whole or still growing. Readers take each group as soon as it is proven.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use reelmill_media::ids::BlobHash;
+use reelmill_platform::hash_tree::GROUP_BYTES;
+use reelmill_platform::verified::VerifiedGroup;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+use super::fill::FillError;
+use super::live::Registration;
+use crate::range::ByteRange;
+use crate::route::PublicBlob;
+
+/// A blob whose first group is proven at least. It holds verified groups and nothing else.
+#[derive(Debug)]
+pub struct Blob {
+    name: PublicBlob,
+    layout: OnceLock<Layout>,
+    progress: watch::Sender<Progress>,
+    revoked: CancellationToken,
+    _registration: Registration,
+}
+
+#[derive(Debug)]
+struct Layout {
+    length: u64,
+    groups: Box<[OnceLock<VerifiedGroup>]>,
+}
+
+/// How far a fill is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Asked,
+    Growing,
+    Whole,
+    Failed(FillError),
+}
+
+impl Blob {
+    pub(super) fn new(name: PublicBlob, registration: Registration) -> Self {
+        Self {
+            name,
+            layout: OnceLock::new(),
+            progress: watch::Sender::new(Progress::Asked),
+            revoked: CancellationToken::new(),
+            _registration: registration,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> PublicBlob {
+        self.name
+    }
+
+    /// The content hash.
+    pub fn hash(&self) -> BlobHash {
+        self.name.hash()
+    }
+
+    /// Length of the whole, however much of it is here.
+    pub fn length(&self) -> u64 {
+        self.layout.get().map_or(0, |layout| layout.length)
+    }
+
+    /// Says how long the blob is; the first word counts.
+    pub(super) fn set_length(&self, length: u64) {
+        self.layout.get_or_init(|| {
+            let count = usize::try_from(length).unwrap_or(usize::MAX).div_ceil(GROUP_BYTES);
+            Layout { length, groups: std::iter::repeat_with(OnceLock::new).take(count).collect() }
+        });
+    }
+
+    /// Adds a group. Ignores what is not of this blob.
+    pub(super) fn place(&self, group: VerifiedGroup) {
+        let place = self.layout.get().and_then(|layout| layout.groups.get(group.index()));
+        if let Some(place) = place
+            && group.hash() == self.hash()
+        {
+            // An error means that it is there already.
+            let _ = place.set(group);
+            self.progress.send_replace(Progress::Growing);
+        }
+    }
+
+    /// How many groups from the start are here.
+    pub(super) fn proven_groups(&self) -> usize {
+        let groups = self.layout.get().map_or(&[][..], |layout| &layout.groups);
+        groups.iter().take_while(|group| group.get().is_some()).count()
+    }
+
+    /// Ends the fill.
+    pub(super) fn finish(&self, outcome: Result<(), FillError>) {
+        self.progress.send_replace(match outcome {
+            Ok(()) => Progress::Whole,
+            Err(error) => Progress::Failed(error),
+        });
+    }
+
+    /// Whether all of it is here.
+    pub(super) fn is_whole(&self) -> bool {
+        *self.progress.borrow() == Progress::Whole
+    }
+
+    /// Whether its fill failed or it was taken away: of no use to whoever comes now.
+    pub(super) fn is_over(&self) -> bool {
+        self.revoked.is_cancelled() || matches!(*self.progress.borrow(), Progress::Failed(_))
+    }
+
+    /// Fires when it is taken away.
+    pub(crate) fn revoked(&self) -> &CancellationToken {
+        &self.revoked
+    }
+
+    /// Waits until its length and its first group are proven.
+    pub(super) async fn ready(&self) -> Result<(), FillError> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress.wait_for(|progress| *progress != Progress::Asked).await;
+        match reached.map(|progress| *progress) {
+            Ok(Progress::Failed(error)) => Err(error),
+            Ok(Progress::Asked | Progress::Growing | Progress::Whole) => Ok(()),
+            // The sender lives in this very blob.
+            Err(_) => Err(FillError::Ended),
+        }
+    }
+}
+
+/// A part of a blob, read group by group.
+#[derive(Debug)]
+pub(crate) struct BlobReader {
+    blob: Arc<Blob>,
+    at: u64,
+    end: u64,
+    /// Listens only once there was something to wait for.
+    changes: Option<WatchStream<Progress>>,
+}
+
+impl BlobReader {
+    pub(crate) fn new(blob: Arc<Blob>, range: ByteRange) -> Self {
+        Self { at: range.start, end: range.end.min(blob.length()), blob, changes: None }
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn length(&self) -> u64 {
+        self.end.saturating_sub(self.at)
+    }
+
+    pub(crate) fn blob(&self) -> &Arc<Blob> {
+        &self.blob
+    }
+
+    /// The next bytes, at most a group.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
+        loop {
+            if self.length() == 0 {
+                return Poll::Ready(None);
+            }
+            if self.blob.revoked.is_cancelled() {
+                return Poll::Ready(Some(Err(FillError::Purged)));
+            }
+            if let Some(bytes) = self.take_next() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if let Some(changes) = &mut self.changes {
+                match ready!(Pin::new(changes).poll_next(cx)) {
+                    Some(Progress::Failed(error)) => return Poll::Ready(Some(Err(error))),
+                    Some(Progress::Asked | Progress::Growing | Progress::Whole) => {}
+                    None => return Poll::Ready(Some(Err(FillError::Ended))),
+                }
+            } else {
+                // Begins with the present state, so that nothing that happened just now is missed.
+                self.changes = Some(WatchStream::new(self.blob.progress.subscribe()));
+            }
+        }
+    }
+
+    fn take_next(&mut self) -> Option<Bytes> {
+        let index = usize::try_from(self.at).ok()? / GROUP_BYTES;
+        let group = self.blob.layout.get()?.groups.get(index)?.get()?.bytes();
+        let begins = (index * GROUP_BYTES) as u64;
+        let from = usize::try_from(self.at - begins).ok()?;
+        let to = usize::try_from(self.end - begins).unwrap_or(usize::MAX).min(group.len());
+        let bytes = (from < to).then(|| group.slice(from..to))?;
+        self.at += bytes.len() as u64;
+        Some(bytes)
+    }
+}
