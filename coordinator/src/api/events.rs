@@ -26,6 +26,8 @@ struct Listener {
     next: Option<Sight>,
     revision: u64,
     sent_at: Option<Instant>,
+    /// Progress as last told.
+    told: f64,
     edge_url: Option<Arc<str>>,
     over: bool,
 }
@@ -45,6 +47,7 @@ pub(super) async fn follow(
         next: Some(now),
         revision: 0,
         sent_at: None,
+        told: 0.0,
         edge_url: api.edge_url.clone(),
         over: false,
     };
@@ -69,7 +72,8 @@ impl Listener {
         self.revision = sight.revision;
         self.sent_at = Some(Instant::now());
         self.over = sight.asset.stage.name().is_final();
-        let shown = view::show(&sight.asset, Some(&sight), self.edge_url.as_deref());
+        let shown =
+            view::show(&sight.asset, Some(&sight), self.edge_url.as_deref()).not_before(&mut self.told);
         let event = Event::default().event("asset").id(sight.revision.to_string()).json_data(shown);
         Some((event, self))
     }

@@ -79,6 +79,15 @@ struct TimingsView {
     completed_at: Option<Timestamp>,
 }
 
+impl AssetView<'_> {
+    /// What a listener was told before does not become less: what running tasks say is an estimate.
+    pub(super) fn not_before(mut self, told: &mut f64) -> Self {
+        self.progress = self.progress.max(*told);
+        *told = self.progress;
+        self
+    }
+}
+
 /// Shows an asset; `sight` adds how far its running tasks are.
 pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option<&str>) -> AssetView<'a> {
     let id = asset.id;
