@@ -30,7 +30,7 @@ pub enum ToChild {
     /// The work: the first message, and the only one of its kind.
     Job(Job),
     /// The bytes last asked for; fewer only where the source ends.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "raw")] Vec<u8>),
     /// They cannot be had; the child gives up.
     ReadFailed(String),
 }
@@ -72,6 +72,7 @@ pub struct InitOutput {
     /// RFC 6381 codec string.
     pub codecs: String,
     /// `ftyp` and `moov`.
+    #[serde(with = "raw")]
     pub bytes: Vec<u8>,
 }
 
@@ -91,6 +92,7 @@ pub struct SegmentOutput {
     /// Frames (or, for sound, source packets) that could not be decoded and were filled in.
     pub concealed: u32,
     /// `moof` and `mdat`.
+    #[serde(with = "raw")]
     pub bytes: Vec<u8>,
 }
 
@@ -192,6 +194,40 @@ pub struct AudioJob {
     pub end_packet: u32,
     /// What to encode.
     pub rung: AudioRung,
+}
+
+/// Bytes as one piece: serde would take a `Vec<u8>` for a list of numbers, and walk through it.
+mod raw {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(bytes)
+        }
+    }
 }
 
 /// Writes one message and flushes it.
