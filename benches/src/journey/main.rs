@@ -44,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
         Some(clip) => clip.clone(),
         None => made_clip(Path::new("target/benches"))?,
     };
+    let clip = clip.canonicalize().with_context(|| format!("cannot find {}", clip.display()))?;
     println!("clip {}, {} counted pairs of runs", clip.display(), options.runs);
     println!(
         "{:>4} {:>22} {:>22} {:>8} {:>8} {:>10}",
@@ -96,7 +97,7 @@ fn made_clip(folder: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     println!("making {}", clip.display());
     let partial = folder.join("partial.mp4");
-    let graph = "mandelbrot=size=1920x1080:rate=30:end_scale=0.02:maxiter=300[a];\
+    let graph = "mandelbrot=size=640x360:rate=30:end_scale=0.02:maxiter=150,scale=1920x1080[a];\
                  testsrc2=size=960x540:rate=30[b];\
                  [a][b]overlay=x='480+300*sin(t/3)':y='270+150*cos(t/4)',noise=alls=6:allf=t,format=yuv420p[v]";
     let status = Command::new("ffmpeg")
