@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reelmill_platform::config::Common;
 
+use crate::cache::DiskSettings;
 use crate::certificate;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
@@ -44,6 +45,14 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_CACHE_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub cache_bytes: u64,
 
+    /// Room on disk for blobs, in bytes
+    #[arg(long, env = "REELMILL_EDGE_DISK_CACHE_BYTES", requires = "disk_cache_dir", value_name = "BYTES")]
+    pub disk_cache_bytes: Option<u64>,
+
+    /// Folder for blobs on disk, this edge's own
+    #[arg(long, env = "REELMILL_EDGE_DISK_CACHE_DIR", requires = "disk_cache_bytes", value_name = "FOLDER")]
+    pub disk_cache_dir: Option<PathBuf>,
+
     /// Connections at once, of all protocols together
     #[arg(long, env = "REELMILL_EDGE_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N")]
     pub max_connections: usize,
@@ -64,6 +73,12 @@ impl Config {
                 certificate::Source::SelfMade { folder: self.state_dir.clone(), names: self.hosts.clone() }
             }
         }
+    }
+
+    /// The disk cache, when there is to be one.
+    pub fn disk(&self) -> Option<DiskSettings> {
+        let (folder, capacity_bytes) = (self.disk_cache_dir.clone()?, self.disk_cache_bytes?);
+        Some(DiskSettings { folder, capacity_bytes })
     }
 
     /// How long a drain waits.

@@ -80,6 +80,12 @@ pub(crate) const ABSENT_FOR: Duration = Duration::from_millis(500);
 /// See [`ABSENT_FOR`].
 pub(crate) const ABSENT_ENTRIES: u64 = 10_000;
 
+/// Blobs read from disk at once; each takes a thread.
+pub(crate) const DISK_READS_AT_ONCE: usize = 32;
+
+/// Blobs that wait in memory to be written to disk; what comes when all places are taken is not written.
+pub(crate) const DISK_WRITES_WAITING: usize = 64;
+
 /// How many blobs that had to make room are remembered, to tell why they are missed.
 pub(crate) const EVICTED_ENTRIES: u64 = 50_000;
 

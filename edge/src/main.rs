@@ -60,6 +60,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         plain_listen: config.plain_listen,
         certificate: config.certificate_source(),
         cache_bytes: config.cache_bytes,
+        disk: config.disk(),
         max_connections: config.max_connections,
         grace: config.grace(),
     };

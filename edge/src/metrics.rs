@@ -59,6 +59,9 @@ pub struct Metrics {
     corrupt_blobs: IntCounter,
     corrupt_trees: IntCounter,
     misses: IntCounterVec,
+    corrupt_files: IntCounter,
+    disk_writes: IntCounterVec,
+    disk_bytes: IntGauge,
     stale_texts: IntCounter,
     cache_bytes: IntGauge,
     connections: IntGaugeVec,
@@ -81,6 +84,9 @@ impl Metrics {
         };
         let cache_bytes = IntGauge::new("reelmill_edge_cache_bytes", "Bytes of blobs held in memory.")?;
         registry.register(Box::new(cache_bytes.clone()))?;
+        let disk_bytes =
+            IntGauge::new("reelmill_edge_disk_cache_bytes", "Bytes of files in the disk cache.")?;
+        registry.register(Box::new(disk_bytes.clone()))?;
         let connections =
             IntGaugeVec::new(Opts::new("reelmill_edge_connections", "Open connections."), &["transport"])?;
         registry.register(Box::new(connections.clone()))?;
@@ -105,6 +111,16 @@ impl Metrics {
             )?,
             misses: counters("misses_total", "Blobs not found here, by reason.", &["reason"])?,
             stale_texts: counter("stale_texts_total", "Playlists served stale because the origin is away.")?,
+            corrupt_files: counter(
+                "corrupt_files_total",
+                "Files of the disk cache dropped because their bytes are not their blob's.",
+            )?,
+            disk_writes: counters(
+                "disk_writes_total",
+                "Blobs for the disk cache, by outcome.",
+                &["outcome"],
+            )?,
+            disk_bytes,
             cache_bytes,
             connections,
             refused_connections: counters(
@@ -171,6 +187,18 @@ impl Metrics {
         self.misses.with_label_values(&[reason.label()]).inc();
     }
 
+    pub(crate) fn corrupt_file(&self) {
+        self.corrupt_files.inc();
+    }
+
+    pub(crate) fn disk_write(&self, outcome: DiskWrite) {
+        self.disk_writes.with_label_values(&[outcome.label()]).inc();
+    }
+
+    pub(crate) fn disk_holds(&self, bytes: u64) {
+        self.disk_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     pub(crate) fn stale_text(&self) {
         self.stale_texts.inc();
     }
@@ -192,6 +220,25 @@ impl Metrics {
 
     pub(crate) fn handshake_failure(&self, transport: Transport) {
         self.handshake_failures.with_label_values(&[transport.label()]).inc();
+    }
+}
+
+/// What became of a blob on its way to the disk cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskWrite {
+    Stored,
+    /// The disk was too slow.
+    Skipped,
+    Failed,
+}
+
+impl DiskWrite {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::BlobCache;
+use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::tcp::{self, Security};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub certificate: Source,
     /// Memory for blobs.
     pub cache_bytes: u64,
+    /// Room on disk below that, if any.
+    pub disk: Option<DiskSettings>,
     /// Connections at once.
     pub max_connections: usize,
     /// How long a drain waits.
@@ -73,6 +75,9 @@ pub enum StartError {
     /// There is no certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// There is no disk cache.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// There is no QUIC.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -122,8 +127,14 @@ pub fn start(
 
     let fills = TaskTracker::new();
     let end = CancellationToken::new();
-    let blobs =
-        BlobCache::new(store.clone(), settings.cache_bytes, fills.clone(), end.clone(), metrics.clone());
+    let blobs = BlobCache::new(
+        store.clone(),
+        settings.cache_bytes,
+        settings.disk.as_ref(),
+        fills.clone(),
+        end.clone(),
+        metrics.clone(),
+    )?;
     let context = Context {
         edge: Edge::new(blobs, Playlists::new(store, metrics.clone())),
         metrics,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Lookup;
 use super::fill::FillError;
 use super::live::Registration;
 use crate::range::ByteRange;
@@ -23,6 +24,7 @@ use crate::route::PublicBlob;
 pub struct Blob {
     name: PublicBlob,
     layout: OnceLock<Layout>,
+    source: OnceLock<Lookup>,
     progress: watch::Sender<Progress>,
     revoked: CancellationToken,
     _registration: Registration,
@@ -48,6 +50,7 @@ impl Blob {
         Self {
             name,
             layout: OnceLock::new(),
+            source: OnceLock::new(),
             progress: watch::Sender::new(Progress::Asked),
             revoked: CancellationToken::new(),
             _registration: registration,
@@ -93,6 +96,22 @@ impl Blob {
     pub(super) fn proven_groups(&self) -> usize {
         let groups = self.layout.get().map_or(&[][..], |layout| &layout.groups);
         groups.iter().take_while(|group| group.get().is_some()).count()
+    }
+
+    /// All groups from the start that are here.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &VerifiedGroup> {
+        let groups = self.layout.get().map_or(&[][..], |layout| &layout.groups);
+        groups.iter().map_while(OnceLock::get)
+    }
+
+    /// Says where its bytes come from; the first word counts.
+    pub(super) fn set_source(&self, source: Lookup) {
+        self.source.get_or_init(|| source);
+    }
+
+    /// Where its first bytes came from.
+    pub(super) fn source(&self) -> Lookup {
+        self.source.get().copied().unwrap_or(Lookup::Origin)
     }
 
     /// Ends the fill.

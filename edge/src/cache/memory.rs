@@ -1,4 +1,4 @@
-//! The blobs near the viewer: in memory, weighed in bytes, one fill per name.
+//! The blobs near the viewer: in memory, weighed in bytes, and below it on disk; one fill per name.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::blob::Blob;
+use super::disk::{Disk, DiskError, DiskSettings};
 use super::fill::{FillError, Origin};
 use super::live::{Found, Live};
 use super::{Lookup, MissReason};
@@ -25,6 +26,7 @@ pub struct BlobCache {
     absent: Cache<PublicBlob, ()>,
     /// What was let go for want of room.
     evicted: Cache<PublicBlob, ()>,
+    disk: Option<Disk>,
     origin: Arc<Origin>,
     fills: TaskTracker,
     end: CancellationToken,
@@ -32,14 +34,16 @@ pub struct BlobCache {
 }
 
 impl BlobCache {
-    /// An empty cache of at most `capacity_bytes` in front of `store`. Fills run under `fills` until `end`.
+    /// A cache of at most `capacity_bytes` in memory, and what `disk` says, in front of `store`. Fills run under `fills`
+    /// until `end`.
     pub fn new(
         store: Store,
         capacity_bytes: u64,
+        disk: Option<&DiskSettings>,
         fills: TaskTracker,
         end: CancellationToken,
         metrics: Metrics,
-    ) -> Self {
+    ) -> Result<Self, DiskError> {
         let evicted = Cache::builder().max_capacity(EVICTED_ENTRIES).build();
         let note = evicted.clone();
         let held = Cache::builder()
@@ -53,7 +57,15 @@ impl BlobCache {
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_ENTRIES).time_to_live(ABSENT_FOR).build();
         let origin = Arc::new(Origin::new(store, metrics.clone()));
-        Self { live: Live::default(), held, absent, evicted, origin, fills, end, metrics }
+        let disk = match disk {
+            Some(settings) => {
+                let (disk, upkeep) = Disk::open(settings, metrics.clone())?;
+                fills.spawn(upkeep.run(end.clone()));
+                Some(disk)
+            }
+            None => None,
+        };
+        Ok(Self { live: Live::default(), held, absent, evicted, disk, origin, fills, end, metrics })
     }
 
     /// The blob as soon as its first bytes are proven, and where it was found.
@@ -61,32 +73,31 @@ impl BlobCache {
         if self.absent.contains_key(&name) {
             return (Err(FillError::Absent), Lookup::Memory);
         }
-        let (blob, lookup) = match self.live.find(name) {
+        let (blob, joined) = match self.live.find(name) {
             Found::Live(blob) if blob.is_whole() => {
                 // So that the cache knows what is asked for.
                 let _ = self.held.get(&name);
+                if let Some(disk) = &self.disk {
+                    disk.touch(&name);
+                }
                 return (Ok(blob), Lookup::Memory);
             }
-            Found::Live(blob) => (blob, Lookup::Joined),
+            Found::Live(blob) => (blob, true),
             Found::New(blob) => {
                 // A task of its own: the fill goes on when the viewer who began it goes away.
                 self.fills.spawn(self.clone().fill(blob.clone()));
-                (blob, Lookup::Origin)
+                (blob, false)
             }
         };
         let outcome = blob.ready().await;
+        let lookup = if joined { Lookup::Joined } else { blob.source() };
         (outcome.map(|()| blob), lookup)
     }
 
     async fn fill(self, blob: Arc<Blob>) {
         let name = blob.name();
-        self.metrics.miss(if self.evicted.remove(&name).is_some() {
-            MissReason::Evicted
-        } else {
-            MissReason::Cold
-        });
         let outcome = tokio::select! {
-            outcome = self.origin.fill(&blob) => outcome,
+            outcome = self.bring_in(&blob) => outcome,
             () = blob.revoked().cancelled() => Err(FillError::Purged),
             () = self.end.cancelled() => Err(FillError::Ended),
         };
@@ -106,5 +117,25 @@ impl BlobCache {
             ) => {}
         }
         blob.finish(outcome);
+    }
+
+    async fn bring_in(&self, blob: &Arc<Blob>) -> Result<(), FillError> {
+        let evicted = self.evicted.remove(&blob.name()).is_some();
+        let on_disk = match &self.disk {
+            Some(disk) => disk.read(blob).await,
+            None => Err(MissReason::Cold),
+        };
+        match on_disk {
+            Ok(()) => return Ok(()),
+            Err(MissReason::Cold) if evicted => self.metrics.miss(MissReason::Evicted),
+            Err(reason) => self.metrics.miss(reason),
+        }
+        blob.set_source(Lookup::Origin);
+        // From where the disk's copy was found damaged, if there was one.
+        self.origin.fill(blob).await?;
+        if let Some(disk) = &self.disk {
+            disk.write(blob.clone());
+        }
+        Ok(())
     }
 }

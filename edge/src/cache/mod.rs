@@ -1,12 +1,14 @@
 //! Blobs near the viewer: where one was found, and how it comes in.
 
 mod blob;
+mod disk;
 mod fill;
 mod live;
 mod memory;
 
 pub use blob::Blob;
 pub(crate) use blob::BlobReader;
+pub use disk::{DiskError, DiskSettings};
 pub use fill::FillError;
 pub use memory::BlobCache;
 
@@ -15,6 +17,8 @@ pub use memory::BlobCache;
 pub enum Lookup {
     /// Held in memory.
     Memory,
+    /// Read from the local disk for this request.
+    Disk,
     /// Waited on a fill that another request began.
     Joined,
     /// Fetched from the origin for this request.
@@ -30,6 +34,8 @@ pub(crate) enum MissReason {
     Cold,
     /// It was here and had to make room.
     Evicted,
+    /// Its file on disk was damaged.
+    Corrupt,
 }
 
 impl MissReason {
@@ -38,6 +44,7 @@ impl MissReason {
         match self {
             Self::Cold => "cold",
             Self::Evicted => "evicted",
+            Self::Corrupt => "corrupt",
         }
     }
 }
@@ -47,6 +54,7 @@ impl Lookup {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Disk => "disk",
             Self::Joined => "joined",
             Self::Origin => "origin",
             Self::Stale => "stale",
@@ -57,6 +65,7 @@ impl Lookup {
     pub(crate) fn cache_status(self) -> &'static str {
         match self {
             Self::Memory => "reelmill; hit",
+            Self::Disk => "reelmill; hit; detail=disk",
             Self::Joined => "reelmill; fwd=uri-miss; collapsed",
             Self::Origin => "reelmill; fwd=uri-miss; stored",
             Self::Stale => "reelmill; hit; detail=stale-if-error",

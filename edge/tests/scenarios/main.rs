@@ -6,6 +6,7 @@
 )]
 
 mod collapse;
+mod disk;
 mod drain;
 mod limits;
 mod origin;

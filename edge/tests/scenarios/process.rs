@@ -4,7 +4,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::BlobKind;
+use reelmill_platform::store::Store;
 use serde_json::Value;
+
+use crate::world::{noise, path_of};
 
 /// A running program, ended with the test.
 struct Program(Child);
@@ -23,7 +28,7 @@ impl Drop for Program {
     }
 }
 
-fn start(folder: &Path) -> (Program, Value) {
+fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
     let ready = folder.join("ready.json");
     let child = Program(
         Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
@@ -36,6 +41,7 @@ fn start(folder: &Path) -> (Program, Value) {
                 "--admin-listen",
                 "127.0.0.1:0",
             ])
+            .args(more)
             .args(["--cache-bytes", "1000000", "--host", "cdn.example"])
             .arg("--state-dir")
             .arg(folder.join("state"))
@@ -58,7 +64,7 @@ fn start(folder: &Path) -> (Program, Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_where_it_listens_and_ends_in_good_order() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, ready) = start(folder.path());
+    let (mut child, ready) = start(folder.path(), &[]);
     let get = async |address: &Value, path: &str| {
         let answer = reqwest::get(format!("http://{}{path}", address.as_str().unwrap())).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
@@ -74,7 +80,7 @@ async fn it_says_where_it_listens_and_ends_in_good_order() {
     assert!(child.0.wait().unwrap().success());
 
     std::fs::remove_file(folder.path().join("ready.json")).unwrap();
-    let (mut child, again) = start(folder.path());
+    let (mut child, again) = start(folder.path(), &[]);
     assert_eq!(ready["spki_sha256"], again["spki_sha256"], "a restart keeps the certificate");
     child.signal("-INT");
     assert!(child.0.wait().unwrap().success());
@@ -101,4 +107,59 @@ fn what_keeps_it_from_starting_is_one_sentence() {
         assert!(text.starts_with(&format!("reelmill-edge: {sentence}")), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_edge_is_warm_again_at_once_and_serves_no_torn_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let disk = ["--disk-cache-bytes", "100000000", "--disk-cache-dir", cache.to_str().unwrap()];
+    let store = Store::open(&format!("file://{}/store", folder.path().display())).unwrap();
+    let mut blobs = Vec::new();
+    for number in 0..20 {
+        let bytes = noise(150_000, number);
+        blobs.push((store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap(), bytes));
+    }
+    let get = async |ready: &Value, hash: &BlobHash| {
+        let address = ready["plain_listen"].as_str().unwrap();
+        let path = path_of(hash, BlobKind::Segment);
+        let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        let status = answer.headers().get("cache-status").map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), status.unwrap_or_default(), answer.bytes().await.unwrap())
+    };
+    let (mut child, ready) = start(folder.path(), &disk);
+    for (hash, bytes) in &blobs {
+        assert!(get(&ready, hash).await.2 == bytes);
+    }
+    let file = |hash: &BlobHash| {
+        let hash = hash.to_string();
+        cache.join(&hash[..2]).join(format!("{hash}.m4s"))
+    };
+    let begun = Instant::now();
+    while !blobs.iter().all(|(hash, _)| file(hash).exists()) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not written");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+
+    // As after a power cut: two torn files, one that was never finished, and no origin to ask.
+    let torn = [&blobs[3].0, &blobs[7].0];
+    std::fs::OpenOptions::new().write(true).open(file(torn[0])).unwrap().set_len(70_000).unwrap();
+    std::fs::write(file(torn[1]), vec![0; 150_104]).unwrap();
+    std::fs::write(cache.join("scratch/99"), "half").unwrap();
+    std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+    std::fs::remove_file(folder.path().join("ready.json")).unwrap();
+    let (_child, ready) = start(folder.path(), &disk);
+    for (hash, bytes) in &blobs {
+        let (status, found, content) = get(&ready, hash).await;
+        if torn.contains(&hash) {
+            assert_eq!(status, 404);
+            assert!(!file(hash).exists(), "a torn file is dropped");
+        } else {
+            assert!(status == 200 && content == bytes);
+            assert_eq!(found, "reelmill; hit; detail=disk");
+        }
+    }
+    assert!(!cache.join("scratch/99").exists());
 }

@@ -42,6 +42,7 @@ impl Via {
 
 pub struct World {
     pub folder: TempDir,
+    pub settings: Settings,
     pub store: Store,
     pub registry: Registry,
     pub drain: CancellationToken,
@@ -73,11 +74,12 @@ impl World {
             plain_listen: Some(any),
             certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
             cache_bytes: 256 << 20,
+            disk: None,
             max_connections: 200,
             grace: Duration::from_secs(20),
         };
         change(&mut settings, folder.path());
-        let running = process::start(settings, store.clone(), &registry, drain.clone()).unwrap();
+        let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();
         let root = std::fs::read(folder.path().join("state/edge-certificate.pem")).unwrap();
         let client = || {
             reqwest::Client::builder()
@@ -85,6 +87,7 @@ impl World {
                 .no_proxy()
         };
         World {
+            settings,
             store,
             registry,
             drain,

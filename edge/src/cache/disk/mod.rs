@@ -1,0 +1,258 @@
+//! Blobs on local disk, below memory: a file each, under the blob's own name.
+//!
+//! Why plain files and no cache engine such as `foyer`:
+//!
+//! - A restart has nothing to recover. A lookup opens a file by its name, so the cache is usable at once, while the list
+//!   of names (which only eviction needs) is still being read. Engines that pack entries into regions scan these first.
+//! - A blob is read group by group, each proven and passed on before the next is read. Engines hand out whole entries,
+//!   checked by a checksum of their own, which says nothing about the blob's name.
+//! - A takedown is an unlink, at once and for certain; and the kernel's page cache works as it does for any file.
+//!
+//! The price is a file per blob. Segments are large (hundreds of kilobytes and more), so names are few.
+
+mod file;
+mod index;
+
+use std::collections::VecDeque;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::BlobKind;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use self::file::FileError;
+use self::index::Index;
+use super::blob::Blob;
+use super::{Lookup, MissReason};
+use crate::limits::{DISK_READS_AT_ONCE, DISK_WRITES_WAITING};
+use crate::metrics::{DiskWrite, Metrics};
+use crate::route::PublicBlob;
+
+/// Folder of files that are not whole yet.
+const SCRATCH: &str = "scratch";
+
+/// What a disk cache is made with.
+#[derive(Debug, Clone)]
+pub struct DiskSettings {
+    /// Where. Nobody else may use it.
+    pub folder: PathBuf,
+    /// How much, in bytes.
+    pub capacity_bytes: u64,
+}
+
+/// Why there is no disk cache.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The folder is no use.
+    #[error("cannot use {} as disk cache: {source}", .folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another edge is there already.
+    #[error("another process uses {} as disk cache", .0.display())]
+    InUse(PathBuf),
+}
+
+/// Blobs on disk. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    inner: Arc<Inner>,
+    writes: mpsc::Sender<Arc<Blob>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    index: Mutex<Index>,
+    reads: Semaphore,
+    scratch_number: AtomicU64,
+    metrics: Metrics,
+    /// Held as long as the process lives, however it ends.
+    _lock: File,
+}
+
+/// The other end of a [`Disk`]: what does its slow work.
+pub(super) struct Upkeep {
+    inner: Arc<Inner>,
+    writes: mpsc::Receiver<Arc<Blob>>,
+}
+
+impl Disk {
+    /// Opens the folder. What an earlier process left is served from now on.
+    pub(super) fn open(settings: &DiskSettings, metrics: Metrics) -> Result<(Disk, Upkeep), DiskError> {
+        let folder = settings.folder.clone();
+        let refuse = |source| DiskError::Folder { folder: folder.clone(), source };
+        fs::create_dir_all(folder.join(SCRATCH)).map_err(refuse)?;
+        let lock = File::create(folder.join("lock")).map_err(refuse)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DiskError::InUse(folder)),
+            Err(TryLockError::Error(error)) => return Err(refuse(error)),
+        }
+        for left in fs::read_dir(folder.join(SCRATCH)).map_err(refuse)?.flatten() {
+            fs::remove_file(left.path()).map_err(refuse)?;
+        }
+        let (sender, writes) = mpsc::channel(DISK_WRITES_WAITING);
+        let inner = Arc::new(Inner {
+            folder,
+            index: Mutex::new(Index::new(settings.capacity_bytes)),
+            reads: Semaphore::new(DISK_READS_AT_ONCE),
+            scratch_number: AtomicU64::new(0),
+            metrics,
+            _lock: lock,
+        });
+        Ok((Disk { inner: inner.clone(), writes: sender }, Upkeep { inner, writes }))
+    }
+
+    /// Reads what is here of a blob; tells why not all of it is.
+    pub(super) async fn read(&self, blob: &Arc<Blob>) -> Result<(), MissReason> {
+        let Ok(_slot) = self.inner.reads.acquire().await else { return Err(MissReason::Cold) };
+        let (inner, blob) = (self.inner.clone(), blob.clone());
+        spawn_blocking(move || inner.read(&blob)).await.unwrap_or(Err(MissReason::Corrupt))
+    }
+
+    /// Notes that a blob was asked for and found in memory.
+    pub(super) fn touch(&self, name: &PublicBlob) {
+        self.inner.index().touch(name);
+    }
+
+    /// Writes a whole blob, in its time; when the disk is too slow for that, not at all.
+    pub(super) fn write(&self, blob: Arc<Blob>) {
+        if self.writes.try_send(blob).is_err() {
+            self.inner.metrics.disk_write(DiskWrite::Skipped);
+        }
+    }
+}
+
+impl Upkeep {
+    /// Lists what lies here, then writes what comes, until `end`.
+    pub(super) async fn run(mut self, end: CancellationToken) {
+        let (inner, stop) = (self.inner.clone(), end.clone());
+        if let Err(error) = spawn_blocking(move || inner.list(&stop)).await {
+            tracing::error!(%error, "cannot list the disk cache");
+        }
+        while let Some(Some(blob)) = end.run_until_cancelled(self.writes.recv()).await {
+            let inner = self.inner.clone();
+            if let Err(error) = spawn_blocking(move || inner.write(&blob)).await {
+                tracing::error!(%error, "cannot write to the disk cache");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, name: &PublicBlob) -> PathBuf {
+        let hash = name.hash().to_string();
+        self.folder.join(&hash[..2]).join(format!("{hash}.{}", name.kind().extension()))
+    }
+
+    fn read(&self, blob: &Blob) -> Result<(), MissReason> {
+        let name = blob.name();
+        let mut length = 0;
+        let outcome = file::read(blob, &self.path(&name), |whole, group| {
+            length = whole;
+            blob.set_source(Lookup::Disk);
+            blob.set_length(whole);
+            blob.place(group);
+            !blob.revoked().is_cancelled()
+        });
+        let error = match outcome {
+            Ok(()) => {
+                // It may be a file that is not on the list yet.
+                if !self.index().touch(&name) {
+                    self.add(name, length);
+                }
+                return Ok(());
+            }
+            Err(FileError::Absent) if self.index().has_left(&name) => return Err(MissReason::Evicted),
+            Err(FileError::Absent) => return Err(MissReason::Cold),
+            Err(error) => error,
+        };
+        tracing::warn!(hash = %name.hash(), %error, "dropping a damaged file of the disk cache");
+        self.metrics.corrupt_file();
+        self.remove(&name);
+        Err(MissReason::Corrupt)
+    }
+
+    fn write(&self, blob: &Blob) {
+        let name = blob.name();
+        let number = self.scratch_number.fetch_add(1, Ordering::Relaxed);
+        let scratch = self.folder.join(SCRATCH).join(number.to_string());
+        if let Err(error) = file::write(blob, &scratch, &self.path(&name)) {
+            tracing::warn!(hash = %name.hash(), %error, "cannot write to the disk cache");
+            self.metrics.disk_write(DiskWrite::Failed);
+            // An error means that it was not even created.
+            let _ = fs::remove_file(scratch);
+            return;
+        }
+        self.metrics.disk_write(DiskWrite::Stored);
+        self.add(name, blob.length());
+    }
+
+    fn add(&self, name: PublicBlob, blob_bytes: u64) {
+        let gone = self.index().insert(name, file::size(blob_bytes));
+        self.unlink_all(gone);
+    }
+
+    /// Takes a blob's file away for good.
+    fn remove(&self, name: &PublicBlob) {
+        self.index().remove(name);
+        self.unlink_all(vec![*name]);
+    }
+
+    fn unlink_all(&self, names: Vec<PublicBlob>) {
+        for name in names {
+            match fs::remove_file(self.path(&name)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::error!(hash = %name.hash(), %error, "cannot remove from the disk cache");
+                }
+            }
+        }
+        self.metrics.disk_holds(self.index().bytes());
+    }
+
+    /// Takes over what an earlier process left, the oldest first.
+    fn list(&self, end: &CancellationToken) {
+        let mut folders: VecDeque<PathBuf> = match fs::read_dir(&self.folder) {
+            Ok(folders) => folders.flatten().map(|entry| entry.path()).collect(),
+            Err(error) => return tracing::error!(%error, "cannot list the disk cache"),
+        };
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop_front().filter(|_| !end.is_cancelled()) {
+            // What cannot be listed is no folder of ours.
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if let (Some(name), Ok(data)) = (name_of(&entry.path()), entry.metadata()) {
+                    found.push((data.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, data.len()));
+                }
+            }
+        }
+        found.sort_by_key(|(written, ..)| *written);
+        tracing::info!(blobs = found.len(), "disk cache listed");
+        for (_, name, bytes) in found {
+            let gone = self.index().adopt(name, bytes);
+            self.unlink_all(gone);
+        }
+    }
+}
+
+fn name_of(path: &Path) -> Option<PublicBlob> {
+    let (hash, extension) = path.file_name()?.to_str()?.split_once('.')?;
+    let hash: BlobHash = hash.parse().ok()?;
+    PublicBlob::new(hash, BlobKind::from_extension(extension)?)
+}
