@@ -144,19 +144,30 @@ impl Bus {
     /// Connects as `name` and brings streams, consumers and buckets into being where they are missing.
     pub async fn connect(config: &config::Nats, name: &str) -> Result<Bus, BusError> {
         let refuse = |reason: String| BusError::Connect { servers: config.nats.clone(), reason };
+        let Bus { client, jetstream } = Bus::observe(&config.nats, name).await?;
+        tokio::time::timeout(CONNECT_DEADLINE, client.flush())
+            .await
+            .map_err(|_| refuse(format!("no answer within {} s", CONNECT_DEADLINE.as_secs())))?
+            .map_err(|e| refuse(e.to_string()))?;
+        topology::ensure(&jetstream, config.nats_replicas).await?;
+        Ok(Bus { client, jetstream })
+    }
+
+    /// Connects as `name` to comma-separated `servers`, without bringing anything into being and without waiting for a
+    /// server: for those that do their work without NATS as well, only not as promptly.
+    pub async fn observe(servers: &str, name: &str) -> Result<Bus, BusError> {
         let options = async_nats::ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
             .ping_interval(Duration::from_secs(10))
             .reconnect_delay_callback(reconnect_delay);
-        let servers: Vec<&str> = config.nats.split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.map_err(|e| refuse(e.to_string()))?;
-        tokio::time::timeout(CONNECT_DEADLINE, client.flush())
-            .await
-            .map_err(|_| refuse(format!("no answer within {} s", CONNECT_DEADLINE.as_secs())))?
-            .map_err(|e| refuse(e.to_string()))?;
+        let list: Vec<&str> = servers.split(',').map(str::trim).collect();
+        let refuse = |e: async_nats::ConnectError| BusError::Connect {
+            servers: servers.to_owned(),
+            reason: e.to_string(),
+        };
+        let client = options.connect(list).await.map_err(refuse)?;
         let jetstream = jetstream::ContextBuilder::new().timeout(ACK_DEADLINE).build(client.clone());
-        topology::ensure(&jetstream, config.nats_replicas).await?;
         Ok(Bus { client, jetstream })
     }
 
@@ -249,6 +260,28 @@ impl Bus {
             .await
             .map_err(|e| BusError::Receive { queue: "progress".to_owned(), reason: e.to_string() })?;
         Ok(subscription.filter_map(|m| async move { decode(&m.subject, &m.payload).ok() }))
+    }
+
+    /// Tells whoever listens that playlists of an asset were just written. Nobody may listen, and nothing is lost by that.
+    pub async fn publish_published(&self, asset: AssetId) -> Result<(), BusError> {
+        let subject = format!("published.{asset}");
+        let sent = self.client.publish(subject.clone(), Bytes::new()).await;
+        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
+    }
+
+    /// The assets whose playlists are written from now on.
+    pub async fn subscribe_published(
+        &self,
+    ) -> Result<impl Stream<Item = AssetId> + Send + 'static, BusError> {
+        const PREFIX: &str = "published.";
+        let subscription = self
+            .client
+            .subscribe(format!("{PREFIX}*"))
+            .await
+            .map_err(|e| BusError::Receive { queue: "published".to_owned(), reason: e.to_string() })?;
+        Ok(subscription.filter_map(|m| async move {
+            m.subject.strip_prefix(PREFIX).and_then(|asset| asset.parse().ok())
+        }))
     }
 
     /// A bucket of values of type `T`.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -128,15 +128,49 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         T: 'static,
     {
         let watch = self.store.watch_with_history(pattern).await.map_err(|e| BusError::kv(pattern, &e))?;
-        Ok(watch.map(|entry| {
-            let entry = entry.map_err(|e| BusError::kv("watch", &e))?;
-            let value = match entry.operation {
-                kv::Operation::Put => Some(decode(&entry.key, &entry.value)?),
-                kv::Operation::Delete | kv::Operation::Purge => None,
-            };
-            Ok(Change { key: entry.key, revision: Revision(entry.revision), value })
-        }))
+        Ok(watch.map(|entry| change(entry.map_err(|e| BusError::kv("watch", &e))?)))
     }
+
+    /// Like [`Bucket::watch`] over all keys, and says where the present ends and the future begins.
+    pub async fn follow(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Followed<T>, BusError>> + Send + 'static + use<T>, BusError>
+    where
+        T: Send + 'static,
+    {
+        let status = self.store.status().await.map_err(|e| BusError::kv(">", &e))?;
+        // Counted before the watch begins: what changes in between replaces a key or adds one.
+        let mut present = Some(status.values()).filter(|count| *count > 0);
+        let empty = present.is_none().then_some(Ok(Followed::UpToDate));
+        let watch = self.store.watch_with_history(">").await.map_err(|e| BusError::kv(">", &e))?;
+        let changes = watch.flat_map(move |entry| {
+            let last = entry.as_ref().is_ok_and(|entry| entry.delta == 0);
+            let entry = entry.map_err(|e| BusError::kv("watch", &e));
+            let change = entry.and_then(change).map(Followed::Change);
+            let left = present.map(|count| if last { 0 } else { count - 1 });
+            present = left.filter(|count| *count > 0);
+            let up_to_date = (left == Some(0)).then_some(Ok(Followed::UpToDate));
+            stream::iter([Some(change), up_to_date].into_iter().flatten())
+        });
+        Ok(stream::iter(empty).chain(changes))
+    }
+}
+
+/// What [`Bucket::follow`] has to say.
+#[derive(Debug, Clone)]
+pub enum Followed<T> {
+    /// A value that is there, or changed.
+    Change(Change<T>),
+    /// All values that were there at the start have been told. Said once.
+    UpToDate,
+}
+
+fn change<T: DeserializeOwned>(entry: kv::Entry) -> Result<Change<T>, BusError> {
+    let value = match entry.operation {
+        kv::Operation::Put => Some(decode(&entry.key, &entry.value)?),
+        kv::Operation::Delete | kv::Operation::Purge => None,
+    };
+    Ok(Change { key: entry.key, revision: Revision(entry.revision), value })
 }
 
 /// A server may refuse even the right revision while the key's last write is still being applied (error 10164), so

@@ -5,6 +5,7 @@ pub mod bus;
 pub mod config;
 pub mod hash_tree;
 pub mod kv;
+pub mod purge;
 pub mod queue;
 pub mod ready_file;
 pub mod shutdown;

@@ -28,6 +28,8 @@ pub const KEEP_EVERY: Duration = Duration::from_secs(6);
 const MAX_DELIVERIES: i64 = 5;
 /// A worker that has not been heard of for so long is gone.
 pub const WORKER_TTL: Duration = Duration::from_secs(30);
+/// Receipts for takedowns are kept for so long.
+pub const RECEIPT_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Idle workers of a fleet each hold one waiting pull per slot.
 const MAX_WAITING: i64 = 20_000;
 /// Busy slots of a fleet each hold one unacknowledged message.
@@ -46,19 +48,42 @@ pub enum BucketName {
     Assets,
     /// What tasks made, by `<asset>.<task number>`, until the asset is closed.
     Outputs,
+    /// What must not be served any more, by [`crate::purge::Mark`].
+    Tombstones,
+    /// Edges' words that it is not, by [`crate::purge::Receipt::key`]; kept for [`RECEIPT_TTL`].
+    Receipts,
     /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
     Workers,
 }
 
 impl BucketName {
-    const ALL: [BucketName; 4] =
-        [BucketName::Uploads, BucketName::Assets, BucketName::Outputs, BucketName::Workers];
+    const ALL: [BucketName; 6] = [
+        BucketName::Uploads,
+        BucketName::Assets,
+        BucketName::Outputs,
+        BucketName::Tombstones,
+        BucketName::Receipts,
+        BucketName::Workers,
+    ];
+
+    /// How long a value lives after it was written; zero is for ever.
+    const fn max_age(self) -> Duration {
+        match self {
+            BucketName::Workers => WORKER_TTL,
+            BucketName::Receipts => RECEIPT_TTL,
+            BucketName::Uploads | BucketName::Assets | BucketName::Outputs | BucketName::Tombstones => {
+                Duration::ZERO
+            }
+        }
+    }
 
     pub(crate) const fn token(self) -> &'static str {
         match self {
             BucketName::Uploads => "uploads",
             BucketName::Assets => "assets",
             BucketName::Outputs => "outputs",
+            BucketName::Tombstones => "tombstones",
+            BucketName::Receipts => "receipts",
             BucketName::Workers => "workers",
         }
     }
@@ -139,7 +164,7 @@ fn streams(num_replicas: usize) -> Vec<stream::Config> {
         deny_delete: true,
         // Reads come from the leader, so that a value just written is seen.
         allow_direct: false,
-        max_age: if bucket == BucketName::Workers { WORKER_TTL } else { Duration::ZERO },
+        max_age: bucket.max_age(),
         storage: if bucket == BucketName::Workers { StorageType::Memory } else { StorageType::File },
         ..base.clone()
     }));
