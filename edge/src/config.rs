@@ -57,6 +57,10 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N")]
     pub max_connections: usize,
 
+    /// NATS servers, comma-separated: new playlists are seen at once, and takedowns obeyed
+    #[arg(long, env = "REELMILL_NATS", value_name = "URLS")]
+    pub nats: Option<String>,
+
     /// How long a drain waits for downloads in flight, in seconds
     #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
     pub grace_seconds: u64,

@@ -16,6 +16,7 @@ pub mod player;
 pub mod playlists;
 mod problem;
 pub mod process;
+pub mod push;
 pub mod range;
 pub mod route;
 pub mod serve;

@@ -95,6 +95,14 @@ pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);
 /// A growing playlist (or an answer that there is none) is asked for again after this.
 pub(crate) const GROWING_FRESH: Duration = Duration::from_millis(200);
 
+/// The same while word of new playlists comes through and came for this very asset.
+pub(crate) const ANNOUNCED_FRESH: Duration = Duration::from_secs(2);
+
+/// How long word of an asset's playlists counts, and for how many assets: longer than any segment.
+pub(crate) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+/// See [`ANNOUNCED_FOR`].
+pub(crate) const ANNOUNCED_ASSETS: u64 = 10_000;
+
 /// A closed playlist changes only when an asset is taken down or gets another rendition.
 pub(crate) const CLOSED_FRESH: Duration = Duration::from_secs(10);
 

@@ -9,6 +9,7 @@ use prometheus::Registry;
 use reelmill_edge::config::Config;
 use reelmill_edge::process::{self, Addresses, Settings};
 use reelmill_platform::admin::{self, Readiness};
+use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
 use reelmill_platform::{ready_file, shutdown, telemetry};
 use serde::Serialize;
@@ -55,6 +56,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let admin =
         tokio::spawn(admin::serve(admin_listener, registry.clone(), readiness.clone(), admin_stop.clone()));
 
+    let bus = match &config.nats {
+        Some(servers) => Some(Bus::observe(servers, "reelmill-edge").await?),
+        None => None,
+    };
     let settings = Settings {
         listen: config.listen,
         plain_listen: config.plain_listen,
@@ -63,6 +68,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         disk: config.disk(),
         max_connections: config.max_connections,
         grace: config.grace(),
+        bus,
     };
     let running = process::start(settings, store, &registry, drain.clone())?;
     readiness.set(true);

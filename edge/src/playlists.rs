@@ -13,9 +13,11 @@ use tokio::sync::Mutex;
 use crate::cache::Lookup;
 use crate::conditional::EntityTag;
 use crate::limits::{
-    CLOSED_FRESH, GROWING_FRESH, PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE, STALE_FOR,
+    ANNOUNCED_FRESH, CLOSED_FRESH, GROWING_FRESH, PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE,
+    STALE_FOR,
 };
 use crate::metrics::{Metrics, OriginRead};
+use crate::push::Announcements;
 use crate::route::MutableObject;
 
 /// The tag that ends a playlist for good (RFC 8216bis §4.4.3.4).
@@ -83,12 +85,21 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn fresh(&self, now: Instant) -> bool {
+    /// Whether it still counts; `announced` is when the object was last said to be written.
+    fn fresh(&self, now: Instant, announced: Option<Instant>, alive: bool) -> bool {
+        if self.older_than(announced) {
+            return false;
+        }
         let limit = match &self.outcome {
             Ok(text) if text.closed => CLOSED_FRESH,
+            Ok(_) if alive && announced.is_some() => ANNOUNCED_FRESH,
             Ok(_) | Err(_) => GROWING_FRESH,
         };
         now.duration_since(self.began) < limit
+    }
+
+    fn older_than(&self, announced: Option<Instant>) -> bool {
+        announced.is_some_and(|at| self.began < at)
     }
 }
 
@@ -97,6 +108,7 @@ impl Attempt {
 pub struct Playlists {
     store: Store,
     entries: Cache<MutableObject, Arc<Entry>>,
+    announcements: Announcements,
     metrics: Metrics,
 }
 
@@ -110,14 +122,14 @@ struct Entry {
 
 impl Playlists {
     /// An empty cache in front of `store`.
-    pub fn new(store: Store, metrics: Metrics) -> Self {
+    pub fn new(store: Store, announcements: Announcements, metrics: Metrics) -> Self {
         /// What an entry costs beside its text.
         const ENTRY_BYTES: u32 = 512;
         let entries = Cache::builder()
             .weigher(|_, entry: &Arc<Entry>| entry.bytes.load(Ordering::Relaxed).saturating_add(ENTRY_BYTES))
             .max_capacity(PLAYLIST_CACHE_BYTES)
             .build();
-        Self { store, entries, metrics }
+        Self { store, entries, announcements, metrics }
     }
 
     /// The text, and where it was found.
@@ -127,8 +139,9 @@ impl Playlists {
         // Whoever holds the lock asks the origin; the others wait here and share what it says, good or bad.
         let mut slot = entry.slot.lock().await;
         if let Some(attempt) = &slot.attempt {
-            let joined = attempt.ended >= arrived;
-            if joined || attempt.fresh(Instant::now()) {
+            let announced = self.announcements.last(object.asset());
+            let joined = attempt.ended >= arrived && !attempt.older_than(announced);
+            if joined || attempt.fresh(Instant::now(), announced, self.announcements.alive()) {
                 let lookup = if joined { Lookup::Joined } else { Lookup::Memory };
                 return self.answer(attempt.outcome.clone(), &slot, lookup);
             }

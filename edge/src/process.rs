@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use prometheus::Registry;
+use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -22,6 +23,7 @@ use crate::listener::tcp::{self, Security};
 use crate::listener::{Context, socket};
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
+use crate::push::Announcements;
 use crate::serve::Edge;
 
 /// How long browsers remember that there is HTTP/3 here.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long a drain waits.
     pub grace: Duration,
+    /// Word of new playlists, if there is to be any.
+    pub bus: Option<Bus>,
 }
 
 /// Where a running edge is found; the ready file's content.
@@ -96,7 +100,8 @@ pub struct Running {
     pub addresses: Addresses,
     context: Context,
     listeners: TaskTracker,
-    fills: TaskTracker,
+    /// Fills, and what listens and tidies.
+    background: TaskTracker,
     grace: Duration,
 }
 
@@ -125,18 +130,22 @@ pub fn start(
         None => None,
     };
 
-    let fills = TaskTracker::new();
+    let background = TaskTracker::new();
     let end = CancellationToken::new();
     let blobs = BlobCache::new(
         store.clone(),
         settings.cache_bytes,
         settings.disk.as_ref(),
-        fills.clone(),
+        background.clone(),
         end.clone(),
         metrics.clone(),
     )?;
+    let announcements = Announcements::new(settings.bus.clone());
+    if let Some(bus) = settings.bus {
+        background.spawn(announcements.clone().listen(bus, end.clone()));
+    }
     let context = Context {
-        edge: Edge::new(blobs, Playlists::new(store, metrics.clone())),
+        edge: Edge::new(blobs, Playlists::new(store, announcements, metrics.clone())),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         tasks: TaskTracker::new(),
@@ -155,7 +164,7 @@ pub fn start(
         listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));
     }
     listeners.spawn(keep_certificate(certificate, context.drain.clone()));
-    Ok(Running { addresses, context, listeners, fills, grace: settings.grace })
+    Ok(Running { addresses, context, listeners, background, grace: settings.grace })
 }
 
 impl Running {
@@ -170,8 +179,8 @@ impl Running {
         self.listeners.close();
         self.listeners.wait().await;
         self.context.tasks.wait().await;
-        self.fills.close();
-        self.fills.wait().await;
+        self.background.close();
+        self.background.wait().await;
     }
 }
 

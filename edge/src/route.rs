@@ -95,6 +95,15 @@ impl MutableObject {
         }
     }
 
+    /// The asset it belongs to.
+    pub fn asset(&self) -> AssetId {
+        match self {
+            Self::MultivariantPlaylist(asset) | Self::MediaPlaylist(asset, _) | Self::Presentation(asset) => {
+                *asset
+            }
+        }
+    }
+
     /// Its `Content-Type`.
     pub fn media_type(&self) -> &'static str {
         match self {

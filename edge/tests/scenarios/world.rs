@@ -77,6 +77,7 @@ impl World {
             disk: None,
             max_connections: 200,
             grace: Duration::from_secs(20),
+            bus: None,
         };
         change(&mut settings, folder.path());
         let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();

@@ -1,0 +1,90 @@
+//! A real nats-server of a test's own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reelmill_platform::bus::Bus;
+use reelmill_platform::config;
+use tempfile::TempDir;
+
+pub struct Nats {
+    _folder: TempDir,
+    process: Process,
+    pub url: String,
+}
+
+impl Nats {
+    pub fn start() -> Nats {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("ports")).unwrap();
+        let (process, url) = launch(folder.path(), "-1");
+        Nats { _folder: folder, process, url }
+    }
+
+    /// A connection that has brought everything into being, as a coordinator does.
+    pub async fn bus(&self) -> Bus {
+        let nats = config::Nats { nats: self.url.clone(), nats_replicas: 1 };
+        Bus::connect(&nats, "test").await.unwrap()
+    }
+
+    /// A connection as an edge has it.
+    pub async fn observer(&self) -> Bus {
+        Bus::observe(&self.url, "edge").await.unwrap()
+    }
+
+    pub fn kill(&mut self) {
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+    }
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn launch(folder: &Path, port: &str) -> (Process, String) {
+    let ports = folder.join("ports");
+    for left in std::fs::read_dir(&ports).unwrap() {
+        std::fs::remove_file(left.unwrap().path()).unwrap();
+    }
+    let config = format!(
+        "listen: \"127.0.0.1:{port}\"\nports_file_dir: {ports:?}\njetstream {{ store_dir: {:?} }}\n",
+        folder.join("data")
+    );
+    std::fs::write(folder.join("nats.conf"), config).unwrap();
+    let process = Process(
+        Command::new(program())
+            .arg("-c")
+            .arg(folder.join("nats.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let begun = Instant::now();
+    loop {
+        let file = std::fs::read_dir(&ports).unwrap().next().map(|entry| entry.unwrap().path());
+        let text = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        if let Ok(ports) = serde_json::from_slice::<serde_json::Value>(&text) {
+            return (process, ports["nats"][0].as_str().unwrap().to_owned());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "the nats-server does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The program: named by the environment, fetched beside the repository, or on the path.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("NATS_SERVER_BIN") {
+        return path.into();
+    }
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nats-server");
+    if fetched.exists() { fetched } else { "nats-server".into() }
+}
