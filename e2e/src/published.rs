@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+pub use m3u8_rs::MediaPlaylistType;
 use m3u8_rs::{AlternativeMedia, MasterPlaylist, MediaPlaylist, VariantStream};
 
 use crate::boxes::{self, Fragment, Init};
@@ -37,6 +38,13 @@ pub struct Playlist<T> {
     pub fetched: Fetched,
     /// What it says.
     pub says: T,
+}
+
+impl<T> Playlist<T> {
+    /// Its text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.fetched.bytes).into_owned()
+    }
 }
 
 /// One rendition.

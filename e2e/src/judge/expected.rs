@@ -128,7 +128,7 @@ impl Expected {
         });
         Ok(Expected {
             times_s: frames.iter().map(|(time, _)| time - first).collect(),
-            time_tolerance_s: 0.001_1,
+            time_tolerance_s: tick_s(media)?,
             lead_s,
             duration_s: last + last_duration - first,
             display_size,
@@ -142,6 +142,15 @@ impl Expected {
     pub(super) fn longest_frame_s(&self) -> f64 {
         self.times_s.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0 / 60.0, f64::max)
     }
+}
+
+/// How far a time may be off: a tick of a clock so coarse that a nominal rate's grid is the better truth, else what
+/// ffprobe's decimals lose.
+fn tick_s(media: &Path) -> anyhow::Result<f64> {
+    let found = probe(media, &["-select_streams", "v:0", "-show_entries", "stream=time_base"])?;
+    let base = found["streams"][0]["time_base"].as_str().unwrap_or_default();
+    let ticks: f64 = base.strip_prefix("1/").unwrap_or("90000").parse()?;
+    Ok(if ticks <= 1000.0 { 1.05 / ticks } else { 0.000_02 })
 }
 
 /// Time and duration of each packet that the edit list lets through; of each decoded frame, where packets are fields.
