@@ -81,8 +81,10 @@ pub fn seal() -> io::Result<()> {
         libc::SYS_exit_group,
     ];
 
-    let refused = |error: seccompiler::Error| io::Error::other(format!("system calls cannot be filtered: {error}"));
-    let target = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| refused(e.into()))?;
+    let refused =
+        |error: seccompiler::Error| io::Error::other(format!("system calls cannot be filtered: {error}"));
+    let target =
+        std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| refused(e.into()))?;
     let filter = SeccompFilter::new(
         ALLOWED.into_iter().map(|call| (call, vec![])).collect(),
         SeccompAction::Errno(libc::EPERM as u32),

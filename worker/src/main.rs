@@ -61,11 +61,7 @@ struct Addresses {
 
 fn main() -> ExitCode {
     // Not a command for people, and it must not depend on anything that they may set.
-    if std::env::args().nth(1).as_deref() == Some(EXEC) {
-        child()
-    } else {
-        parent(Run::parse())
-    }
+    if std::env::args().nth(1).as_deref() == Some(EXEC) { child() } else { parent(Run::parse()) }
 }
 
 fn child() -> ExitCode {
@@ -79,7 +75,8 @@ fn child() -> ExitCode {
 fn parent(run: Run) -> ExitCode {
     telemetry::install_crypto_provider();
     telemetry::init(run.common.log_format, &run.common.log);
-    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|rt| rt.block_on(work(run)));
+    let ended =
+        tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|rt| rt.block_on(work(run)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -107,7 +104,10 @@ async fn work(run: Run) -> anyhow::Result<()> {
     store.check().await?;
     let id = WorkerId::from_parts(jiff::Timestamp::now().as_millisecond().unsigned_abs(), rand::random());
     let bus = Bus::connect(&run.nats, &format!("worker {id}")).await?;
-    let slots = run.slots.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)).max(1);
+    let slots = run
+        .slots
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+        .max(1);
     metrics.slots.set(i64::from(slots));
     tasks.spawn(heartbeat::run(bus.bucket(BucketName::Workers).await?, id, metrics.clone(), drained.clone()));
 

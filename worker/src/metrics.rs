@@ -48,7 +48,10 @@ impl Metrics {
             segments: counter("reelmill_worker_segments_total", "Segments stored")?,
             bytes: counter("reelmill_worker_segment_bytes_total", "Bytes of segments stored")?,
             frames: counter("reelmill_worker_frames_total", "Video frames and audio packets encoded")?,
-            concealed: counter("reelmill_worker_concealed_total", "Frames that could not be decoded and were filled in")?,
+            concealed: counter(
+                "reelmill_worker_concealed_total",
+                "Frames that could not be decoded and were filled in",
+            )?,
             slots: gauge("reelmill_worker_slots", "Tasks this worker can do at once")?,
             busy: gauge("reelmill_worker_slots_busy", "Tasks this worker is doing")?,
         })

@@ -72,10 +72,8 @@ impl Kitchen {
         let (sender, receiver) = mpsc::channel(UNSTORED);
         let mut results = Results::new(self.store.clone());
         // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
-        let (ran, stored) = tokio::join!(
-            child.run(job, &source, bounds, sender),
-            results.gather(receiver, progress)
-        );
+        let (ran, stored) =
+            tokio::join!(child.run(job, &source, bounds, sender), results.gather(receiver, progress));
         stored.map_err(internal)?;
         ran?;
         results.outcome()

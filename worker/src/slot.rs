@@ -53,7 +53,8 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), Bus
     let mut child = None;
     while !stop.is_cancelled() {
         if child.is_none() {
-            child = worker.nursery.start().inspect_err(|error| tracing::error!(%error, "no media process")).ok();
+            child =
+                worker.nursery.start().inspect_err(|error| tracing::error!(%error, "no media process")).ok();
         }
         // Never dropped half-way: a message on its way to a pull that nobody awaits is lost for the whole ack wait.
         let delivery = take(&urgent, &ordinary).await;
@@ -128,7 +129,8 @@ impl Worker {
     async fn say_progress(&self, task: &Task, mut told: watch::Receiver<u16>) {
         while told.changed().await.is_ok() {
             let permille = *told.borrow_and_update();
-            let progress = TaskProgress { asset: task.asset, number: task.number, epoch: task.epoch, permille };
+            let progress =
+                TaskProgress { asset: task.asset, number: task.number, epoch: task.epoch, permille };
             // A hint: nothing is lost with it.
             let _ = self.bus.publish_progress(&progress).await;
         }
