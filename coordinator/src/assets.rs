@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use reelmill_media::ids::AssetId;
 use reelmill_platform::bus::BusError;
@@ -51,14 +51,15 @@ pub struct Assets {
     bucket: Bucket<Asset>,
     stripes: Arc<Vec<Mutex<()>>>,
     fleet: Fleet,
+    retry_after: SignedDuration,
     metrics: Metrics,
 }
 
 impl Assets {
     /// Over an open bucket.
-    pub fn new(bucket: Bucket<Asset>, fleet: Fleet, metrics: Metrics) -> Self {
+    pub fn new(bucket: Bucket<Asset>, fleet: Fleet, retry_after: SignedDuration, metrics: Metrics) -> Self {
         let stripes = Arc::new((0..STRIPES).map(|_| Mutex::new(())).collect());
-        Self { bucket, stripes, fleet, metrics }
+        Self { bucket, stripes, fleet, retry_after, metrics }
     }
 
     /// The bucket itself, for watching.
@@ -82,7 +83,7 @@ impl Assets {
 
     /// What the machine must know of the world now.
     pub fn moment(&self) -> Moment {
-        Moment { now: Timestamp::now(), window: self.fleet.window() }
+        Moment { now: Timestamp::now(), window: self.fleet.window(), retry_after: self.retry_after }
     }
 
     /// Applies an input to the stored record.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::SignedDuration;
 use reelmill_media::ids::AssetId;
 use reelmill_media::task::{Class, Task, TaskNumber, Work};
 use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
@@ -87,16 +88,18 @@ pub struct Engine {
 type Paced = Arc<Mutex<HashMap<AssetId, bool>>>;
 
 impl Engine {
-    /// Opens the buckets. `background` owns what runs beside the messages in hand, until `drain`.
+    /// Opens the buckets. Failed tasks are tried again after `retry_after`. `background` owns what runs beside the messages in hand, until `drain`.
     pub async fn open(
         bus: Bus,
         store: Store,
+        retry_after: SignedDuration,
         metrics: Metrics,
         background: TaskTracker,
         drain: CancellationToken,
     ) -> Result<Engine, BusError> {
         let fleet = Fleet::default();
-        let assets = Assets::new(bus.bucket(BucketName::Assets).await?, fleet.clone(), metrics.clone());
+        let bucket = bus.bucket(BucketName::Assets).await?;
+        let assets = Assets::new(bucket, fleet.clone(), retry_after, metrics.clone());
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
         let plans = Plans::new(store.clone());

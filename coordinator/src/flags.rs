@@ -26,6 +26,11 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_MAX_UPLOADS", default_value_t = 64, value_name = "N")]
     pub max_uploads: usize,
 
+    /// Pause before a failed task is tried again, in milliseconds; each further one is four times as long
+    #[arg(long, env = "REELMILL_RETRY_AFTER_MS", default_value_t = 1000, value_name = "MS",
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub retry_after_ms: u32,
+
     /// Where viewers reach the edge, as in https://cdn.example; stands in the answers of the API
     #[arg(long, env = "REELMILL_EDGE_URL", value_name = "URL")]
     pub edge_url: Option<String>,

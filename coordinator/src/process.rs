@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::SignedDuration;
 use prometheus::Registry;
 use reelmill_platform::admin::{self, Readiness};
 use reelmill_platform::bus::Bus;
@@ -64,8 +65,15 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     store.check().await.context("the object store does not answer")?;
 
     let background = TaskTracker::new();
-    let engine =
-        Engine::open(bus.clone(), store.clone(), metrics.clone(), background.clone(), drain.clone()).await?;
+    let engine = Engine::open(
+        bus.clone(),
+        store.clone(),
+        SignedDuration::from_millis(flags.retry_after_ms.into()),
+        metrics.clone(),
+        background.clone(),
+        drain.clone(),
+    );
+    let engine = engine.await?;
     let catalog = Catalog::new(metrics.clone());
     let workers: Bucket<WorkerRecord> = bus.bucket(BucketName::Workers).await?;
     engine.fleet.count(&workers, &metrics).await?;
@@ -73,6 +81,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
+    background.spawn(sweep::retry(engine.clone(), catalog.clone()));
     background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));
     jobs::start(&engine, &background).await?;
 

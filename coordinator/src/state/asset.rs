@@ -184,7 +184,8 @@ pub struct Job {
     pub next: u32,
     /// Positions that are done.
     pub done: DoneSet,
-    /// Tasks handed out and not done: never more than the window.
+    /// Tasks begun and not done: never more than the window are handed out for the first time, nor more than that wait
+    /// for another attempt.
     pub in_flight: Vec<Attempt>,
     /// Estimated cost of all tasks in milliseconds of one core.
     pub cost_ms: u64,
@@ -203,6 +204,10 @@ pub struct Attempt {
     pub failures: u8,
     /// The task whose report made room for this one, so that the same report again repeats its publishing.
     pub opened_by: Option<TaskNumber>,
+    /// It waits in no queue before this: the attempt before it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::optional")]
+    pub not_before: Option<Timestamp>,
     /// When this attempt began.
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub opened_at: Timestamp,
@@ -303,6 +308,11 @@ impl Asset {
     /// The epoch that counts for a task; `None` when the task is not handed out.
     pub fn epoch(&self, number: TaskNumber) -> Option<u32> {
         self.in_flight().iter().find(|attempt| attempt.number == number).map(|attempt| attempt.epoch)
+    }
+
+    /// When the first of its waiting attempts may begin.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        self.in_flight().iter().filter_map(|attempt| attempt.not_before).min()
     }
 
     /// Estimated work that is left, in milliseconds of one core.

@@ -1,6 +1,7 @@
 //! The rules.
 
 use jiff::{SignedDuration, Timestamp};
+use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
@@ -116,12 +117,10 @@ impl Step {
         match &self.asset.stage {
             Stage::Queued { source } => {
                 let attempt = self.first_attempt(TaskNumber::INDEX, None);
-                self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+                attempt.publish(&mut self.effects);
                 self.asset.stage = Stage::Indexing { source: *source, attempt };
             }
-            Stage::Indexing { attempt, .. } => {
-                self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
-            }
+            Stage::Indexing { attempt, .. } => attempt.publish(&mut self.effects),
             Stage::Uploading | Stage::Processing { .. } | Stage::Ready { .. } | Stage::Failed { .. } => {}
         }
     }
@@ -197,7 +196,9 @@ impl Step {
             return self.fail(failure);
         }
         attempt.renew(now);
-        self.effects.push(Effect::PublishTask { number, epoch: attempt.epoch });
+        attempt.not_before = Some(now + pause(self.asset.id, attempt, self.moment.retry_after));
+        // Others take its place meanwhile.
+        self.fill_window(Some(number));
     }
 
     fn published(&mut self, playable: bool, complete: bool) {
@@ -257,11 +258,13 @@ impl Step {
         let window = self.moment.window.clamp(MIN_WINDOW, MAX_WINDOW);
         loop {
             let Stage::Processing { job, .. } = &self.asset.stage else { return };
-            if job.in_flight.len() >= window || job.next >= job.tasks {
+            let waiting = job.in_flight.iter().filter(|attempt| attempt.not_before.is_some()).count();
+            let handed_out = job.in_flight.len() - waiting;
+            if handed_out >= window || waiting >= window || job.next >= job.tasks {
                 return;
             }
             let attempt = self.first_attempt(TaskNumber::planned(job.next), opened_by);
-            self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+            attempt.publish(&mut self.effects);
             let Stage::Processing { job, .. } = &mut self.asset.stage else { return };
             job.next += 1;
             job.in_flight.push(attempt);
@@ -271,7 +274,7 @@ impl Step {
     /// The same report again: whoever applied it may have died before its effects.
     fn repeat(&mut self, number: TaskNumber) {
         for attempt in self.asset.in_flight().iter().filter(|a| a.opened_by == Some(number)) {
-            self.effects.push(Effect::PublishTask { number: attempt.number, epoch: attempt.epoch });
+            attempt.publish(&mut self.effects);
         }
         match &self.asset.stage {
             Stage::Processing { job, .. } if number.position().is_some_and(|p| job.done.contains(p)) => {
@@ -301,7 +304,15 @@ impl Step {
 
     fn first_attempt(&self, number: TaskNumber, opened_by: Option<TaskNumber>) -> Attempt {
         let now = self.moment.now;
-        Attempt { number, epoch: 1, failures: 0, opened_by, opened_at: now, published_at: now }
+        Attempt {
+            number,
+            epoch: 1,
+            failures: 0,
+            opened_by,
+            not_before: None,
+            opened_at: now,
+            published_at: now,
+        }
     }
 }
 
@@ -314,8 +325,22 @@ impl Attempt {
         self.published_at = now;
     }
 
+    /// Puts it in its queue, unless it must wait: then time does so.
+    fn publish(&self, effects: &mut Vec<Effect>) {
+        if self.not_before.is_none() {
+            effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
+        }
+    }
+
     fn look_after(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if now.duration_since(self.opened_at) > STALLED_AFTER {
+        if let Some(not_before) = self.not_before {
+            if now < not_before {
+                return;
+            }
+            self.not_before = None;
+            self.opened_at = now;
+            self.published_at = now;
+        } else if now.duration_since(self.opened_at) > STALLED_AFTER {
             effects.push(Effect::WithdrawTask { number: self.number });
             self.renew(now);
         } else if now.duration_since(self.published_at) > REPUBLISH_AFTER {
@@ -323,8 +348,17 @@ impl Attempt {
         } else {
             return;
         }
-        effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
+        self.publish(effects);
     }
+}
+
+/// How long an attempt waits after failed ones: four times as long each time, up to a quarter more or less, so that
+/// tasks which failed together do not come back together. The same attempt waits the same time whoever asks.
+fn pause(asset: AssetId, attempt: &Attempt, first: SignedDuration) -> SignedDuration {
+    let name = BlobHash::of(format!("{asset}.{}.{}", attempt.number.0, attempt.epoch).as_bytes());
+    let percent = 75 + name.digest().iter().map(|byte| i32::from(*byte)).sum::<i32>() % 51;
+    let longer = 4i32.saturating_pow(u32::from(attempt.failures.saturating_sub(1)));
+    first.saturating_mul(longer).saturating_mul(percent) / 100
 }
 
 fn incomplete(reason: &str) -> Failure {

@@ -8,6 +8,8 @@ mod asset;
 mod done;
 mod machine;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod simulation;
 mod words;
 

@@ -1,6 +1,6 @@
 //! What the machine is told, and what it answers.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
@@ -14,6 +14,8 @@ pub struct Moment {
     pub now: Timestamp,
     /// How many tasks of one job may be in flight; kept between 4 and 512.
     pub window: usize,
+    /// Pause after a task's first failed attempt; each further one is four times as long.
+    pub retry_after: SignedDuration,
 }
 
 /// What happened.

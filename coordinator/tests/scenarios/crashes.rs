@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reelmill_media::task::Class;
 use tokio::sync::Semaphore;
 
 use crate::client::{Caller, status_of, uploaded_bytes};
@@ -104,12 +105,15 @@ async fn a_job_goes_on_after_the_nats_server_was_killed() {
     let mut machines = Machines::start().await;
     let coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
-    let gate = Arc::new(Semaphore::new(4));
+    let gate = Arc::new(Semaphore::new(0));
     let hand = gate.clone();
-    let _worker = Worker::start(&machines, 60, move |_| {
+    let _worker = Worker::start(&machines, 60, move |task| {
         let hand = hand.clone();
         async move {
-            hand.acquire().await.unwrap().forget();
+            // What makes it playable goes through.
+            if task.class == Class::Ladder {
+                hand.acquire().await.unwrap().forget();
+            }
             Act::Do
         }
     })

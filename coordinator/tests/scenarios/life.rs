@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaPlaylistType};
 use prometheus::Registry;
 use reelmill_coordinator::engine::Engine;
@@ -75,7 +77,7 @@ async fn start(
     act: impl Fn(u32) -> Act + Send + Sync + 'static,
 ) -> (Machines, Coordinator, Worker) {
     let machines = Machines::start().await;
-    let coordinator = machines.coordinator(&[]).await;
+    let coordinator = machines.coordinator(&["--retry-after-ms", "20"]).await;
     let worker = Worker::start(&machines, seconds, move |task| {
         let what = act(task.number.0);
         async move { what }
@@ -148,12 +150,15 @@ async fn a_poisonous_task_fails_its_asset_after_five_attempts() {
     })
     .await;
     let caller = Caller::of(&coordinator);
+    let began = Instant::now();
     let id = caller.put(vec![1; 1000]).await;
     let failed = caller.reaches(&id, "failed").await;
     assert_eq!(failed["error"]["code"], "limit");
     assert_eq!(failed["error"]["reason"], "as the test wants");
     assert_eq!(failed["playable"], false);
     assert_eq!(attempts.load(Ordering::Relaxed), 5);
+    // Pauses of 20, 80, 320 and 1280 ms, give or take a quarter.
+    assert!(began.elapsed() > Duration::from_millis(1200), "five attempts in {:?}", began.elapsed());
     until("its playlists to be taken back", async || texts(&machines, &id).is_empty().then_some(())).await;
 }
 
@@ -293,6 +298,7 @@ async fn closing_makes_sure_of_the_playlists_and_forgets_the_records() {
     let engine = Engine::open(
         machines.bus().await,
         machines.store.clone(),
+        SignedDuration::from_secs(1),
         metrics,
         TaskTracker::new(),
         CancellationToken::new(),

@@ -1,0 +1,125 @@
+//! Single rules, by example.
+
+use jiff::{SignedDuration, Timestamp};
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::source::SourceRef;
+use reelmill_media::task::{FailureCode, TaskNumber};
+
+use super::machine::STALLED_AFTER;
+use super::simulation::{RETRY_AFTER, World};
+use super::*;
+
+fn indexed(tasks: u32, window: usize) -> World {
+    let mut world = World::new(tasks, window);
+    world.apply(Input::Submitted, usize::MAX);
+    let index = world.success(TaskNumber::INDEX, 1);
+    world.queue.clear();
+    world.apply(index, usize::MAX);
+    world
+}
+
+#[test]
+fn tasks_are_handed_out_in_the_plans_order_within_the_window() {
+    let mut world = indexed(9, 4);
+    assert_eq!(world.queue, (1..=4).map(|n| (TaskNumber(n), 1)).collect());
+    world.queue.remove(&(TaskNumber(2), 1));
+    world.apply(world.success(TaskNumber(2), 1), usize::MAX);
+    assert!(world.queue.contains(&(TaskNumber(5), 1)));
+    world.window = 6;
+    world.apply(Input::Tick, usize::MAX);
+    assert!(world.queue.contains(&(TaskNumber(7), 1)) && !world.queue.contains(&(TaskNumber(8), 1)));
+}
+
+#[test]
+fn the_fifth_failure_fails_the_asset_with_its_code() {
+    let mut world = indexed(2, 4);
+    for epoch in 1..=5 {
+        assert_eq!(world.asset.stage.name(), StageName::Processing);
+        assert!(world.queue.remove(&(TaskNumber(1), epoch)), "epoch {epoch} was not published");
+        world.fails(1, epoch);
+        world.now += SignedDuration::from_secs(100);
+        world.apply(Input::Tick, usize::MAX);
+    }
+    let Stage::Failed { failure, .. } = &world.asset.stage else { panic!("still going") };
+    assert_eq!(failure.code, FailureCode::Limit);
+    assert!(world.queue.is_empty(), "its other tasks were taken back");
+}
+
+#[test]
+fn failed_attempts_wait_longer_each_time_and_let_others_go_before() {
+    let mut world = indexed(20, 4);
+    let mut pauses = Vec::new();
+    for epoch in 1..5 {
+        world.queue.clear();
+        world.fails(1, epoch);
+        let next = world.queue.pop_first().unwrap();
+        assert_eq!(next, (TaskNumber(4 + epoch), 1), "another task takes its place");
+        // Whoever applied the report may have died: the same again hands out what it made room for, and no more.
+        world.fails(1, epoch);
+        assert_eq!(world.queue, [next].into());
+        world.queue.clear();
+        let failed_at = world.now;
+        let released_at = world.asset.retry_at().unwrap();
+        world.now = released_at - SignedDuration::from_millis(2);
+        world.apply(Input::Tick, usize::MAX);
+        assert!(!world.queue.contains(&(TaskNumber(1), epoch + 1)), "too early");
+        world.now = released_at;
+        world.apply(Input::Tick, usize::MAX);
+        assert!(world.queue.contains(&(TaskNumber(1), epoch + 1)));
+        assert_eq!(world.asset.retry_at(), None);
+        world.apply(world.success(next.0, 1), usize::MAX);
+        pauses.push(released_at.duration_since(failed_at).as_secs_f64());
+    }
+    for (pause, planned) in pauses.iter().zip([1.0, 4.0, 16.0, 64.0]) {
+        assert!((0.75..=1.26).contains(&(pause / planned)), "{pauses:?}");
+    }
+}
+
+#[test]
+fn a_late_result_of_an_older_epoch_is_ignored() {
+    let mut world = indexed(2, 4);
+    world.apply(Input::TaskLost { number: TaskNumber(1), epoch: 1 }, usize::MAX);
+    world.apply(world.success(TaskNumber(1), 1), usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 0);
+    world.apply(world.success(TaskNumber(1), 2), usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 1);
+}
+
+#[test]
+fn another_init_segment_is_a_failed_attempt() {
+    let mut world = indexed(2, 4);
+    world.apply(world.success(TaskNumber(1), 1), usize::MAX);
+    let Input::TaskDone { number, epoch, mut made } = world.success(TaskNumber(2), 1) else { panic!() };
+    made.parts[0].init = BlobHash::of(b"of another encoder");
+    world.apply(Input::TaskDone { number, epoch, made }, usize::MAX);
+    assert_eq!(world.asset.renditions[0].made, 1);
+    assert_eq!(world.asset.epoch(TaskNumber(2)), Some(2));
+}
+
+#[test]
+fn a_stalled_attempt_is_replaced_without_counting_as_failed() {
+    let mut world = indexed(1, 4);
+    for epoch in 2..20 {
+        world.now += STALLED_AFTER + SignedDuration::from_secs(1);
+        world.apply(Input::Tick, usize::MAX);
+        assert_eq!(world.queue, [(TaskNumber(1), epoch)].into());
+    }
+    assert_eq!(world.asset.stage.name(), StageName::Processing);
+}
+
+#[test]
+fn uploads_end_when_nobody_sends_any_more() {
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let id = AssetId::from_parts(1, 1);
+    let asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, now);
+    let later = Moment { now: now + SignedDuration::from_secs(200), window: 4, retry_after: RETRY_AFTER };
+    let ended = handle(asset.clone(), later, Input::Tick).asset;
+    let Stage::Failed { failure, closed: true } = &ended.stage else { panic!("{ended:?}") };
+    assert_eq!(failure.code, FailureCode::Incomplete);
+    let alive = handle(asset, later, Input::UploadProgress { bytes: 1, length: None }).asset;
+    assert_eq!(handle(alive, later, Input::Tick).asset.stage, Stage::Uploading);
+
+    let nothing = SourceRef { blocks: BlobHash::of(b"[]"), bytes: 0 };
+    let empty = handle(ended, later, Input::UploadComplete { source: nothing });
+    assert!(empty.effects.is_empty(), "an end is the end");
+}
