@@ -103,8 +103,14 @@ impl Engine {
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
         let plans = Plans::new(store.clone());
-        let publisher =
-            Publisher::new(store.clone(), assets.clone(), outputs.clone(), plans.clone(), metrics.clone());
+        let publisher = Publisher::new(
+            bus.clone(),
+            store.clone(),
+            assets.clone(),
+            outputs.clone(),
+            plans.clone(),
+            metrics.clone(),
+        );
         let paced = Paced::default();
         Ok(Engine {
             bus,

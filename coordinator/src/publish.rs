@@ -18,7 +18,7 @@ use reelmill_media::keys;
 use reelmill_media::plan::Plan;
 use reelmill_media::presentation::{Gathered, InitMismatch, Presentation};
 use reelmill_media::task::{Recipe, TaskNumber};
-use reelmill_platform::bus::BusError;
+use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Bucket;
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Mutex;
@@ -68,6 +68,7 @@ pub enum PublishError {
 /// Publishes assets. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Publisher {
+    bus: Bus,
     store: Store,
     assets: Assets,
     outputs: Bucket<OutputRecord>,
@@ -108,6 +109,7 @@ enum Allowed {
 impl Publisher {
     /// Over open buckets.
     pub fn new(
+        bus: Bus,
         store: Store,
         assets: Assets,
         outputs: Bucket<OutputRecord>,
@@ -115,7 +117,7 @@ impl Publisher {
         metrics: Metrics,
     ) -> Self {
         let active = Cache::builder().max_capacity(ACTIVE_ASSETS).time_to_idle(ACTIVE_FOR).build();
-        Self { store, assets, outputs, plans, active, metrics }
+        Self { bus, store, assets, outputs, plans, active, metrics }
     }
 
     /// Publishes what is done now. On return everything that was done at the call is published; calls that come
@@ -218,22 +220,34 @@ impl Publisher {
             let text = hls::media_playlist(track, presentation.target_duration);
             (keys::media_playlist(id, &track.id), Bytes::from(text))
         });
-        self.put_changed(turn, media.collect()).await?;
+        let mut changed = self.put_changed(turn, media.collect()).await?;
         if shown.playable {
             let text = Bytes::from(hls::multivariant_playlist(&presentation));
-            self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
+            changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
             let described = Bytes::from(serde_json::to_vec::<Presentation>(&presentation)?);
-            self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
+            changed |= self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
+        }
+        if changed {
+            self.announce(id).await;
         }
         Ok(shown)
     }
 
-    async fn put_changed(&self, turn: &mut Turn, texts: Vec<(String, Bytes)>) -> Result<(), PublishError> {
+    /// Tells edges to look again; without that they do so a little later.
+    async fn announce(&self, id: AssetId) {
+        if let Err(error) = self.bus.publish_published(id).await {
+            tracing::debug!(asset = %id, %error, "nobody was told of new playlists");
+        }
+    }
+
+    /// Whether there was anything to write.
+    async fn put_changed(&self, turn: &mut Turn, texts: Vec<(String, Bytes)>) -> Result<bool, PublishError> {
         let changed: Vec<(String, BlobHash, Bytes)> = texts
             .into_iter()
             .map(|(key, text)| (key, BlobHash::of(&text), text))
             .filter(|(key, hash, _)| turn.written.get(key) != Some(hash))
             .collect();
+        let any = !changed.is_empty();
         // Until the store says otherwise it is unknown what lies there.
         for (key, _, _) in &changed {
             turn.written.remove(key);
@@ -247,7 +261,7 @@ impl Publisher {
         while let Some((key, hash)) = puts.try_next().await? {
             turn.written.insert(key, hash);
         }
-        Ok(())
+        Ok(any)
     }
 
     async fn tell(&self, asset: &Asset, Shown { playable, complete }: Shown) -> Result<(), PublishError> {
@@ -269,6 +283,7 @@ impl Publisher {
             self.store.delete_object(&keys::media_playlist(asset.id, &rendition.planned.id)).await?;
         }
         self.store.delete_object(&keys::presentation(asset.id)).await?;
+        self.announce(asset.id).await;
         Ok(())
     }
 }

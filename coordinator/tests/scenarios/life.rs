@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use jiff::SignedDuration;
 use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaPlaylistType};
 use prometheus::Registry;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::Caller;
-use crate::machines::{Coordinator, Machines, until};
+use crate::machines::{Coordinator, DEADLINE, Machines, until};
 use crate::worker::{Act, Worker};
 
 pub fn media_playlist(machines: &Machines, asset: &str, rendition: &str) -> Option<MediaPlaylist> {
@@ -102,6 +103,7 @@ async fn an_upload_is_published_as_it_grows_and_closed_when_complete() {
     })
     .await;
     let caller = Caller::of(&coordinator);
+    let mut told = Box::pin(machines.bus().await.subscribe_published().await.unwrap());
     let id = caller.put(vec![7; 100_000]).await;
 
     let growing = until("a playlist that grows", async || {
@@ -114,6 +116,8 @@ async fn an_upload_is_published_as_it_grows_and_closed_when_complete() {
     assert_eq!(growing["source"]["video_codec"], "h264");
     assert_eq!(growing["renditions"].as_array().unwrap().len(), 4);
     assert_eq!(growing["playback"]["url"], format!("https://edge.example/assets/{id}/index.m3u8"));
+    let announced = tokio::time::timeout(DEADLINE, told.next()).await.expect("edges are told").unwrap();
+    assert_eq!(announced.to_string(), id);
     let before = media_playlist(&machines, &id, "v360").expect("the first rung goes first");
     assert!(!before.end_list && !before.segments.is_empty());
     names_what_is_there(&machines.file(&format!("assets/{id}")), &before);
@@ -122,6 +126,8 @@ async fn an_upload_is_published_as_it_grows_and_closed_when_complete() {
     gate.add_permits(1000);
     let ready = caller.reaches(&id, "ready").await;
     is_whole(&machines, &id, 40);
+    let closing = tokio::time::timeout(DEADLINE, told.next()).await.expect("edges are told again").unwrap();
+    assert_eq!(closing.to_string(), id);
     let after = media_playlist(&machines, &id, "v360").unwrap();
     assert_eq!(after.segments[..before.segments.len()], before.segments[..], "a playlist only grows");
     assert_eq!(ready["progress"], 1.0);
@@ -258,7 +264,7 @@ async fn events_tell_of_progress_and_end_with_the_asset() {
     assert_eq!(crate::client::header(&response, "content-type"), "text/event-stream");
     let _worker = Worker::diligent(&machines, 60).await;
     let mut text = String::new();
-    let whole = tokio::time::timeout(crate::machines::DEADLINE, async {
+    let whole = tokio::time::timeout(DEADLINE, async {
         while let Some(chunk) = response.chunk().await.unwrap() {
             text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
