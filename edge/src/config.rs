@@ -61,6 +61,10 @@ pub struct Config {
     #[arg(long, env = "REELMILL_NATS", value_name = "URLS")]
     pub nats: Option<String>,
 
+    /// Name of this edge in receipts for takedowns; by default the machine's
+    #[arg(long, env = "REELMILL_EDGE_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+
     /// How long a drain waits for downloads in flight, in seconds
     #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
     pub grace_seconds: u64,
@@ -83,6 +87,13 @@ impl Config {
     pub fn disk(&self) -> Option<DiskSettings> {
         let (folder, capacity_bytes) = (self.disk_cache_dir.clone()?, self.disk_cache_bytes?);
         Some(DiskSettings { folder, capacity_bytes })
+    }
+
+    /// The edge's name, without what separates names elsewhere.
+    pub fn name(&self) -> String {
+        let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = self.name.clone().unwrap_or_else(machine);
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
     }
 
     /// How long a drain waits.

@@ -20,3 +20,4 @@ pub mod push;
 pub mod range;
 pub mod route;
 pub mod serve;
+pub mod takedown;

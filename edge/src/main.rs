@@ -69,6 +69,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         max_connections: config.max_connections,
         grace: config.grace(),
         bus,
+        name: config.name(),
     };
     let running = process::start(settings, store, &registry, drain.clone())?;
     readiness.set(true);

@@ -59,6 +59,7 @@ pub struct Metrics {
     corrupt_blobs: IntCounter,
     corrupt_trees: IntCounter,
     misses: IntCounterVec,
+    takedowns: IntCounter,
     corrupt_files: IntCounter,
     disk_writes: IntCounterVec,
     disk_bytes: IntGauge,
@@ -108,6 +109,10 @@ impl Metrics {
             corrupt_trees: counter(
                 "corrupt_trees_total",
                 "Hash trees refused because they are not their blob's.",
+            )?,
+            takedowns: counter(
+                "takedowns_total",
+                "Takedowns obeyed, also those of earlier days at the start.",
             )?,
             misses: counters("misses_total", "Blobs not found here, by reason.", &["reason"])?,
             stale_texts: counter("stale_texts_total", "Playlists served stale because the origin is away.")?,
@@ -185,6 +190,10 @@ impl Metrics {
 
     pub(crate) fn miss(&self, reason: MissReason) {
         self.misses.with_label_values(&[reason.label()]).inc();
+    }
+
+    pub(crate) fn takedown(&self) {
+        self.takedowns.inc();
     }
 
     pub(crate) fn corrupt_file(&self) {

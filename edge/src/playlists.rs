@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use moka::sync::Cache;
-use reelmill_media::ids::BlobHash;
+use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Mutex;
 
@@ -19,6 +19,7 @@ use crate::limits::{
 use crate::metrics::{Metrics, OriginRead};
 use crate::push::Announcements;
 use crate::route::MutableObject;
+use crate::takedown::Takedowns;
 
 /// The tag that ends a playlist for good (RFC 8216bis §4.4.3.4).
 const END: &[u8] = b"#EXT-X-ENDLIST";
@@ -32,6 +33,9 @@ pub enum TextError {
     /// It is larger than any playlist of ours.
     #[error("the origin's copy of this playlist is too large")]
     TooLarge,
+    /// It was taken down.
+    #[error("this playlist was taken down")]
+    Purged,
     /// The origin failed or did not answer in time, and there is no copy here.
     #[error("the origin is not available")]
     Unavailable,
@@ -109,6 +113,7 @@ pub struct Playlists {
     store: Store,
     entries: Cache<MutableObject, Arc<Entry>>,
     announcements: Announcements,
+    takedowns: Takedowns,
     metrics: Metrics,
 }
 
@@ -122,18 +127,34 @@ struct Entry {
 
 impl Playlists {
     /// An empty cache in front of `store`.
-    pub fn new(store: Store, announcements: Announcements, metrics: Metrics) -> Self {
+    pub fn new(store: Store, announcements: Announcements, takedowns: Takedowns, metrics: Metrics) -> Self {
         /// What an entry costs beside its text.
         const ENTRY_BYTES: u32 = 512;
         let entries = Cache::builder()
             .weigher(|_, entry: &Arc<Entry>| entry.bytes.load(Ordering::Relaxed).saturating_add(ENTRY_BYTES))
             .max_capacity(PLAYLIST_CACHE_BYTES)
+            .support_invalidation_closures()
             .build();
-        Self { store, entries, announcements, metrics }
+        Self { store, entries, announcements, takedowns, metrics }
     }
 
     /// The text, and where it was found.
     pub async fn get(&self, object: &MutableObject) -> (Result<Arc<Text>, TextError>, Lookup) {
+        let (outcome, lookup) = self.find(object).await;
+        // Last, so that what was taken down while it was asked for is not passed on.
+        if self.takedowns.asset_is_down(object.asset()) {
+            return (Err(TextError::Purged), Lookup::Memory);
+        }
+        (outcome, lookup)
+    }
+
+    /// Drops an asset's texts. It must be marked in the [`Takedowns`] before.
+    pub(crate) fn take_down(&self, asset: AssetId) {
+        // The predicate is supported: the cache was built for it.
+        let _ = self.entries.invalidate_entries_if(move |object, _| object.asset() == asset);
+    }
+
+    async fn find(&self, object: &MutableObject) -> (Result<Arc<Text>, TextError>, Lookup) {
         let arrived = Instant::now();
         let entry: Arc<Entry> = self.entries.get_with_by_ref(object, Arc::default);
         // Whoever holds the lock asks the origin; the others wait here and share what it says, good or bad.
@@ -151,7 +172,7 @@ impl Playlists {
         match &outcome {
             Ok(text) => slot.last = Some((text.clone(), began)),
             // The asset was taken down: an old copy must not outlive it.
-            Err(TextError::Absent) => slot.last = None,
+            Err(TextError::Absent | TextError::Purged) => slot.last = None,
             Err(TextError::TooLarge | TextError::Unavailable) => {}
         }
         slot.attempt = Some(Attempt { began, ended: Instant::now(), outcome: outcome.clone() });

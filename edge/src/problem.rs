@@ -61,6 +61,7 @@ impl TextError {
     pub(crate) fn response(&self) -> Response<Body> {
         let status = match self {
             TextError::Absent => StatusCode::NOT_FOUND,
+            TextError::Purged => StatusCode::GONE,
             TextError::TooLarge => StatusCode::BAD_GATEWAY,
             TextError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };

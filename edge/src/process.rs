@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::playlists::Playlists;
 use crate::push::Announcements;
 use crate::serve::Edge;
+use crate::takedown::{Follower, Takedowns};
 
 /// How long browsers remember that there is HTTP/3 here.
 const ALT_SVC_SECONDS: u32 = 24 * 60 * 60;
@@ -49,8 +50,10 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long a drain waits.
     pub grace: Duration,
-    /// Word of new playlists, if there is to be any.
+    /// Word of new playlists and of takedowns, if there is to be any.
     pub bus: Option<Bus>,
+    /// Name of this edge in what it says of itself.
+    pub name: String,
 }
 
 /// Where a running edge is found; the ready file's content.
@@ -132,20 +135,33 @@ pub fn start(
 
     let background = TaskTracker::new();
     let end = CancellationToken::new();
+    let takedowns = if settings.bus.is_some() { Takedowns::unknown() } else { Takedowns::default() };
     let blobs = BlobCache::new(
         store.clone(),
         settings.cache_bytes,
         settings.disk.as_ref(),
+        takedowns.clone(),
         background.clone(),
         end.clone(),
         metrics.clone(),
     )?;
     let announcements = Announcements::new(settings.bus.clone());
+    let playlists = Playlists::new(store.clone(), announcements.clone(), takedowns.clone(), metrics.clone());
     if let Some(bus) = settings.bus {
-        background.spawn(announcements.clone().listen(bus, end.clone()));
+        background.spawn(announcements.listen(bus.clone(), end.clone()));
+        let follower = Follower {
+            takedowns,
+            blobs: blobs.clone(),
+            playlists: playlists.clone(),
+            store,
+            bus,
+            name: settings.name,
+            metrics: metrics.clone(),
+        };
+        background.spawn(follower.run(end.clone()));
     }
     let context = Context {
-        edge: Edge::new(blobs, Playlists::new(store, announcements, metrics.clone())),
+        edge: Edge::new(blobs, playlists),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         tasks: TaskTracker::new(),

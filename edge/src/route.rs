@@ -58,6 +58,11 @@ impl PublicBlob {
         kind.public_media_type().map(|media_type| Self { hash, kind, media_type })
     }
 
+    /// Every name that content with this hash could have.
+    pub(crate) fn all_of(hash: BlobHash) -> impl Iterator<Item = Self> {
+        BlobKind::ALL.into_iter().filter_map(move |kind| Self::new(hash, kind))
+    }
+
     /// The content hash.
     pub fn hash(&self) -> BlobHash {
         self.hash

@@ -132,6 +132,11 @@ impl Blob {
         self.revoked.is_cancelled() || matches!(*self.progress.borrow(), Progress::Failed(_))
     }
 
+    /// Takes it away from everybody who reads it.
+    pub(super) fn revoke(&self) {
+        self.revoked.cancel();
+    }
+
     /// Fires when it is taken away.
     pub(crate) fn revoked(&self) -> &CancellationToken {
         &self.revoked

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use reelmill_media::ids::BlobHash;
+
 use super::blob::Blob;
 use crate::route::PublicBlob;
 
@@ -35,6 +37,15 @@ impl Live {
         drop(map);
         drop(present);
         found
+    }
+
+    /// The blobs of this hash.
+    pub(super) fn of_hash(&self, hash: BlobHash) -> Vec<Arc<Blob>> {
+        let names = PublicBlob::all_of(hash);
+        let map = self.lock();
+        let blobs = names.filter_map(|name| map.get(&name).and_then(Weak::upgrade)).collect();
+        drop(map);
+        blobs
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PublicBlob, Weak<Blob>>> {

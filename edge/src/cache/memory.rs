@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
+use reelmill_media::ids::BlobHash;
 use reelmill_platform::store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use super::{Lookup, MissReason};
 use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, EVICTED_ENTRIES};
 use crate::metrics::Metrics;
 use crate::route::PublicBlob;
+use crate::takedown::Takedowns;
 
 /// Verified blobs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +29,7 @@ pub struct BlobCache {
     /// What was let go for want of room.
     evicted: Cache<PublicBlob, ()>,
     disk: Option<Disk>,
+    takedowns: Takedowns,
     origin: Arc<Origin>,
     fills: TaskTracker,
     end: CancellationToken,
@@ -40,6 +43,7 @@ impl BlobCache {
         store: Store,
         capacity_bytes: u64,
         disk: Option<&DiskSettings>,
+        takedowns: Takedowns,
         fills: TaskTracker,
         end: CancellationToken,
         metrics: Metrics,
@@ -65,7 +69,18 @@ impl BlobCache {
             }
             None => None,
         };
-        Ok(Self { live: Live::default(), held, absent, evicted, disk, origin, fills, end, metrics })
+        Ok(Self {
+            live: Live::default(),
+            held,
+            absent,
+            evicted,
+            disk,
+            takedowns,
+            origin,
+            fills,
+            end,
+            metrics,
+        })
     }
 
     /// The blob as soon as its first bytes are proven, and where it was found.
@@ -73,7 +88,14 @@ impl BlobCache {
         if self.absent.contains_key(&name) {
             return (Err(FillError::Absent), Lookup::Memory);
         }
-        let (blob, joined) = match self.live.find(name) {
+        let found = self.live.find(name);
+        // After the blob can be found: a takedown either finds it too, or is seen here.
+        if self.takedowns.blob_is_down(name.hash()) {
+            let (Found::Live(blob) | Found::New(blob)) = found;
+            blob.revoke();
+            return (Err(FillError::Purged), Lookup::Memory);
+        }
+        let (blob, joined) = match found {
             Found::Live(blob) if blob.is_whole() => {
                 // So that the cache knows what is asked for.
                 let _ = self.held.get(&name);
@@ -94,6 +116,19 @@ impl BlobCache {
         (outcome.map(|()| blob), lookup)
     }
 
+    /// Drops a blob from memory and disk, ends its fill, and resets the streams that send it. Says how many were in
+    /// memory, whole or not. It must be marked in the [`Takedowns`] before.
+    pub(crate) async fn take_down(&self, hash: BlobHash) -> u64 {
+        let live = self.live.of_hash(hash);
+        live.iter().for_each(|blob| blob.revoke());
+        let names: Vec<PublicBlob> = PublicBlob::all_of(hash).collect();
+        names.iter().for_each(|name| self.held.invalidate(name));
+        if let Some(disk) = &self.disk {
+            disk.take_down(names).await;
+        }
+        live.len() as u64
+    }
+
     async fn fill(self, blob: Arc<Blob>) {
         let name = blob.name();
         let outcome = tokio::select! {
@@ -104,6 +139,9 @@ impl BlobCache {
         match outcome {
             Ok(()) => {
                 self.held.insert(name, blob.clone());
+                if blob.revoked().is_cancelled() {
+                    self.held.invalidate(&name);
+                }
                 self.held.run_pending_tasks();
                 self.metrics.cache_holds(self.held.weighted_size());
             }
@@ -122,7 +160,8 @@ impl BlobCache {
     async fn bring_in(&self, blob: &Arc<Blob>) -> Result<(), FillError> {
         let evicted = self.evicted.remove(&blob.name()).is_some();
         let on_disk = match &self.disk {
-            Some(disk) => disk.read(blob).await,
+            Some(disk) if self.takedowns.are_known() => disk.read(blob).await,
+            Some(_) => Err(MissReason::Unsure),
             None => Err(MissReason::Cold),
         };
         match on_disk {

@@ -36,6 +36,8 @@ pub(crate) enum MissReason {
     Evicted,
     /// Its file on disk was damaged.
     Corrupt,
+    /// It may be on disk, but what was taken down meanwhile is not known yet.
+    Unsure,
 }
 
 impl MissReason {
@@ -45,6 +47,7 @@ impl MissReason {
             Self::Cold => "cold",
             Self::Evicted => "evicted",
             Self::Corrupt => "corrupt",
+            Self::Unsure => "unsure",
         }
     }
 }

@@ -15,6 +15,7 @@ mod process;
 mod protocols;
 mod push;
 mod streaming;
+mod takedown;
 mod texts;
 mod verification;
 mod world;

@@ -9,7 +9,7 @@ use reelmill_platform::config;
 use tempfile::TempDir;
 
 pub struct Nats {
-    _folder: TempDir,
+    folder: TempDir,
     process: Process,
     pub url: String,
 }
@@ -19,7 +19,7 @@ impl Nats {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("ports")).unwrap();
         let (process, url) = launch(folder.path(), "-1");
-        Nats { _folder: folder, process, url }
+        Nats { folder, process, url }
     }
 
     /// A connection that has brought everything into being, as a coordinator does.
@@ -36,6 +36,12 @@ impl Nats {
     pub fn kill(&mut self) {
         self.process.0.kill().unwrap();
         self.process.0.wait().unwrap();
+    }
+
+    /// Starts again, at the same address, with what was stored.
+    pub fn restart(&mut self) {
+        let port = self.url.rsplit(':').next().unwrap().to_owned();
+        (self.process, self.url) = launch(self.folder.path(), &port);
     }
 }
 

@@ -78,6 +78,7 @@ impl World {
             max_connections: 200,
             grace: Duration::from_secs(20),
             bus: None,
+            name: "test-edge".into(),
         };
         change(&mut settings, folder.path());
         let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();

@@ -121,6 +121,15 @@ impl Disk {
         spawn_blocking(move || inner.read(&blob)).await.unwrap_or(Err(MissReason::Corrupt))
     }
 
+    /// Takes files away for good. A blob that waits to be written has to be revoked before.
+    pub(super) async fn take_down(&self, names: Vec<PublicBlob>) {
+        let inner = self.inner.clone();
+        let removed = spawn_blocking(move || names.iter().for_each(|name| inner.remove(name)));
+        if let Err(error) = removed.await {
+            tracing::error!(%error, "cannot remove from the disk cache");
+        }
+    }
+
     /// Notes that a blob was asked for and found in memory.
     pub(super) fn touch(&self, name: &PublicBlob) {
         self.inner.index().touch(name);
@@ -201,6 +210,10 @@ impl Inner {
         }
         self.metrics.disk_write(DiskWrite::Stored);
         self.add(name, blob.length());
+        // Taken down meanwhile, perhaps before there was a file to remove.
+        if blob.revoked().is_cancelled() {
+            self.remove(&name);
+        }
     }
 
     fn add(&self, name: PublicBlob, blob_bytes: u64) {

@@ -1,0 +1,269 @@
+//! What must not be served any more.
+//!
+//! The order of steps is what makes a takedown complete: first the name is marked, then what is held is taken away.
+//! Whoever brings something in does it the other way round: first it is held, then the marks are looked at. So one of the
+//! two always sees the other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::keys::BlobKind;
+use reelmill_platform::bus::{Bus, BusError};
+use reelmill_platform::kv::{Bucket, Change, Followed, Revision, Written};
+use reelmill_platform::purge::{Mark, Receipt, Target, Tombstone};
+use reelmill_platform::store::{Store, StoreError};
+use reelmill_platform::topology::BucketName;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::BlobCache;
+use crate::metrics::Metrics;
+use crate::playlists::Playlists;
+use crate::push::AGAIN;
+
+/// Pause before lists of blobs are read again that could not be.
+const LIST_AGAIN: Duration = Duration::from_secs(5);
+
+/// The marks. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Takedowns(Arc<RwLock<Marks>>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// Each tombstone, and the blobs that it keeps away.
+    tombstones: HashMap<Mark, Vec<BlobHash>>,
+    /// How many tombstones keep a blob away.
+    blobs: HashMap<BlobHash, usize>,
+    /// Some may not have been heard of yet.
+    incomplete: bool,
+}
+
+impl Takedowns {
+    /// None known, and perhaps some to come.
+    pub(crate) fn unknown() -> Self {
+        Self(Arc::new(RwLock::new(Marks { incomplete: true, ..Marks::default() })))
+    }
+
+    /// Whether a blob must not be served.
+    pub(crate) fn blob_is_down(&self, hash: BlobHash) -> bool {
+        self.read().blobs.contains_key(&hash)
+    }
+
+    /// Whether an asset's playlists must not be served.
+    pub(crate) fn asset_is_down(&self, asset: AssetId) -> bool {
+        self.read().tombstones.contains_key(&Mark::Asset(asset))
+    }
+
+    /// Whether all marks are known that were made before this process began. Until then, what it kept from earlier may
+    /// have been taken down meanwhile; what the origin still has was not.
+    pub(crate) fn are_known(&self) -> bool {
+        !self.read().incomplete
+    }
+
+    fn put(&self, mark: Mark, blobs: Vec<BlobHash>) {
+        let mut marks = self.write();
+        marks.lift(mark);
+        for hash in &blobs {
+            *marks.blobs.entry(*hash).or_default() += 1;
+        }
+        marks.tombstones.insert(mark, blobs);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Marks> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Marks> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Marks {
+    fn lift(&mut self, mark: Mark) {
+        for hash in self.tombstones.remove(&mark).unwrap_or_default() {
+            let left = self.blobs.get(&hash).map_or(0, |count| count - 1);
+            if left == 0 {
+                self.blobs.remove(&hash);
+            } else {
+                self.blobs.insert(hash, left);
+            }
+        }
+    }
+}
+
+/// Obeys tombstones.
+pub(crate) struct Follower {
+    pub(crate) takedowns: Takedowns,
+    pub(crate) blobs: BlobCache,
+    pub(crate) playlists: Playlists,
+    pub(crate) store: Store,
+    pub(crate) bus: Bus,
+    /// Name of this edge in receipts.
+    pub(crate) name: String,
+    pub(crate) metrics: Metrics,
+}
+
+/// Why following stopped; it begins again.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error("cannot read which blobs go with an asset: {0}")]
+    Store(#[from] StoreError),
+    #[error("the list of blobs that go with an asset cannot be read: {0}")]
+    List(#[from] serde_json::Error),
+    #[error("the subscription ended")]
+    Ended,
+}
+
+impl Follower {
+    /// Follows until `end`. What is done twice does no harm, so after any error it begins from the start.
+    pub(crate) async fn run(self, end: CancellationToken) {
+        let following = async {
+            loop {
+                let Err(error) = self.follow().await;
+                tracing::warn!(%error, "cannot follow takedowns, trying again");
+                sleep(AGAIN).await;
+            }
+        };
+        let _: Option<()> = end.run_until_cancelled(following).await;
+    }
+
+    async fn follow(&self) -> Result<std::convert::Infallible, FollowError> {
+        let tombstones = self.bus.bucket::<Tombstone>(BucketName::Tombstones).await?;
+        let receipts = self.bus.bucket::<Receipt>(BucketName::Receipts).await?;
+        let mut followed = std::pin::pin!(tombstones.follow().await?);
+        // Those whose list of blobs could not be read yet. They do not hold up the others.
+        let mut unfinished: Vec<Change<Tombstone>> = Vec::new();
+        let mut replayed = false;
+        loop {
+            let next = tokio::select! {
+                next = followed.next() => next.ok_or(FollowError::Ended)?,
+                () = sleep(LIST_AGAIN), if !unfinished.is_empty() => {
+                    for change in std::mem::take(&mut unfinished) {
+                        self.attempt(change, &receipts, &mut unfinished).await?;
+                    }
+                    self.know(replayed && unfinished.is_empty());
+                    continue;
+                }
+            };
+            match next {
+                Ok(Followed::Change(change)) => {
+                    unfinished.retain(|earlier| earlier.key != change.key);
+                    self.attempt(change, &receipts, &mut unfinished).await?;
+                }
+                Ok(Followed::UpToDate) => replayed = true,
+                // Of another version, perhaps: no retry makes it readable, and the others must not wait for it.
+                Err(error @ BusError::Codec { .. }) => tracing::error!(%error, "a tombstone is not obeyed"),
+                Err(error) => return Err(error.into()),
+            }
+            self.know(replayed && unfinished.is_empty());
+        }
+    }
+
+    fn know(&self, all: bool) {
+        if all && !self.takedowns.are_known() {
+            self.takedowns.write().incomplete = false;
+            tracing::info!("all takedowns are known");
+        }
+    }
+
+    async fn attempt(
+        &self,
+        change: Change<Tombstone>,
+        receipts: &Bucket<Receipt>,
+        unfinished: &mut Vec<Change<Tombstone>>,
+    ) -> Result<(), FollowError> {
+        match self.apply(&change, receipts).await {
+            Err(error @ (FollowError::Store(_) | FollowError::List(_))) => {
+                tracing::error!(key = change.key, %error, "a takedown is not finished");
+                unfinished.push(change);
+                Ok(())
+            }
+            outcome @ (Ok(()) | Err(FollowError::Bus(_) | FollowError::Ended)) => outcome,
+        }
+    }
+
+    async fn apply(&self, change: &Change<Tombstone>, receipts: &Bucket<Receipt>) -> Result<(), FollowError> {
+        let Some(tombstone) = &change.value else {
+            match change.key.parse() {
+                Ok(mark) => self.takedowns.write().lift(mark),
+                Err(error) => tracing::warn!(%error, "ignored"),
+            }
+            return Ok(());
+        };
+        let mark = tombstone.mark();
+        let dropped = match &tombstone.target {
+            Target::Blob { hash } => {
+                self.takedowns.put(mark, vec![*hash]);
+                self.blobs.take_down(*hash).await
+            }
+            Target::Asset { asset, blobs } => {
+                // The playlists first: the list of blobs may take its time.
+                self.takedowns.put(mark, Vec::new());
+                self.playlists.take_down(*asset);
+                let hashes = match blobs {
+                    Some(list) => self.list(*list).await?,
+                    None => Vec::new(),
+                };
+                self.takedowns.put(mark, hashes.clone());
+                let mut dropped = 0;
+                for hash in hashes {
+                    dropped += self.blobs.take_down(hash).await;
+                }
+                dropped
+            }
+        };
+        self.metrics.takedown();
+        tracing::info!(%mark, dropped, reason = tombstone.reason, "taken down");
+        self.confirm(mark, change.revision, dropped, receipts).await
+    }
+
+    async fn list(&self, list: BlobHash) -> Result<Vec<BlobHash>, FollowError> {
+        let record = self.store.get_blob(BlobKind::Record, list).await?;
+        Ok(serde_json::from_slice(record.bytes())?)
+    }
+
+    async fn confirm(
+        &self,
+        mark: Mark,
+        revision: Revision,
+        dropped: u64,
+        receipts: &Bucket<Receipt>,
+    ) -> Result<(), FollowError> {
+        let receipt = Receipt {
+            edge: self.name.clone(),
+            tombstone: mark.to_string(),
+            revision: revision.0,
+            at: Timestamp::now(),
+            dropped,
+        };
+        match receipts.create(&receipt.key(), &receipt).await? {
+            // A conflict: it was confirmed before this process began. The first word stands.
+            Written::Stored(_) | Written::Conflict => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_comes_back_when_its_last_tombstone_is_lifted() {
+        let takedowns = Takedowns::default();
+        let (hash, asset) = (BlobHash::of(b"x"), AssetId::from_parts(1, 2));
+        takedowns.put(Mark::Blob(hash), vec![hash]);
+        takedowns.put(Mark::Asset(asset), vec![hash]);
+        takedowns.put(Mark::Asset(asset), vec![hash]);
+        takedowns.write().lift(Mark::Blob(hash));
+        assert!(takedowns.blob_is_down(hash) && takedowns.asset_is_down(asset));
+        takedowns.write().lift(Mark::Asset(asset));
+        takedowns.write().lift(Mark::Asset(asset));
+        assert!(!takedowns.blob_is_down(hash) && !takedowns.asset_is_down(asset));
+    }
+}
