@@ -8,6 +8,7 @@ use reelmill_platform::config::Common;
 
 use crate::cache::DiskSettings;
 use crate::certificate;
+use crate::clients::ClientLimits;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 #[derive(Debug, Clone, clap::Parser)]
@@ -61,6 +62,18 @@ pub struct Config {
     #[arg(long, env = "REELMILL_NATS", value_name = "URLS")]
     pub nats: Option<String>,
 
+    /// Connections at once from one address (IPv6: from one /64)
+    #[arg(long, env = "REELMILL_EDGE_CLIENT_CONNECTIONS", default_value_t = 256, value_name = "N")]
+    pub client_connections: usize,
+
+    /// Requests per second from one address; twice as many at once
+    #[arg(long, env = "REELMILL_EDGE_CLIENT_REQUESTS", default_value_t = 1000, value_name = "N")]
+    pub client_requests: u32,
+
+    /// Handshakes per second from one address; twice as many at once
+    #[arg(long, env = "REELMILL_EDGE_CLIENT_HANDSHAKES", default_value_t = 100, value_name = "N")]
+    pub client_handshakes: u32,
+
     /// Name of this edge in receipts for takedowns; by default the machine's
     #[arg(long, env = "REELMILL_EDGE_NAME", value_name = "NAME")]
     pub name: Option<String>,
@@ -87,6 +100,21 @@ impl Config {
     pub fn disk(&self) -> Option<DiskSettings> {
         let (folder, capacity_bytes) = (self.disk_cache_dir.clone()?, self.disk_cache_bytes?);
         Some(DiskSettings { folder, capacity_bytes })
+    }
+
+    /// What one client address may take.
+    pub fn client_limits(&self) -> ClientLimits {
+        ClientLimits {
+            connections: self.client_connections,
+            requests_per_second: self.client_requests,
+            handshakes_per_second: self.client_handshakes,
+            // A viewer who seeks gives up a few.
+            resets_per_second: 50,
+            // Far below any rendition; bodies go in pieces of 64 KiB, so the time has to be long.
+            least_bytes_per_second: 2048,
+            slow_for: Duration::from_secs(60),
+            loopback_too: false,
+        }
     }
 
     /// The edge's name, without what separates names elsewhere.

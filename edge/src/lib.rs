@@ -7,6 +7,7 @@
 pub mod body;
 pub mod cache;
 pub mod certificate;
+pub mod clients;
 pub mod conditional;
 pub mod config;
 mod limits;

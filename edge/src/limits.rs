@@ -60,6 +60,11 @@ pub(crate) const IDLE: Duration = Duration::from_secs(90);
 /// A viewer takes at least [`CHUNK_BYTES`] in this time, about 1 KB/s, or is let go.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
 
+/// How long a client address is remembered without a word from it, and how many are.
+pub(crate) const CLIENTS_FORGOTTEN: Duration = Duration::from_secs(120);
+/// See [`CLIENTS_FORGOTTEN`].
+pub(crate) const CLIENTS_REMEMBERED: u64 = 100_000;
+
 /// The piece in which a body is handed to a connection.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 

@@ -4,6 +4,7 @@ use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::cache::{FillError, Lookup, MissReason};
+use crate::clients::Excess;
 
 /// The protocol a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     refused_connections: IntCounterVec,
     handshake_failures: IntCounterVec,
+    excesses: IntCounterVec,
 }
 
 impl Metrics {
@@ -133,6 +135,7 @@ impl Metrics {
                 "Connections over the cap.",
                 &["transport"],
             )?,
+            excesses: counters("excesses_total", "What clients were refused or ended for.", &["what"])?,
             handshake_failures: counters(
                 "handshake_failures_total",
                 "Handshakes not completed.",
@@ -225,6 +228,10 @@ impl Metrics {
 
     pub(crate) fn refused_connection(&self, transport: Transport) {
         self.refused_connections.with_label_values(&[transport.label()]).inc();
+    }
+
+    pub(crate) fn excess(&self, what: Excess) {
+        self.excesses.with_label_values(&[what.label()]).inc();
     }
 
     pub(crate) fn handshake_failure(&self, transport: Transport) {

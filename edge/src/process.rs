@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
+use crate::clients::{ClientLimits, Clients};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::tcp::{self, Security};
 use crate::listener::{Context, socket};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub disk: Option<DiskSettings>,
     /// Connections at once.
     pub max_connections: usize,
+    /// What one client address may take.
+    pub client: ClientLimits,
     /// How long a drain waits.
     pub grace: Duration,
     /// Word of new playlists and of takedowns, if there is to be any.
@@ -164,6 +167,7 @@ pub fn start(
         edge: Edge::new(blobs, playlists),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
+        clients: Clients::new(settings.client),
         tasks: TaskTracker::new(),
         drain,
         end,

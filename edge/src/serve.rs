@@ -40,22 +40,15 @@ impl Edge {
 
     /// Answers one request. Where the content was found is in the response's extensions as a [`Lookup`].
     pub async fn answer(&self, request: &Parts) -> Response<Body> {
-        let mut response = self.dispatch(request).await;
-        let length = response.body().length();
-        let headers = response.headers_mut();
-        if !headers.contains_key(header::CONTENT_LENGTH) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        for_everyone(headers);
-        let without_length = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if without_length {
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-        }
-        if let Some(lookup) = response.extensions().get::<Lookup>().copied() {
-            let status = HeaderValue::from_static(lookup.cache_status());
-            response.headers_mut().insert(CACHE_STATUS, status);
-        }
-        response
+        finish(self.dispatch(request).await)
+    }
+
+    /// The answer to one request too many.
+    pub(crate) fn too_many(&self) -> Response<Body> {
+        let sentence = "This address asks for more than its share; it may ask again in a moment.";
+        let mut response = problem(StatusCode::TOO_MANY_REQUESTS, sentence);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        finish(response)
     }
 
     async fn dispatch(&self, request: &Parts) -> Response<Body> {
@@ -109,6 +102,25 @@ impl Edge {
         response.extensions_mut().insert(lookup);
         response
     }
+}
+
+/// Adds what every response has.
+fn finish(mut response: Response<Body>) -> Response<Body> {
+    let length = response.body().length();
+    let headers = response.headers_mut();
+    if !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    for_everyone(headers);
+    let without_length = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if without_length {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    if let Some(lookup) = response.extensions().get::<Lookup>().copied() {
+        let status = HeaderValue::from_static(lookup.cache_status());
+        response.headers_mut().insert(CACHE_STATUS, status);
+    }
+    response
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clients::ClientConnection;
 use crate::limits::{IDLE, STALL};
 
 /// What goes on on one connection, noted by its requests and read by its task.
@@ -12,6 +13,10 @@ pub(super) struct Activity {
     in_flight: AtomicUsize,
     /// Milliseconds from `opened` to the last time the peer asked for or took something.
     last_ms: AtomicU64,
+    taken: AtomicU64,
+    /// Responses with more to give than the peer takes.
+    pressed: AtomicUsize,
+    client: ClientConnection,
 }
 
 /// What to do with a connection.
@@ -26,8 +31,42 @@ pub(super) enum Judgement {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), in_flight: AtomicUsize::new(0), last_ms: AtomicU64::new(0) }
+    pub(super) fn new(client: ClientConnection) -> Self {
+        Self {
+            opened: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            last_ms: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            pressed: AtomicUsize::new(0),
+            client,
+        }
+    }
+
+    pub(super) fn client(&self) -> &ClientConnection {
+        &self.client
+    }
+
+    pub(super) fn took(&self, bytes: usize) {
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many bytes the peer took.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// One response more, or one less, has more to give than the peer takes.
+    pub(super) fn press(&self, more: bool) {
+        if more {
+            self.pressed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.pressed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the peer holds things up.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn begin(&self) {

@@ -2,6 +2,7 @@
 
 mod activity;
 mod h3_streams;
+mod peer;
 pub(crate) mod quic;
 pub(crate) mod socket;
 pub(crate) mod tcp;
@@ -12,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clients::Clients;
 use crate::metrics::Metrics;
 use crate::serve::Edge;
 
@@ -22,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// One permit per connection of any kind.
     pub(crate) connections: Arc<Semaphore>,
+    /// What each client address may take.
+    pub(crate) clients: Clients,
     /// Owns every connection's task.
     pub(crate) tasks: TaskTracker,
     /// Take no more; finish what is begun.

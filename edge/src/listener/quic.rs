@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Context;
 use super::h3_streams::{Connection, LastAccepted, SendHalf};
+use super::peer::Peer;
+use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
     CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES, IDLE,
     QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, QUIC_RECEIVE_WINDOW, QUIC_SEND_WINDOW,
@@ -102,8 +104,22 @@ fn admit(incoming: Incoming, context: &Context, handshakes: &Arc<AtomicUsize>) {
         incoming.refuse();
         return;
     };
+    let proven = incoming.remote_address_validated();
+    let address = if proven { Address::Proven } else { Address::Claimed };
+    let client = match context.clients.connect(incoming.remote_address().ip(), address) {
+        Ok(client) => client,
+        // Forged, perhaps: whoever is really there can show it.
+        Err(Excess::Handshakes) if !proven && incoming.may_retry() => {
+            let _ = incoming.retry();
+            return;
+        }
+        Err(excess) => {
+            context.metrics.excess(excess);
+            return incoming.refuse();
+        }
+    };
     let pressed = handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
-    if pressed && !incoming.remote_address_validated() && incoming.may_retry() {
+    if pressed && !proven && incoming.may_retry() {
         // It may retry, so this cannot fail.
         let _ = incoming.retry();
         return;
@@ -114,7 +130,7 @@ fn admit(incoming: Incoming, context: &Context, handshakes: &Arc<AtomicUsize>) {
         let _permit = permit;
         let end = context.end.clone();
         tokio::select! {
-            () = connection(incoming, handshake, context) => {}
+            () = connection(incoming, handshake, client, context) => {}
             () = end.cancelled() => {}
         }
     });
@@ -136,7 +152,7 @@ impl Drop for Handshake {
     }
 }
 
-async fn connection(incoming: Incoming, handshake: Handshake, context: Context) {
+async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConnection, context: Context) {
     let peer = incoming.remote_address();
     let shaken = timeout(HANDSHAKE_DEADLINE, async { incoming.accept()?.await }).await;
     drop(handshake);
@@ -153,7 +169,18 @@ async fn connection(incoming: Incoming, handshake: Handshake, context: Context) 
         }
     };
     let _guard = context.metrics.connection(Transport::Quic);
-    if let Err(error) = requests(quic, context).await {
+    let state = Arc::new(Peer::new(client, context.clients.limits()));
+    let watched = async {
+        let excess = state.watch().await;
+        // Here, because the HTTP/3 layer gives a reason of its own when it is dropped.
+        quic.close(VarInt::from_u64(Code::H3_EXCESSIVE_LOAD.value()).unwrap_or_default(), b"");
+        excess
+    };
+    let ended = tokio::select! {
+        ended = requests(quic.clone(), state.clone(), context.clone()) => ended,
+        excess = watched => return context.metrics.excess(excess),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP/3 connection ended");
     }
 }
@@ -162,7 +189,7 @@ type H3Connection = h3::server::Connection<Connection, Bytes>;
 type H3Error = h3::error::ConnectionError;
 
 /// Answers the requests of one connection; ends with the connection, or drained.
-async fn requests(quic: quinn::Connection, context: Context) -> Result<(), H3Error> {
+async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Context) -> Result<(), H3Error> {
     let last = LastAccepted::default();
     let mut builder = h3::server::builder();
     builder.max_field_section_size(HEADER_SECTION_BYTES.into()).send_grease(false);
@@ -171,7 +198,7 @@ async fn requests(quic: quinn::Connection, context: Context) -> Result<(), H3Err
     running.close();
 
     let drain = context.drain.clone();
-    let mut accept = Accept { last, running: &running, context };
+    let mut accept = Accept { last, running: &running, peer, context };
     if accept.until(&mut connection, drain.cancelled()).await? == Accepted::PeerIsDone {
         return Ok(());
     }
@@ -195,6 +222,7 @@ enum Accepted {
 struct Accept<'a> {
     last: LastAccepted,
     running: &'a TaskTracker,
+    peer: Arc<Peer>,
     context: Context,
 }
 
@@ -215,9 +243,10 @@ impl Accept<'_> {
                 return Ok(Accepted::PeerIsDone);
             };
             let (context, end) = (self.context.clone(), self.context.end.clone());
+            let peer = self.peer.clone();
             self.running.spawn(self.context.tasks.track_future(async move {
                 tokio::select! {
-                    () = request(resolver, half, context) => {}
+                    () = request(resolver, half, peer, context) => {}
                     () = end.cancelled() => {}
                 }
             }));
@@ -225,12 +254,18 @@ impl Accept<'_> {
     }
 }
 
-async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHalf>, context: Context) {
+async fn request(
+    resolver: RequestResolver<Connection, Bytes>,
+    half: Arc<SendHalf>,
+    peer: Arc<Peer>,
+    context: Context,
+) {
     // The HTTP/3 layer itself answers what is malformed or too large.
     let (request, mut stream) = match timeout(HEADER_DEADLINE, resolver.resolve_request()).await {
         Ok(Ok(resolved)) => resolved,
         Ok(Err(error)) => {
             tracing::debug!(%error, "request refused");
+            peer.gave_up();
             // Too large a header section was answered with 431 just now, which still has to leave.
             half.finish();
             half.acknowledged().await;
@@ -243,7 +278,13 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
         return half.reset(Code::H3_MESSAGE_ERROR.value());
     }
     let (parts, ()) = request.into_parts();
-    let (head, mut body) = context.edge.answer(&parts).await.into_parts();
+    let response = if peer.client.may_ask() {
+        context.edge.answer(&parts).await
+    } else {
+        context.metrics.excess(Excess::Requests);
+        context.edge.too_many()
+    };
+    let (head, mut body) = response.into_parts();
     context.metrics.request(Protocol::Http3, head.status, head.extensions.get().copied());
     let length = body.length();
     if length <= CHUNK_BYTES as u64 {
@@ -258,7 +299,11 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
         while let Some(chunk) = poll_fn(|cx| body.poll_next(cx)).await {
             let chunk = chunk.map_err(|_| Unsent)?;
             let bytes = chunk.len();
-            stalls(half.write_content(chunk)).await?;
+            {
+                let _writing = peer.writing();
+                stalls(half.write_content(chunk)).await?;
+            }
+            peer.took(bytes);
             context.metrics.sent(Protocol::Http3, bytes);
         }
         Ok(())
@@ -266,7 +311,10 @@ async fn request(resolver: RequestResolver<Connection, Bytes>, half: Arc<SendHal
     let content = tokio::select! {
         content = content => content,
         // A viewer may leave while there is nothing to send yet. Before the end there is no other news on this side.
-        () = half.acknowledged() => Err(Unsent),
+        () = half.acknowledged() => {
+            peer.gave_up();
+            Err(Unsent)
+        }
         () = revoked => Err(Unsent),
     };
     let sent = async {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
@@ -24,13 +24,14 @@ use super::Context;
 use super::activity::{Activity, Judgement};
 use crate::body::Body;
 use crate::cache::FillError;
+use crate::clients::{Address, ClientConnection, Excess, Pace};
 use crate::limits::{
     HANDSHAKE_DEADLINE, HEADER_DEADLINE, HEADER_FIELDS, HEADER_SECTION_BYTES, IDLE, STREAMS_PER_CONNECTION,
 };
 use crate::metrics::{Metrics, Protocol, Transport};
 
 /// How often a connection is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Pause after the kernel could not hand out a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -61,8 +62,8 @@ pub(crate) async fn serve(listener: TcpListener, security: Security, context: Co
             accepted = listener.accept() => accepted,
             () = context.drain.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a TCP connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -73,19 +74,26 @@ pub(crate) async fn serve(listener: TcpListener, security: Security, context: Co
             context.metrics.refused_connection(security.transport());
             continue;
         };
+        let client = match context.clients.connect(peer.ip(), Address::Proven) {
+            Ok(client) => client,
+            Err(excess) => {
+                context.metrics.excess(excess);
+                continue;
+            }
+        };
         let (context, security) = (context.clone(), security.clone());
         context.tasks.clone().spawn(async move {
             let _permit = permit;
             let end = context.end.clone();
             tokio::select! {
-                () = connection(stream, security, context) => {}
+                () = connection(stream, security, client, context) => {}
                 () = end.cancelled() => {}
             }
         });
     }
 }
 
-async fn connection(stream: TcpStream, security: Security, context: Context) {
+async fn connection(stream: TcpStream, security: Security, client: ClientConnection, context: Context) {
     // Without it, small answers wait for acknowledgements. It fails only on sockets already dead.
     let _ = stream.set_nodelay(true);
     let transport = security.transport();
@@ -102,11 +110,11 @@ async fn connection(stream: TcpStream, security: Security, context: Context) {
             };
             let _guard = context.metrics.connection(transport);
             let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN[0]);
-            requests(tls, http2, Some(alt_svc), context).await;
+            requests(tls, http2, Some(alt_svc), client, context).await;
         }
         Security::Plain => {
             let _guard = context.metrics.connection(transport);
-            requests(stream, false, None, context).await;
+            requests(stream, false, None, client, context).await;
         }
     }
 }
@@ -115,9 +123,11 @@ async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     http2: bool,
     alt_svc: Option<HeaderValue>,
+    client: ClientConnection,
     context: Context,
 ) {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(client));
+    let mut pace = Pace::new(context.clients.limits());
     let service = {
         let (context, activity) = (context.clone(), activity.clone());
         service_fn(move |request| answer(request, context.clone(), activity.clone(), alt_svc.clone()))
@@ -140,7 +150,12 @@ async fn requests(
                 connection.as_mut().graceful_shutdown();
             }
             _ = look.tick() => match activity.judge() {
-                Judgement::Keep => {}
+                Judgement::Keep => {
+                    if pace.is_too_slow(Instant::now(), activity.taken(), activity.is_pressed()) {
+                        context.metrics.excess(Excess::Slow);
+                        return;
+                    }
+                }
                 Judgement::Idle if closing => {}
                 Judgement::Idle => {
                     closing = true;
@@ -196,7 +211,12 @@ async fn answer(
     let (parts, _) = request.into_parts();
     let protocol = if parts.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let watch = Watch::begin(activity, context.metrics.clone(), protocol);
-    let mut response = context.edge.answer(&parts).await;
+    let mut response = if watch.activity.client().may_ask() {
+        context.edge.answer(&parts).await
+    } else {
+        context.metrics.excess(Excess::Requests);
+        context.edge.too_many()
+    };
     context.metrics.request(protocol, response.status(), response.extensions().get().copied());
     if let Some(alt_svc) = alt_svc {
         response.headers_mut().insert(header::ALT_SVC, alt_svc);
@@ -209,17 +229,27 @@ struct Watch {
     activity: Arc<Activity>,
     metrics: Metrics,
     protocol: Protocol,
+    /// The peer has been given something and there is more.
+    given: bool,
 }
 
 impl Watch {
     fn begin(activity: Arc<Activity>, metrics: Metrics, protocol: Protocol) -> Self {
         activity.begin();
-        Self { activity, metrics, protocol }
+        Self { activity, metrics, protocol, given: false }
+    }
+
+    fn has_given(&mut self, given: bool) {
+        if given != self.given {
+            self.given = given;
+            self.activity.press(given);
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.has_given(false);
         self.activity.end();
     }
 }
@@ -238,10 +268,16 @@ impl http_body::Body for WatchedBody {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FillError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // Pending means that the peer waits for us.
+        let given = polled.is_ready() && !self.body.is_end_stream();
+        self.watch.has_given(given);
+        let frame = ready!(polled);
         self.watch.activity.progress();
         if let Some(Ok(data)) = frame.as_ref().map(|f| f.as_ref().map(Frame::data_ref)) {
-            self.watch.metrics.sent(self.watch.protocol, data.map_or(0, Bytes::len));
+            let bytes = data.map_or(0, Bytes::len);
+            self.watch.metrics.sent(self.watch.protocol, bytes);
+            self.watch.activity.took(bytes);
         }
         Poll::Ready(frame)
     }

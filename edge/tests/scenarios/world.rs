@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, Version, header};
 use prometheus::Registry;
 use quinn::crypto::rustls::QuicClientConfig;
 use reelmill_edge::certificate::Source;
+use reelmill_edge::clients::ClientLimits;
 use reelmill_edge::process::{self, Addresses, Running, Settings};
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
@@ -39,6 +40,17 @@ impl Via {
         }
     }
 }
+
+/// Limits that no honest test meets.
+pub const CLIENT: ClientLimits = ClientLimits {
+    connections: 1000,
+    requests_per_second: 100_000,
+    handshakes_per_second: 10_000,
+    resets_per_second: 1000,
+    least_bytes_per_second: 1,
+    slow_for: Duration::from_secs(60),
+    loopback_too: true,
+};
 
 pub struct World {
     pub folder: TempDir,
@@ -77,6 +89,7 @@ impl World {
             disk: None,
             max_connections: 200,
             grace: Duration::from_secs(20),
+            client: CLIENT,
             bus: None,
             name: "test-edge".into(),
         };

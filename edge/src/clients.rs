@@ -1,0 +1,272 @@
+//! What one client address may take, so that one does not starve the others.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+
+use crate::limits::{CLIENTS_FORGOTTEN, CLIENTS_REMEMBERED};
+
+/// Limits of one client address; of an IPv6 address, the /64 that it is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Requests per second, in the long run; twice as many at once.
+    pub requests_per_second: u32,
+    /// Handshakes per second, in the long run; twice as many at once.
+    pub handshakes_per_second: u32,
+    /// Requests per second, of each connection, that the client may give up before they are answered.
+    pub resets_per_second: u32,
+    /// A connection with something to send that takes less than this is ended, …
+    pub least_bytes_per_second: u64,
+    /// … over this time.
+    pub slow_for: Duration,
+    /// Whether this machine's own addresses are limited too. What asks from there is a proxy or a tool, and speaks for
+    /// many.
+    pub loopback_too: bool,
+}
+
+/// Tokens that come back with time.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    per_second: f64,
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+        Self { per_second: per_second.into(), level: 2.0 * f64::from(per_second), at: now }
+    }
+
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
+        self.level = (self.level + gained).min(2.0 * self.per_second);
+        self.at = now;
+        let taken = self.level >= 1.0;
+        if taken {
+            self.level -= 1.0;
+        }
+        taken
+    }
+}
+
+/// All clients of late. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Clients {
+    limits: ClientLimits,
+    known: Cache<IpAddr, Arc<Client>>,
+}
+
+/// One client address.
+#[derive(Debug)]
+struct Client {
+    connections: AtomicUsize,
+    requests: Mutex<Bucket>,
+    handshakes: Mutex<Bucket>,
+    /// Apart from the others, so that forged addresses use up nothing of those that are real.
+    proven_handshakes: Mutex<Bucket>,
+}
+
+/// Why a client does not get what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excess {
+    Connections,
+    Handshakes,
+    Requests,
+    Resets,
+    Slow,
+}
+
+impl Excess {
+    /// As in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Handshakes => "handshakes",
+            Self::Requests => "requests",
+            Self::Resets => "resets",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// Whether an address has been seen to receive what is sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Address {
+    Proven,
+    Claimed,
+}
+
+impl Clients {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
+        let known = Cache::builder().max_capacity(CLIENTS_REMEMBERED).time_to_idle(CLIENTS_FORGOTTEN).build();
+        Self { limits, known }
+    }
+
+    pub(crate) fn limits(&self) -> &ClientLimits {
+        &self.limits
+    }
+
+    /// Counts a connection for as long as what it returns lives.
+    pub(crate) fn connect(&self, ip: IpAddr, address: Address) -> Result<ClientConnection, Excess> {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() && !self.limits.loopback_too {
+            return Ok(ClientConnection(None));
+        }
+        let now = Instant::now();
+        let client = self.known.get_with(network(ip), || Arc::new(Client::new(&self.limits, now)));
+        let handshakes = match address {
+            Address::Proven => &client.proven_handshakes,
+            Address::Claimed => &client.handshakes,
+        };
+        if !take(handshakes, now) {
+            return Err(Excess::Handshakes);
+        }
+        let connection = ClientConnection(Some(client.clone()));
+        // Counted before it is judged, and given back by the drop, so that a crowd does not slip through together.
+        if client.connections.fetch_add(1, Ordering::Relaxed) >= self.limits.connections {
+            return Err(Excess::Connections);
+        }
+        Ok(connection)
+    }
+}
+
+impl Client {
+    fn new(limits: &ClientLimits, now: Instant) -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
+            handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
+            proven_handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
+        }
+    }
+}
+
+fn take(bucket: &Mutex<Bucket>, now: Instant) -> bool {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+}
+
+/// What counts as one client.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub(crate) struct ClientConnection(Option<Arc<Client>>);
+
+impl ClientConnection {
+    /// Whether the client may ask for one more thing now.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.0.as_ref().is_none_or(|client| take(&client.requests, Instant::now()))
+    }
+}
+
+impl Drop for ClientConnection {
+    fn drop(&mut self) {
+        if let Some(client) = &self.0 {
+            client.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How fast a connection takes what there is for it.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    least_bytes: u64,
+    window: Duration,
+    /// Since when the peer alone held things up, and how many bytes it had taken by then.
+    pressed_since: Option<(Instant, u64)>,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: &ClientLimits) -> Self {
+        let least_bytes = limits.least_bytes_per_second.saturating_mul(limits.slow_for.as_secs().max(1));
+        Self { least_bytes, window: limits.slow_for, pressed_since: None }
+    }
+
+    /// Looks at the connection: `taken` bytes in all by now, and whether the peer holds things up. Says whether it has
+    /// been too slow for too long.
+    pub(crate) fn is_too_slow(&mut self, now: Instant, taken: u64, pressed: bool) -> bool {
+        if !pressed {
+            self.pressed_since = None;
+            return false;
+        }
+        let (since, before) = *self.pressed_since.get_or_insert((now, taken));
+        if now.duration_since(since) < self.window {
+            return false;
+        }
+        self.pressed_since = Some((now, taken));
+        taken - before < self.least_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ClientLimits = ClientLimits {
+        connections: 3,
+        requests_per_second: 10,
+        handshakes_per_second: 50,
+        resets_per_second: 5,
+        least_bytes_per_second: 100,
+        slow_for: Duration::from_secs(10),
+        loopback_too: false,
+    };
+
+    #[test]
+    fn a_client_has_so_many_connections_and_gives_them_back() {
+        let clients = Clients::new(LIMITS);
+        let connect = |ip: &str| clients.connect(ip.parse().unwrap(), Address::Proven);
+        let held: Vec<_> = (1..4).map(|n| connect(&format!("2001:db8::{n}")).unwrap()).collect();
+        assert_eq!(connect("2001:db8::9").unwrap_err(), Excess::Connections);
+        assert!(connect("2001:db8:0:1::9").is_ok(), "another network");
+        assert!(connect("192.0.2.1").is_ok());
+        drop(held);
+        assert!(connect("2001:db8::9").is_ok());
+        let local: Vec<_> = (0..9).map(|_| connect("::ffff:127.0.0.1").unwrap()).collect();
+        assert!(local.iter().all(|connection| (0..100).all(|_| connection.may_ask())));
+    }
+
+    #[test]
+    fn tokens_come_back_with_time() {
+        let begun = Instant::now();
+        let mut bucket = Bucket::new(10, begun);
+        assert_eq!((0..100).filter(|_| bucket.take(begun)).count(), 20);
+        assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_millis(500))).count(), 5);
+        assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_secs(60))).count(), 20);
+    }
+
+    #[test]
+    fn forged_addresses_use_up_nothing_of_real_ones() {
+        let clients = Clients::new(LIMITS);
+        let ip = "192.0.2.1".parse().unwrap();
+        let forged = (0..1000).map(|_| clients.connect(ip, Address::Claimed));
+        assert!(forged.filter(|outcome| matches!(outcome, Err(Excess::Handshakes))).count() >= 890);
+        assert!(clients.connect(ip, Address::Proven).is_ok());
+    }
+
+    #[test]
+    fn slow_is_who_holds_things_up_for_a_whole_window() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut pace = Pace::new(&LIMITS);
+        assert!(!pace.is_too_slow(at(0), 0, true));
+        assert!(!pace.is_too_slow(at(9), 0, true));
+        assert!(!pace.is_too_slow(at(10), 1000, true), "just fast enough");
+        assert!(!pace.is_too_slow(at(15), 1000, false), "waiting for the origin");
+        assert!(!pace.is_too_slow(at(20), 1000, true));
+        assert!(pace.is_too_slow(at(30), 1999, true));
+    }
+}
