@@ -113,6 +113,11 @@ impl Assets {
         Err(ApplyError::Contended(id))
     }
 
+    /// Removes the record: the last thing that is known of an asset.
+    pub async fn forget(&self, id: AssetId) -> Result<(), BusError> {
+        self.bucket.remove(&id.to_string()).await
+    }
+
     fn stripe(&self, id: AssetId) -> &Mutex<()> {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);

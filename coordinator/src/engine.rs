@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::AssetId;
 use reelmill_media::task::{Class, Task, TaskNumber, Work};
 use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
 use reelmill_platform::kv::Bucket;
+use reelmill_platform::purge::{Target, Tombstone};
 use reelmill_platform::store::Store;
 use reelmill_platform::topology::BucketName;
 use tokio_util::sync::CancellationToken;
@@ -154,7 +155,8 @@ impl Engine {
             | Effect::WithdrawTask { .. }
             | Effect::RenderPlaylists
             | Effect::Retract
-            | Effect::Close => None,
+            | Effect::Close
+            | Effect::Forget => None,
         });
         stream::iter(tasks.collect::<Vec<_>>())
             .map(|(number, epoch)| self.publish_task(asset, number, epoch))
@@ -169,19 +171,40 @@ impl Engine {
                     self.bus.publish_job(&JobMessage::Submit { asset: asset.id }).await?;
                 }
                 Effect::RenderPlaylists => self.render(asset).await?,
-                Effect::Retract => {
-                    self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
-                    self.publisher.publish(asset.id).await?;
-                }
+                Effect::Retract => self.retract(asset).await?,
                 Effect::Close => {
-                    self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
-                    self.publisher.close(asset.id).await?;
-                    if let Arrival::Resumable { upload } = asset.upload.arrival {
-                        self.uploads.remove_all(&upload.to_string()).await?;
-                    }
+                    self.tidy_up(asset).await?;
                     self.assets.apply(asset.id, Input::Closed).await?;
                 }
+                Effect::Forget => {
+                    self.tidy_up(asset).await?;
+                    self.assets.forget(asset.id).await?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn retract(&self, asset: &Asset) -> Result<(), EngineError> {
+        let deleted = matches!(asset.stage, Stage::Deleted { .. });
+        if deleted {
+            let target = Target::Asset { asset: asset.id, blobs: None };
+            let reason = "deleted by its owner".to_owned();
+            Tombstone { target, reason, at: Timestamp::now() }.publish(&self.bus).await?;
+        }
+        self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
+        self.publisher.publish(asset.id).await?;
+        if deleted {
+            self.assets.apply(asset.id, Input::Retracted).await?;
+        }
+        Ok(())
+    }
+
+    async fn tidy_up(&self, asset: &Asset) -> Result<(), EngineError> {
+        self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
+        self.publisher.close(asset.id).await?;
+        if let Arrival::Resumable { upload } = asset.upload.arrival {
+            self.uploads.remove_all(&upload.to_string()).await?;
         }
         Ok(())
     }
@@ -209,7 +232,8 @@ impl Engine {
                 | Stage::Indexing { .. }
                 | Stage::Processing { .. }
                 | Stage::Ready { .. }
-                | Stage::Failed { .. },
+                | Stage::Failed { .. }
+                | Stage::Deleted { .. },
                 _,
             ) => return Ok(()),
         };
@@ -241,7 +265,8 @@ impl Engine {
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
             | Stage::Ready { .. }
-            | Stage::Failed { .. } => true,
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => true,
         };
         if waited_for {
             self.publisher.publish(asset.id).await?;

@@ -168,7 +168,8 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
             | Stage::Ready { .. }
-            | Stage::Failed { .. } => Err(internal("segments were made where an index was asked for")),
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => Err(internal("segments were made where an index was asked for")),
         },
     };
     let input = input.unwrap_or_else(|failure| Input::TaskFailed { number, epoch, failure });
@@ -186,6 +187,8 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         | Input::Again { .. }
         | Input::TaskLost { .. }
         | Input::Published { .. }
+        | Input::Deleted
+        | Input::Retracted
         | Input::Closed
         | Input::Tick => {}
     }

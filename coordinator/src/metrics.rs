@@ -108,6 +108,7 @@ impl Metrics {
             Stage::Failed { failure, .. } => {
                 self.assets_ended.with_label_values(&[&format!("failed_{}", word(&failure.code))]).inc();
             }
+            Stage::Deleted { .. } => self.assets_ended.with_label_values(&["deleted"]).inc(),
             Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => {}
         }
     }

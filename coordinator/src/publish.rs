@@ -102,7 +102,7 @@ enum Allowed {
         recipe: Recipe,
         done: DoneSet,
     },
-    /// It failed: what is there must go.
+    /// It failed or was deleted: what is there must go.
     Gone,
 }
 
@@ -189,7 +189,7 @@ impl Publisher {
                 let plan = self.plans.get(recipe.plan).await?;
                 Allowed::Done { recipe: *recipe, done: DoneSet::all(plan.tasks.len() as u32) }
             }
-            Stage::Failed { .. } => Allowed::Gone,
+            Stage::Failed { .. } | Stage::Deleted { .. } => Allowed::Gone,
         })
     }
 
@@ -272,7 +272,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Takes the playlists of a failed asset away, the one that players start with first.
+    /// Takes the playlists of an asset that failed or was deleted away, the one that players start with first.
     async fn retract(&self, asset: &Asset, turn: &mut Turn) -> Result<(), PublishError> {
         turn.written.clear();
         if asset.renditions.is_empty() {
@@ -301,6 +301,6 @@ fn progress(asset: &Asset) -> (bool, u32) {
         Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => (false, 0),
         Stage::Processing { job, .. } => (false, job.done.len()),
         Stage::Ready { .. } => (false, u32::MAX),
-        Stage::Failed { .. } => (true, 0),
+        Stage::Failed { .. } | Stage::Deleted { .. } => (true, 0),
     }
 }

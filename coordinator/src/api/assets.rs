@@ -1,11 +1,11 @@
-//! Reading assets.
+//! Reading and deleting assets.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use reelmill_media::ids::{AssetId, InvalidId, TenantId};
 use reelmill_platform::kv::Revision;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::Api;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use super::view;
-use crate::state::Asset;
+use crate::state::{Asset, Input, StageName};
 
 /// Assets on a page unless said otherwise.
 const PAGE: usize = 50;
@@ -56,7 +56,8 @@ pub(super) async fn list(
         .buffered(READS_AT_ONCE)
         .try_collect()
         .await?;
-    let assets: Vec<Asset> = read.into_iter().flatten().map(|(asset, _)| asset).collect();
+    let there = read.into_iter().flatten().map(|(asset, _)| asset);
+    let assets: Vec<Asset> = there.filter(|asset| asset.stage.name() != StageName::Deleted).collect();
     let shown = assets.iter().map(|asset| view::show(asset, None, api.edge_url.as_deref())).collect();
     Ok(fresh(Json(Page { assets: shown, next })))
 }
@@ -70,14 +71,40 @@ pub(super) async fn get(
     Ok(fresh(Json(view::show(&asset, None, api.edge_url.as_deref()))))
 }
 
+/// Takes an asset away: on return nothing of it is published any more. Again, it does the same again.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let (asset, _) = owned(&api, &tenant, &id).await?;
+    api.engine.feed(asset.id, Input::Deleted).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 fn fresh(body: impl IntoResponse) -> Response {
     let mut response = body.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// The asset that a path names, if it is the caller's.
+/// The asset that a path names, if it is the caller's and not deleted.
 pub(super) async fn find(api: &Api, tenant: &TenantId, id: &str) -> Result<(Asset, Revision), Problem> {
+    let (asset, revision) = owned(api, tenant, id).await?;
+    match asset.stage.name() {
+        StageName::Deleted => {
+            Err(Problem::new(Code::AssetGone, format!("The asset {} was deleted.", asset.id)))
+        }
+        StageName::Uploading
+        | StageName::Queued
+        | StageName::Indexing
+        | StageName::Processing
+        | StageName::Ready
+        | StageName::Failed => Ok((asset, revision)),
+    }
+}
+
+async fn owned(api: &Api, tenant: &TenantId, id: &str) -> Result<(Asset, Revision), Problem> {
     let id: AssetId = id.parse().map_err(|e: InvalidId| Problem::new(Code::InvalidId, format!("{e}.")))?;
     let found = api.engine.assets.get(id).await?;
     found

@@ -66,7 +66,7 @@ impl Api {
             .layer(axum::middleware::map_response(tus::say_version));
         Router::new()
             .route("/v1/assets", get(assets::list))
-            .route("/v1/assets/{id}", get(assets::get))
+            .route("/v1/assets/{id}", get(assets::get).delete(assets::delete))
             .route("/v1/assets/{id}/events", get(events::follow))
             .merge(tus)
             .method_not_allowed_fallback(async |method: Method| {

@@ -27,6 +27,8 @@ pub enum Code {
     InvalidRequest,
     /// The asset is not there, or is another tenant's.
     UnknownAsset,
+    /// The asset was deleted.
+    AssetGone,
     /// The upload is not there, or is another tenant's.
     UnknownUpload,
     /// The upload was there and takes no more bytes.
@@ -62,7 +64,7 @@ impl Code {
             Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete => StatusCode::BAD_REQUEST,
-            Code::UploadGone => StatusCode::GONE,
+            Code::UploadGone | Code::AssetGone => StatusCode::GONE,
             Code::Empty => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -112,6 +114,7 @@ impl Problem {
             | Code::InvalidId
             | Code::InvalidRequest
             | Code::UnknownAsset
+            | Code::AssetGone
             | Code::UnknownUpload
             | Code::UploadGone
             | Code::Empty
@@ -145,6 +148,7 @@ impl Problem {
             | Code::InvalidId
             | Code::InvalidRequest
             | Code::UnknownAsset
+            | Code::AssetGone
             | Code::UnknownUpload
             | Code::UploadGone
             | Code::OffsetMismatch

@@ -131,7 +131,8 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
             | Stage::Processing { .. }
-            | Stage::Ready { .. } => None,
+            | Stage::Ready { .. }
+            | Stage::Deleted { .. } => None,
         },
         timings: TimingsView {
             received_at: asset.timings.received_at,
@@ -154,7 +155,7 @@ fn progress(asset: &Asset, sight: Option<&Sight>) -> f64 {
             done + running.min((1.0 - done) * 0.99)
         }
         Stage::Ready { .. } => 1.0,
-        Stage::Failed { .. } => {
+        Stage::Failed { .. } | Stage::Deleted { .. } => {
             let (made, planned) = asset.renditions.iter().fold((0, 0), |(made, planned), r| {
                 (made + u64::from(r.made), planned + u64::from(r.planned.segments))
             });

@@ -95,6 +95,9 @@ async fn read(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result
             let asset = uploads::complete(&api.engine, id, blocks).await?;
             match &asset.stage {
                 Stage::Failed { failure, .. } => Err(Problem::new(Code::Incomplete, failure.reason.clone())),
+                Stage::Deleted { .. } => {
+                    Err(Problem::new(Code::AssetGone, format!("The asset {id} was deleted.")))
+                }
                 Stage::Uploading
                 | Stage::Queued { .. }
                 | Stage::Indexing { .. }

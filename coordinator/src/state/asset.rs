@@ -171,6 +171,13 @@ pub enum Stage {
         /// Nothing is left to tidy up.
         closed: bool,
     },
+    /// Its owner took it away. The record goes last, when everything else is gone.
+    Deleted {
+        /// When.
+        at: Timestamp,
+        /// Nothing of it is published any more.
+        retracted: bool,
+    },
 }
 
 /// The work of a planned asset.
@@ -232,14 +239,16 @@ pub enum StageName {
     Ready,
     /// See [`Stage::Failed`].
     Failed,
+    /// See [`Stage::Deleted`].
+    Deleted,
 }
 
 impl StageName {
-    /// Ready or failed: nothing more will happen.
+    /// Ready, failed or deleted: nothing more will happen.
     pub const fn is_final(self) -> bool {
         match self {
             StageName::Uploading | StageName::Queued | StageName::Indexing | StageName::Processing => false,
-            StageName::Ready | StageName::Failed => true,
+            StageName::Ready | StageName::Failed | StageName::Deleted => true,
         }
     }
 }
@@ -254,6 +263,7 @@ impl Stage {
             Stage::Processing { .. } => StageName::Processing,
             Stage::Ready { .. } => StageName::Ready,
             Stage::Failed { .. } => StageName::Failed,
+            Stage::Deleted { .. } => StageName::Deleted,
         }
     }
 }
@@ -284,16 +294,19 @@ impl Asset {
     /// Whether the sweeper can forget it.
     pub const fn is_closed(&self) -> bool {
         match &self.stage {
-            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. } => {
-                false
-            }
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Indexing { .. }
+            | Stage::Processing { .. }
+            | Stage::Deleted { .. } => false,
             Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed,
         }
     }
 
     /// Something of it plays.
     pub const fn is_playable(&self) -> bool {
-        self.timings.playable_at.is_some() && !matches!(self.stage, Stage::Failed { .. })
+        self.timings.playable_at.is_some()
+            && !matches!(self.stage, Stage::Failed { .. } | Stage::Deleted { .. })
     }
 
     /// Tasks that are handed out now.
@@ -301,7 +314,11 @@ impl Asset {
         match &self.stage {
             Stage::Indexing { attempt, .. } => std::slice::from_ref(attempt),
             Stage::Processing { job, .. } => &job.in_flight,
-            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => &[],
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => &[],
         }
     }
 
@@ -323,7 +340,8 @@ impl Asset {
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
             | Stage::Ready { .. }
-            | Stage::Failed { .. } => 0,
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => 0,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The rules.
 
-use jiff::{SignedDuration, Timestamp};
-use reelmill_media::ids::{AssetId, BlobHash};
+use jiff::SignedDuration;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
@@ -15,11 +14,6 @@ pub(super) const MAX_ATTEMPTS: u8 = 5;
 const MIN_WINDOW: usize = 4;
 /// And at most this many, which bounds the record.
 pub(super) const MAX_WINDOW: usize = 512;
-/// A task that nobody reported on for so long is put in the queue again; it refuses what it still has.
-pub(super) const REPUBLISH_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// An attempt without an end for so long is given up: its message may be stuck. Costs no attempt, since it may as well
-/// have waited for a worker all that time.
-pub(super) const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3600);
 /// A completed upload whose job did not begin for so long is announced again.
 const RESUBMIT_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// An upload in one request without a byte for so long has lost its coordinator: idle bodies are cut much earlier.
@@ -67,12 +61,19 @@ impl Step {
                 self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
             }
             Input::Published { playable, complete } => self.published(playable, complete),
+            Input::Deleted => self.delete(),
+            Input::Retracted => {
+                if let Stage::Deleted { retracted, .. } = &mut self.asset.stage {
+                    *retracted = true;
+                }
+            }
             Input::Closed => match &mut self.asset.stage {
                 Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed = true,
                 Stage::Uploading
                 | Stage::Queued { .. }
                 | Stage::Indexing { .. }
-                | Stage::Processing { .. } => {}
+                | Stage::Processing { .. }
+                | Stage::Deleted { .. } => {}
             },
             Input::Tick => self.tick(),
         }
@@ -109,7 +110,8 @@ impl Step {
             Stage::Indexing { .. }
             | Stage::Processing { .. }
             | Stage::Ready { .. }
-            | Stage::Failed { .. } => {}
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => {}
         }
     }
 
@@ -121,7 +123,11 @@ impl Step {
                 self.asset.stage = Stage::Indexing { source: *source, attempt };
             }
             Stage::Indexing { attempt, .. } => attempt.publish(&mut self.effects),
-            Stage::Uploading | Stage::Processing { .. } | Stage::Ready { .. } | Stage::Failed { .. } => {}
+            Stage::Uploading
+            | Stage::Processing { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => {}
         }
     }
 
@@ -129,7 +135,11 @@ impl Step {
         let source = match &self.asset.stage {
             Stage::Indexing { source, attempt } if attempt.epoch == epoch => *source,
             Stage::Indexing { .. } | Stage::Processing { .. } => return self.repeat(TaskNumber::INDEX),
-            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => return,
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => return,
         };
         self.asset.facts = Some(plan.facts);
         let begun = |planned| Rendition { planned, made: 0, init: None, codecs: None };
@@ -189,14 +199,18 @@ impl Step {
                 let Some(attempt) = job.in_flight.iter_mut().find(|a| a.number == number) else { return };
                 attempt
             }
-            Stage::Uploading | Stage::Queued { .. } | Stage::Ready { .. } | Stage::Failed { .. } => return,
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => return,
         };
         attempt.failures += 1;
         if !failure.code.is_retryable() || attempt.failures >= MAX_ATTEMPTS {
             return self.fail(failure);
         }
         attempt.renew(now);
-        attempt.not_before = Some(now + pause(self.asset.id, attempt, self.moment.retry_after));
+        attempt.not_before = Some(now + attempt.pause(self.asset.id, self.moment.retry_after));
         // Others take its place meanwhile.
         self.fill_window(Some(number));
     }
@@ -250,6 +264,13 @@ impl Step {
                     self.effects.push(Effect::Close);
                 }
             }
+            Stage::Deleted { at, retracted } => {
+                if now.duration_since(*at) > CLOSE_AFTER {
+                    self.effects.push(Effect::Forget);
+                } else if !*retracted {
+                    self.effects.push(Effect::Retract);
+                }
+            }
         }
     }
 
@@ -280,7 +301,7 @@ impl Step {
             Stage::Processing { job, .. } if number.position().is_some_and(|p| job.done.contains(p)) => {
                 self.effects.push(Effect::RenderPlaylists);
             }
-            Stage::Failed { closed: false, .. } => self.effects.push(Effect::Retract),
+            Stage::Failed { closed: false, .. } | Stage::Deleted { .. } => self.effects.push(Effect::Retract),
             Stage::Uploading
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
@@ -302,6 +323,14 @@ impl Step {
         }
     }
 
+    /// The record stays until nobody can still be writing what must go.
+    fn delete(&mut self) {
+        if !matches!(self.asset.stage, Stage::Deleted { .. }) {
+            self.asset.stage = Stage::Deleted { at: self.moment.now, retracted: false };
+        }
+        self.effects.push(Effect::Retract);
+    }
+
     fn first_attempt(&self, number: TaskNumber, opened_by: Option<TaskNumber>) -> Attempt {
         let now = self.moment.now;
         Attempt {
@@ -314,51 +343,6 @@ impl Step {
             published_at: now,
         }
     }
-}
-
-impl Attempt {
-    /// The next attempt at the same task.
-    fn renew(&mut self, now: Timestamp) {
-        self.epoch = self.epoch.saturating_add(1);
-        self.opened_by = Some(self.number);
-        self.opened_at = now;
-        self.published_at = now;
-    }
-
-    /// Puts it in its queue, unless it must wait: then time does so.
-    fn publish(&self, effects: &mut Vec<Effect>) {
-        if self.not_before.is_none() {
-            effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
-        }
-    }
-
-    fn look_after(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if let Some(not_before) = self.not_before {
-            if now < not_before {
-                return;
-            }
-            self.not_before = None;
-            self.opened_at = now;
-            self.published_at = now;
-        } else if now.duration_since(self.opened_at) > STALLED_AFTER {
-            effects.push(Effect::WithdrawTask { number: self.number });
-            self.renew(now);
-        } else if now.duration_since(self.published_at) > REPUBLISH_AFTER {
-            self.published_at = now;
-        } else {
-            return;
-        }
-        self.publish(effects);
-    }
-}
-
-/// How long an attempt waits after failed ones: four times as long each time, up to a quarter more or less, so that
-/// tasks which failed together do not come back together. The same attempt waits the same time whoever asks.
-fn pause(asset: AssetId, attempt: &Attempt, first: SignedDuration) -> SignedDuration {
-    let name = BlobHash::of(format!("{asset}.{}.{}", attempt.number.0, attempt.epoch).as_bytes());
-    let percent = 75 + name.digest().iter().map(|byte| i32::from(*byte)).sum::<i32>() % 51;
-    let longer = 4i32.saturating_pow(u32::from(attempt.failures.saturating_sub(1)));
-    first.saturating_mul(longer).saturating_mul(percent) / 100
 }
 
 fn incomplete(reason: &str) -> Failure {

@@ -5,6 +5,7 @@
 //! after its effects.
 
 mod asset;
+mod attempt;
 mod done;
 mod machine;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{FailureCode, TaskNumber};
 
-use super::machine::STALLED_AFTER;
+use super::attempt::STALLED_AFTER;
 use super::simulation::{RETRY_AFTER, World};
 use super::*;
 
@@ -122,4 +122,47 @@ fn uploads_end_when_nobody_sends_any_more() {
     let nothing = SourceRef { blocks: BlobHash::of(b"[]"), bytes: 0 };
     let empty = handle(ended, later, Input::UploadComplete { source: nothing });
     assert!(empty.effects.is_empty(), "an end is the end");
+}
+
+#[test]
+fn a_deleted_asset_goes_at_once_and_its_record_last() {
+    let lives: [fn() -> World; 3] = [
+        || World::new(3, 4),
+        || indexed(3, 4),
+        || {
+            let mut world = indexed(3, 4);
+            world.settle();
+            world
+        },
+    ];
+    for life in lives {
+        let mut world = life();
+        world.apply(Input::Deleted, 0);
+        assert_eq!(world.asset.stage.name(), StageName::Deleted);
+        assert!(!world.asset.is_playable() && world.asset.in_flight().is_empty());
+        // Whoever applied it has died before its effects; its owner asks again.
+        let deleted = world.asset.clone();
+        world.now += SignedDuration::from_secs(60);
+        world.apply(Input::Deleted, usize::MAX);
+        assert!(world.queue.is_empty() && world.asset == deleted);
+        // A sweep takes it away as well, until somebody is sure of it.
+        let tick = |world: &World| {
+            let moment = Moment { now: world.now, window: 4, retry_after: RETRY_AFTER };
+            handle(world.asset.clone(), moment, Input::Tick).effects
+        };
+        assert_eq!(tick(&world), [Effect::Retract]);
+        world.apply(Input::Retracted, usize::MAX);
+        assert_eq!(tick(&world), []);
+        let deleted = world.asset.clone();
+        // What comes late changes nothing.
+        for late in [Input::Submitted, world.success(TaskNumber::INDEX, 1), world.success(TaskNumber(1), 1)] {
+            world.apply(late, usize::MAX);
+        }
+        world.apply(Input::Published { playable: true, complete: true }, usize::MAX);
+        world.apply(Input::Tick, usize::MAX);
+        assert!(world.asset == deleted && world.queue.is_empty() && !world.forgotten);
+        world.now += SignedDuration::from_secs(61);
+        world.apply(Input::Tick, usize::MAX);
+        assert!(world.forgotten);
+    }
 }

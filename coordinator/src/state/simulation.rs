@@ -10,7 +10,8 @@ use reelmill_media::index::Container;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
 
-use super::machine::{MAX_ATTEMPTS, REPUBLISH_AFTER};
+use super::attempt::REPUBLISH_AFTER;
+use super::machine::MAX_ATTEMPTS;
 use super::*;
 
 pub(super) const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(1);
@@ -63,6 +64,7 @@ pub(super) struct World {
     reports: Vec<Input>,
     closed_playlists: bool,
     tidied: bool,
+    pub(super) forgotten: bool,
     epochs: BTreeMap<TaskNumber, u32>,
     done: BTreeSet<u32>,
 }
@@ -81,6 +83,7 @@ impl World {
             reports: Vec::new(),
             closed_playlists: false,
             tidied: false,
+            forgotten: false,
             epochs: BTreeMap::new(),
             done: BTreeSet::new(),
         };
@@ -118,6 +121,7 @@ impl World {
                 self.tidied = true;
                 self.apply(Input::Closed, usize::MAX);
             }
+            Effect::Forget => self.forgotten = true,
         }
     }
 
@@ -241,7 +245,7 @@ impl World {
     }
 
     /// From here on nothing goes wrong any more.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..2000 {
             if self.asset.is_closed() {
                 return;

@@ -81,6 +81,10 @@ pub enum Input {
         /// They are closed and nothing is missing.
         complete: bool,
     },
+    /// Its owner takes it away.
+    Deleted,
+    /// Nothing of a deleted asset is published any more.
+    Retracted,
     /// Everything was tidied up after the end.
     Closed,
     /// Time passed.
@@ -145,10 +149,12 @@ pub enum Effect {
     },
     /// Publish what is made so far.
     RenderPlaylists,
-    /// Take back tasks and playlists of an asset that failed.
+    /// Take back tasks and playlists of an asset that failed or was deleted.
     Retract,
     /// Make sure of what is published, remove the records of tasks and upload, and say so by [`Input::Closed`].
     Close,
+    /// As [`Effect::Close`], and remove the record itself.
+    Forget,
 }
 
 /// The next record, and what is to be done once it is stored.

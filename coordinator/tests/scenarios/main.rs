@@ -4,6 +4,7 @@
 
 mod client;
 mod crashes;
+mod deletion;
 mod life;
 mod machines;
 mod media;

@@ -1,0 +1,58 @@
+//! An attempt's way: into its queue, out of it in vain, and in again.
+
+use jiff::{SignedDuration, Timestamp};
+use reelmill_media::ids::{AssetId, BlobHash};
+
+use super::asset::Attempt;
+use super::words::Effect;
+
+/// A task that nobody reported on for so long is put in the queue again; it refuses what it still has.
+pub(super) const REPUBLISH_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// An attempt without an end for so long is given up: its message may be stuck. Costs no attempt, since it may as well
+/// have waited for a worker all that time.
+pub(super) const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3600);
+
+impl Attempt {
+    /// The next attempt at the same task.
+    pub(super) fn renew(&mut self, now: Timestamp) {
+        self.epoch = self.epoch.saturating_add(1);
+        self.opened_by = Some(self.number);
+        self.opened_at = now;
+        self.published_at = now;
+    }
+
+    /// Puts it in its queue, unless it must wait: then time does so.
+    pub(super) fn publish(&self, effects: &mut Vec<Effect>) {
+        if self.not_before.is_none() {
+            effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
+        }
+    }
+
+    pub(super) fn look_after(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(not_before) = self.not_before {
+            if now < not_before {
+                return;
+            }
+            self.not_before = None;
+            self.opened_at = now;
+            self.published_at = now;
+        } else if now.duration_since(self.opened_at) > STALLED_AFTER {
+            effects.push(Effect::WithdrawTask { number: self.number });
+            self.renew(now);
+        } else if now.duration_since(self.published_at) > REPUBLISH_AFTER {
+            self.published_at = now;
+        } else {
+            return;
+        }
+        self.publish(effects);
+    }
+
+    /// How long it waits after failed ones: four times as long each time, up to a quarter more or less, so that tasks
+    /// which failed together do not come back together. The same attempt waits the same time whoever asks.
+    pub(super) fn pause(&self, asset: AssetId, first: SignedDuration) -> SignedDuration {
+        let name = BlobHash::of(format!("{asset}.{}.{}", self.number.0, self.epoch).as_bytes());
+        let percent = 75 + name.digest().iter().map(|byte| i32::from(*byte)).sum::<i32>() % 51;
+        let longer = 4i32.saturating_pow(u32::from(self.failures.saturating_sub(1)));
+        first.saturating_mul(longer).saturating_mul(percent) / 100
+    }
+}
