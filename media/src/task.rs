@@ -83,7 +83,7 @@ pub struct Task {
 }
 
 /// The blobs that say how a source is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recipe {
     /// A [`crate::index::SourceIndex`], postcard-encoded.
     pub index: BlobHash,

@@ -102,8 +102,11 @@ impl VideoTimeline {
     /// Mean frame rate: the evident constant one, or frames over duration.
     pub fn frame_rate(&self) -> FrameRate {
         self.nominal_rate.unwrap_or_else(|| {
-            let millis = (self.end.micros(self.timescale) / 1000).clamp(1, i64::from(u32::MAX)) as u32;
-            FrameRate { num: (self.frames.len() as u64 * 1000).min(u64::from(u32::MAX)) as u32, den: millis }
+            let num = (self.frames.len() as u64).saturating_mul(u64::from(self.timescale.get()));
+            let den = self.end.0.max(1).unsigned_abs();
+            // Days of video do not fit; halving both keeps the ratio to nine digits.
+            let halvings = (64 - num.max(den).leading_zeros()).saturating_sub(32);
+            FrameRate { num: (num >> halvings) as u32, den: ((den >> halvings) as u32).max(1) }
         })
     }
 
@@ -181,5 +184,26 @@ impl AudioTimeline {
         let start = (span.start - zero).rescale(track.timescale, sample_rate).0.max(0);
         let samples = (span.end - zero).rescale(track.timescale, sample_rate).0;
         (samples > start).then_some(AudioTimeline { sample_rate, zero, start, samples })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_rates_are_exact_for_short_clips_and_fit_for_long_ones() {
+        let clock = Timescale::new(600).unwrap();
+        let frames = |n: i64, step: i64| -> Vec<Frame> {
+            (0..n).map(|k| Frame { source_pts: Ticks(k), sample: k as u32, pts: Ticks(k * step) }).collect()
+        };
+        let rate = |frames: Vec<Frame>, end: i64, timescale: Timescale| {
+            VideoTimeline { timescale, frames, end: Ticks(end), nominal_rate: None }.frame_rate()
+        };
+        assert_eq!(rate(frames(1, 20), 20, clock).to_string(), "30.000");
+        assert_eq!(rate(frames(18, 10), 180, clock).to_string(), "60.000");
+        let fine = Timescale::new(1_000_000_000).unwrap();
+        let long = rate(frames(100_000, 33_333_333), 3_333_333_300_000, fine).per_second();
+        assert!((long - 30.0).abs() < 1e-5, "{long}");
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::exec::protocol::{
-    FromChild, InitOutput, Job, SegmentOutput, ToChild, decode_message, encode_message, message_length,
+    FromChild, InitOutput, Job, MAX_READ_BYTES, SegmentOutput, ToChild, decode_message, encode_message,
+    message_length,
 };
 use crate::source_reader::SourceReader;
 
@@ -49,7 +50,7 @@ pub struct Child {
     output: BufReader<ChildStdout>,
 }
 
-/// Starts children from this program's own file.
+/// Starts children from a program file.
 #[derive(Debug, Clone)]
 pub struct Nursery {
     program: PathBuf,
@@ -58,7 +59,12 @@ pub struct Nursery {
 impl Nursery {
     /// Of the running program.
     pub fn of_this_program() -> std::io::Result<Self> {
-        Ok(Self { program: std::env::current_exe()? })
+        Ok(Self::of(std::env::current_exe()?))
+    }
+
+    /// Of a program that takes `exec`.
+    pub fn of(program: PathBuf) -> Self {
+        Self { program }
     }
 
     /// Starts a child that waits for a job. It inherits nothing but its pipes and this process's stderr.
@@ -121,6 +127,13 @@ impl Child {
         self.say(&ToChild::Job(job)).await?;
         loop {
             let result = match self.hear().await? {
+                // A child is not believed: a range as long as the source would be held in our memory.
+                FromChild::Read { len, .. } if len > MAX_READ_BYTES => {
+                    return Err(failed(
+                        FailureCode::Internal,
+                        "the media process asked for too much at once",
+                    ));
+                }
                 FromChild::Read { offset, len } => {
                     let range = offset..offset.saturating_add(u64::from(len));
                     let answer = match source.read(range).await {

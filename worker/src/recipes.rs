@@ -38,7 +38,7 @@ pub struct Opened {
 #[derive(Debug, Clone)]
 pub struct Recipes {
     store: Store,
-    cache: Cache<BlobHash, Arc<Opened>>,
+    cache: Cache<Recipe, Arc<Opened>>,
 }
 
 impl Recipes {
@@ -49,8 +49,8 @@ impl Recipes {
 
     /// Fetches and decodes, unless it is here.
     pub async fn open(&self, recipe: Recipe) -> Result<Arc<Opened>, RecipeError> {
-        // A plan belongs to one index, so its hash names both.
-        let opened = self.cache.try_get_with(recipe.plan, async {
+        // Both: sources that differ only in their bytes share a plan.
+        let opened = self.cache.try_get_with(recipe, async {
             let (index, plan) = (self.record(recipe.index).await?, self.record(recipe.plan).await?);
             Ok::<_, RecipeError>(Arc::new(Opened { index, plan }))
         });

@@ -28,12 +28,14 @@ pub fn of_mp4(error: Mp4Error) -> Failure {
     fail(code, error.to_string())
 }
 
-/// What it means that a container or a stream cannot be opened or read.
+/// What it means that a container or a stream cannot be opened or read: what it says of itself is all that can be wrong,
+/// but for memory.
 pub fn of_source(error: AvError) -> Failure {
     let code = match &error {
         AvError::UnsupportedCodec(_) => FailureCode::Unsupported,
         AvError::OutOfRange { .. } => FailureCode::TooLarge,
-        AvError::Call { .. } if error.is_bad_data() => FailureCode::Corrupt,
+        AvError::Call { .. } if error.is_unsupported() => FailureCode::Unsupported,
+        AvError::Call { .. } if !error.is_no_memory() => FailureCode::Corrupt,
         AvError::Call { .. } | AvError::NoMemory(_) | AvError::Missing(_) => FailureCode::Internal,
     };
     fail(code, error.to_string())

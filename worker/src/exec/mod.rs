@@ -53,12 +53,13 @@ pub fn serve(from: impl Read + Send + 'static, to: impl Write + Send + 'static) 
 }
 
 fn perform(parent: &Parent, job: &Job) -> Result<(), Failure> {
-    match job {
-        Job::Index { source_bytes } => {
-            let index = index::run(parent, *source_bytes)?;
+    let ended = match job {
+        Job::Index { source_bytes } => index::run(parent, *source_bytes).and_then(|index| {
+            parent.came_through()?;
             parent.say(&FromChild::Index(Box::new(index)))
-        }
+        }),
         Job::Video(job) => video::run(parent, job),
         Job::Audio(job) => audio::run(parent, job),
-    }
+    };
+    parent.came_through().and(ended)
 }

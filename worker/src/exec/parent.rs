@@ -18,12 +18,14 @@ pub struct Parent(Arc<Mutex<Pipes>>);
 struct Pipes {
     from: Box<dyn Read + Send>,
     to: Box<dyn Write + Send>,
+    /// Why bytes that were asked for did not come.
+    lost: Option<String>,
 }
 
 impl Parent {
     /// Speaks over these.
     pub fn new(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Pipes { from: Box::new(from), to: Box::new(to) })))
+        Self(Arc::new(Mutex::new(Pipes { from: Box::new(from), to: Box::new(to), lost: None })))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Pipes) -> io::Result<T>) -> io::Result<T> {
@@ -46,11 +48,31 @@ impl Parent {
 
     /// Asks for one range, which must lie in the source.
     fn fetch(&self, offset: u64, len: u32) -> io::Result<Vec<u8>> {
-        let answer = self.with(|p| {
-            write_message(&mut p.to, &FromChild::Read { offset, len })?;
-            read_message(&mut p.from)
-        })?;
-        match answer {
+        self.with(|p| {
+            let answer = p.ask(offset, len);
+            p.lost = p.lost.take().or(answer.as_ref().err().map(ToString::to_string));
+            answer
+        })
+    }
+
+    /// Fails when bytes did not come. What was made since then, or said of the source, is not to be believed: libav
+    /// takes a failed read for the end of the file.
+    pub fn came_through(&self) -> Result<(), Failure> {
+        let lost = self.with(|p| Ok(p.lost.clone())).unwrap_or_else(|error| Some(error.to_string()));
+        match lost {
+            None => Ok(()),
+            Some(why) => Err(Failure {
+                code: FailureCode::Internal,
+                reason: format!("the source could not be read: {why}"),
+            }),
+        }
+    }
+}
+
+impl Pipes {
+    fn ask(&mut self, offset: u64, len: u32) -> io::Result<Vec<u8>> {
+        write_message(&mut self.to, &FromChild::Read { offset, len })?;
+        match read_message(&mut self.from)? {
             Some(ToChild::Bytes(bytes)) if bytes.len() == len as usize => Ok(bytes),
             Some(ToChild::Bytes(_)) => Err(io::ErrorKind::UnexpectedEof.into()),
             Some(ToChild::ReadFailed(reason)) => Err(io::Error::other(reason)),

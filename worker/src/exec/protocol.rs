@@ -277,9 +277,12 @@ pub fn message_length(prefix: [u8; 4]) -> io::Result<usize> {
     if length > MAX_MESSAGE_BYTES { Err(io::Error::other("message too long")) } else { Ok(length) }
 }
 
-/// A message without its length.
+/// A message without its length: all of the bytes, or it is none.
 pub fn decode_message<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
-    postcard::from_bytes(bytes).map_err(io::Error::other)
+    match postcard::take_from_bytes(bytes).map_err(io::Error::other)? {
+        (message, []) => Ok(message),
+        (_, _) => Err(io::Error::other("a message longer than what it says")),
+    }
 }
 
 #[cfg(test)]
@@ -307,5 +310,9 @@ mod tests {
         wire.pop();
         assert!(read_message::<ToChild>(&mut wire.as_slice()).is_err());
         assert!(read_message::<ToChild>(&mut [0xff; 8].as_slice()).is_err());
+        let mut long = encode_message(&FromChild::Done).unwrap();
+        long[0] += 1;
+        long.push(0);
+        assert!(read_message::<FromChild>(&mut long.as_slice()).is_err());
     }
 }

@@ -64,11 +64,13 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
             Ok(false) => break,
             // The rest of a damaged file is lost; what came before it is good.
             Err(error) if error.is_bad_data() => break,
-            Err(error) => return Err(internal(error)),
+            Err(error) => return Err(of_source(error)),
         }
         if packet.stream() == video {
             pictures.add(&packet, sounds.as_ref().map(|s| s.offset))?;
-        } else if let Some(sounds) = &mut sounds {
+        } else if let Some(sounds) = &mut sounds
+            && audio.is_some_and(|(stream, _)| stream == packet.stream())
+        {
             sounds.add(&packet, Some(pictures.offset))?;
         }
         let permille = packet.position().map_or(0, |p| p.saturating_mul(1000) / length.max(1));

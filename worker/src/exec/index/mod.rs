@@ -7,7 +7,7 @@ mod sound;
 
 use reelmill_media::index::{Container, Picture, SourceIndex, VideoTrack};
 use reelmill_media::task::{Failure, FailureCode};
-use reelmill_media::time::Timescale;
+use reelmill_media::time::{Ticks, Timescale};
 
 use super::failure::{fail, internal};
 use super::magic::{self, HEAD_BYTES};
@@ -23,6 +23,9 @@ const MIN_SIDE: u32 = 8;
 
 /// Ticks per second up to which a source's clock is kept: above it, a still frame's duration could outgrow 32 bits.
 const FASTEST_CLOCK: u32 = 10_000_000;
+
+/// The longest presentation accepted, in seconds: a week. Plans walk its whole length, whatever lies in it.
+const MAX_SECONDS: i64 = 7 * 24 * 3600;
 
 /// Bytes read at once while hopping from box to box.
 const HOP_BYTES: usize = 64 << 10;
@@ -40,6 +43,7 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
     if index.video.samples.is_empty() {
         return Err(fail(FailureCode::NoVideo, "the video track is empty"));
     }
+    check_length(&index)?;
     slow_down(&mut index);
     if let Some(audio) = &mut index.audio {
         sound::snap(audio);
@@ -47,6 +51,27 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
     index.video.picture = probe::picture(parent, &index, length)?;
     check(&index.video.picture)?;
     Ok(index)
+}
+
+fn check_length(index: &SourceIndex) -> Result<(), Failure> {
+    let VideoTrack { timescale, samples, window, last_duration, .. } = &index.video;
+    let on = |time: Ticks, clock: Timescale| time.rescale(clock, Timescale::MPEG);
+    let shown = || samples.iter().map(|s| s.pts).filter(|pts| window.contains(pts));
+    let sound = index.audio.as_ref().and_then(|a| Some((a.span()?, a.timescale)));
+    let starts =
+        [shown().min().map(|t| on(t, *timescale)), sound.as_ref().map(|(s, clock)| on(s.start, *clock))];
+    let ends = [
+        shown().max().map(|t| on(t + *last_duration, *timescale)),
+        sound.as_ref().map(|(s, clock)| on(s.end, *clock)),
+    ];
+    let (Some(start), Some(end)) = (starts.into_iter().flatten().min(), ends.into_iter().flatten().max())
+    else {
+        return Ok(());
+    };
+    if end - start > Ticks::from_millis(MAX_SECONDS * 1000, Timescale::MPEG) {
+        return Err(fail(FailureCode::TooLarge, "the file says that it lasts for more than a week"));
+    }
+    Ok(())
 }
 
 fn check(picture: &Picture) -> Result<(), Failure> {
