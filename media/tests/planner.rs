@@ -1,5 +1,7 @@
 //! What every plan promises, for sources of any shape.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod sources;
 
 use std::collections::BTreeMap;
