@@ -46,12 +46,33 @@ impl AvError {
         AvError::Call { call, code, reason }
     }
 
-    /// Whether libav found the data itself broken, as against a fault of ours or of the machine.
+    /// Whether libav found the data itself broken, as against a fault of ours or of the machine. Demuxers call it an
+    /// I/O error, too, when a file ends in the middle of an element; who reads knows better whether bytes came.
     pub fn is_bad_data(&self) -> bool {
         match self {
-            AvError::Call { code, .. } => *code == ffi::AVERROR_INVALIDDATA || *code == ffi::AVERROR_EOF,
+            AvError::Call { code, .. } => {
+                [ffi::AVERROR_INVALIDDATA, ffi::AVERROR_EOF, ffi::AVERROR(ffi::EIO)].contains(code)
+            }
             AvError::NoMemory(_) | AvError::Missing(_) => false,
             AvError::UnsupportedCodec(_) | AvError::OutOfRange { .. } => true,
+        }
+    }
+
+    /// Whether libav knows what the data is and does not implement it.
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            AvError::Call { code, .. } => *code == ffi::AVERROR_PATCHWELCOME,
+            AvError::UnsupportedCodec(_) => true,
+            AvError::NoMemory(_) | AvError::Missing(_) | AvError::OutOfRange { .. } => false,
+        }
+    }
+
+    /// Whether memory ran out.
+    pub fn is_no_memory(&self) -> bool {
+        match self {
+            AvError::Call { code, .. } => *code == ffi::AVERROR(ffi::ENOMEM),
+            AvError::NoMemory(_) => true,
+            AvError::Missing(_) | AvError::UnsupportedCodec(_) | AvError::OutOfRange { .. } => false,
         }
     }
 }
