@@ -1,12 +1,13 @@
 //! The bucket of assets: every change goes through the machine and a compare-and-set.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use reelmill_media::ids::AssetId;
+use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::bus::BusError;
 use reelmill_platform::kv::{Bucket, Revision, Written};
 use tokio::sync::Mutex;
@@ -52,6 +53,8 @@ pub struct Assets {
     stripes: Arc<Vec<Mutex<()>>>,
     fleet: Fleet,
     retry_after: SignedDuration,
+    /// Tenants that are told what becomes of their assets.
+    told: Arc<HashSet<TenantId>>,
     metrics: Metrics,
 }
 
@@ -59,7 +62,12 @@ impl Assets {
     /// Over an open bucket.
     pub fn new(bucket: Bucket<Asset>, fleet: Fleet, retry_after: SignedDuration, metrics: Metrics) -> Self {
         let stripes = Arc::new((0..STRIPES).map(|_| Mutex::new(())).collect());
-        Self { bucket, stripes, fleet, retry_after, metrics }
+        Self { bucket, stripes, fleet, retry_after, told: Arc::default(), metrics }
+    }
+
+    /// The same, with tenants that are told what becomes of their assets.
+    pub fn telling(self, told: HashSet<TenantId>) -> Self {
+        Self { told: Arc::new(told), ..self }
     }
 
     /// The bucket itself, for watching.
@@ -82,8 +90,13 @@ impl Assets {
     }
 
     /// What the machine must know of the world now.
-    pub fn moment(&self) -> Moment {
-        Moment { now: Timestamp::now(), window: self.fleet.window(), retry_after: self.retry_after }
+    pub fn moment(&self, tenant: &TenantId) -> Moment {
+        Moment {
+            now: Timestamp::now(),
+            window: self.fleet.window(),
+            retry_after: self.retry_after,
+            webhook: self.told.contains(tenant),
+        }
     }
 
     /// Applies an input to the stored record.
@@ -94,7 +107,7 @@ impl Assets {
             let Some((before, revision)) = self.bucket.get(&key).await? else {
                 return Err(ApplyError::Unknown(id));
             };
-            let next = handle(before.clone(), self.moment(), input.clone());
+            let next = handle(before.clone(), self.moment(&before.tenant), input.clone());
             let changed = next.asset != before;
             if !changed {
                 return Ok(Applied { asset: next.asset, effects: next.effects, changed });

@@ -1,13 +1,13 @@
 //! Applies inputs to assets and does what the machine asks for.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use reelmill_media::ids::AssetId;
+use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{Class, Task, TaskNumber, Work};
 use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
 use reelmill_platform::kv::Bucket;
@@ -89,18 +89,20 @@ pub struct Engine {
 type Paced = Arc<Mutex<HashMap<AssetId, bool>>>;
 
 impl Engine {
-    /// Opens the buckets. Failed tasks are tried again after `retry_after`. `background` owns what runs beside the messages in hand, until `drain`.
+    /// Opens the buckets. Failed tasks are tried again after `retry_after`; tenants in
+    /// `told` are told what becomes of their assets. `background` owns what runs beside the messages in hand, until `drain`.
     pub async fn open(
         bus: Bus,
         store: Store,
         retry_after: SignedDuration,
+        told: HashSet<TenantId>,
         metrics: Metrics,
         background: TaskTracker,
         drain: CancellationToken,
     ) -> Result<Engine, BusError> {
         let fleet = Fleet::default();
         let bucket = bus.bucket(BucketName::Assets).await?;
-        let assets = Assets::new(bucket, fleet.clone(), retry_after, metrics.clone());
+        let assets = Assets::new(bucket, fleet.clone(), retry_after, metrics.clone()).telling(told);
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
         let plans = Plans::new(store.clone());

@@ -14,7 +14,7 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>"}]
+    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>", "webhook": {"url", "secret"}}]; webhook is optional
     #[arg(long, env = "REELMILL_KEYS_FILE", value_name = "PATH")]
     pub keys_file: PathBuf,
 
@@ -30,6 +30,10 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_RETRY_AFTER_MS", default_value_t = 1000, value_name = "MS",
           value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub retry_after_ms: u32,
+
+    /// Lets webhooks go to private addresses too, which are those behind the firewall
+    #[arg(long, env = "REELMILL_WEBHOOKS_ALLOW_PRIVATE")]
+    pub webhooks_allow_private: bool,
 
     /// Where viewers reach the edge, as in https://cdn.example; stands in the answers of the API
     #[arg(long, env = "REELMILL_EDGE_URL", value_name = "URL")]

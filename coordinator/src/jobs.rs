@@ -190,6 +190,8 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         | Input::Deleted
         | Input::Retracted
         | Input::Closed
+        | Input::ClaimNotice
+        | Input::NoticeTried { .. }
         | Input::Tick => {}
     }
     engine.feed(*id, input).await?;

@@ -15,3 +15,4 @@ pub mod publish;
 pub mod state;
 pub mod sweep;
 pub mod uploads;
+pub mod webhooks;

@@ -27,6 +27,7 @@ use crate::flags::Flags;
 use crate::jobs;
 use crate::metrics::Metrics;
 use crate::sweep;
+use crate::webhooks::{self, Teller};
 
 /// Name under which NATS knows the process.
 const NAME: &str = "reelmill-coordinator";
@@ -69,6 +70,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         bus.clone(),
         store.clone(),
         SignedDuration::from_millis(flags.retry_after_ms.into()),
+        webhooks::tenants(keyring.webhooks()),
         metrics.clone(),
         background.clone(),
         drain.clone(),
@@ -83,6 +85,10 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));
     background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));
+    let endpoints = Arc::new(keyring.webhooks().clone());
+    let teller = Teller::new(engine.clone(), endpoints, flags.webhooks_allow_private)
+        .context("cannot make an HTTP client")?;
+    background.spawn(teller.run(catalog.clone()));
     jobs::start(&engine, &background).await?;
 
     let uploads = TaskTracker::new();

@@ -62,6 +62,6 @@ async fn sweep(engine: &Engine, catalog: &Catalog, is_due: impl Fn(&Asset) -> bo
 
 /// Whether time has any effect on it: asked of the copy at hand, so that a sweep of idle assets costs no reads.
 fn is_due(engine: &Engine, asset: &Asset) -> bool {
-    let next = handle(asset.clone(), engine.assets.moment(), Input::Tick);
+    let next = handle(asset.clone(), engine.assets.moment(&asset.tenant), Input::Tick);
     !next.effects.is_empty() || next.asset != *asset
 }

@@ -1,5 +1,6 @@
 //! API keys: who may call, and as which tenant.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use axum::extract::FromRequestParts;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::problem::{Code, Problem};
+use crate::webhooks::{Endpoint, EndpointEntry, Endpoints};
 
 /// A file of keys is no longer than this, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -33,6 +35,16 @@ pub enum KeyringError {
         /// Why not.
         reason: String,
     },
+    /// A tenant's webhook cannot be used.
+    #[error("the webhook of tenant {tenant} in the keys file {path} cannot be used: {reason}")]
+    Webhook {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        tenant: TenantId,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// One key in the file.
@@ -42,12 +54,15 @@ struct Entry {
     tenant: TenantId,
     /// BLAKE3 of the key: the file gives no key away.
     key_blake3: BlobHash,
+    /// Where the tenant wants to be told what becomes of its assets; once per tenant is enough.
+    webhook: Option<EndpointEntry>,
 }
 
 /// All keys.
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<(blake3::Hash, TenantId)>,
+    webhooks: Endpoints,
 }
 
 impl Keyring {
@@ -61,8 +76,27 @@ impl Keyring {
         let text = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
         let entries: Vec<Entry> = serde_json::from_slice(&text)
             .map_err(|e| KeyringError::Parse { path: path.to_owned(), reason: e.to_string() })?;
+        let mut webhooks = Endpoints::new();
+        let mut said: HashMap<&TenantId, &EndpointEntry> = HashMap::new();
+        for (tenant, entry) in entries.iter().filter_map(|e| Some((&e.tenant, e.webhook.as_ref()?))) {
+            let refuse = |reason: String| KeyringError::Webhook {
+                path: path.to_owned(),
+                tenant: tenant.clone(),
+                reason,
+            };
+            if said.insert(tenant, entry).is_some_and(|other| other != entry) {
+                return Err(refuse("it has two different ones".to_owned()));
+            }
+            let endpoint = Endpoint::try_from(entry).map_err(|e| refuse(e.to_string()))?;
+            webhooks.insert(tenant.clone(), endpoint);
+        }
         let keys = entries.into_iter().map(|e| (blake3::Hash::from_bytes(*e.key_blake3.digest()), e.tenant));
-        Ok(Keyring { keys: keys.collect() })
+        Ok(Keyring { keys: keys.collect(), webhooks })
+    }
+
+    /// Receivers by tenant.
+    pub fn webhooks(&self) -> &Endpoints {
+        &self.webhooks
     }
 
     /// Whose key it is. Looks at all keys, each in constant time, so that the time tells nothing.
@@ -123,6 +157,10 @@ mod tests {
         assert_eq!(keyring.tenant("one").unwrap().as_str(), "a");
         assert_eq!(keyring.tenant("two").unwrap().as_str(), "b");
         assert!(keyring.tenant("three").is_none() && keyring.tenant("").is_none());
+        let weak = r#""webhook":{"url":"https://example.com","secret":"whsec_"}"#;
+        let text = format!(r#"[{{"tenant":"a","key_blake3":"{}",{weak}}}]"#, hash("one"));
+        std::fs::write(file.path(), text).unwrap();
+        assert!(matches!(Keyring::read(file.path()), Err(KeyringError::Webhook { .. })));
         std::fs::write(file.path(), "{}").unwrap();
         assert!(matches!(Keyring::read(file.path()), Err(KeyringError::Parse { .. })));
     }

@@ -8,7 +8,7 @@ use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 use serde::{Deserialize, Serialize};
 
-use super::DoneSet;
+use super::{DoneSet, Notice};
 
 /// One asset and the state of its job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Asset {
     pub facts: Option<SourceFacts>,
     /// What is made of it, once it is planned; lowest first, sound last.
     pub renditions: Vec<Rendition>,
+    /// What its owner is still to be told, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// Where it is on its way.
     pub stage: Stage,
 }
@@ -287,6 +290,7 @@ impl Asset {
             timings: Timings::default(),
             facts: None,
             renditions: Vec::new(),
+            notices: Vec::new(),
             stage: Stage::Uploading,
         }
     }
@@ -299,7 +303,7 @@ impl Asset {
             | Stage::Indexing { .. }
             | Stage::Processing { .. }
             | Stage::Deleted { .. } => false,
-            Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed,
+            Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => *closed && self.notices.is_empty(),
         }
     }
 

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
+use super::Occasion;
 use super::asset::{Arrival, Asset, Attempt, Job, Rendition, Stage};
 use super::done::DoneSet;
 use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
@@ -75,6 +76,10 @@ impl Step {
                 | Stage::Processing { .. }
                 | Stage::Deleted { .. } => {}
             },
+            Input::ClaimNotice => self.asset.claim_notice(self.moment.now),
+            Input::NoticeTried { occasion, tries, told } => {
+                self.asset.notice_tried(occasion, tries, told, self.moment.now);
+            }
             Input::Tick => self.tick(),
         }
     }
@@ -217,16 +222,26 @@ impl Step {
 
     fn published(&mut self, playable: bool, complete: bool) {
         let Stage::Processing { source, job } = &self.asset.stage else { return };
-        if playable {
-            self.asset.timings.playable_at.get_or_insert(self.moment.now);
+        let ready = (complete && job.done.len() == job.tasks).then_some(Stage::Ready {
+            source: *source,
+            recipe: job.recipe,
+            closed: false,
+        });
+        if playable && self.asset.timings.playable_at.is_none() {
+            self.asset.timings.playable_at = Some(self.moment.now);
+            self.owe(Occasion::Playable);
         }
-        if complete && job.done.len() == job.tasks {
+        if let Some(ready) = ready {
             self.asset.timings.completed_at = Some(self.moment.now);
-            self.asset.stage = Stage::Ready { source: *source, recipe: job.recipe, closed: false };
+            self.asset.stage = ready;
+            self.owe(Occasion::Ready);
         }
     }
 
     fn tick(&mut self) {
+        if !self.moment.webhook {
+            self.asset.notices.clear();
+        }
         let now = self.moment.now;
         let upload = &self.asset.upload;
         let idle = now.duration_since(upload.touched_at);
@@ -318,8 +333,15 @@ impl Step {
         self.asset.timings.completed_at = Some(self.moment.now);
         let closed = !had_tasks && self.asset.upload.arrival == Arrival::Whole;
         self.asset.stage = Stage::Failed { failure, closed };
+        self.owe(Occasion::Failed);
         if had_tasks {
             self.effects.push(Effect::Retract);
+        }
+    }
+
+    fn owe(&mut self, occasion: Occasion) {
+        if self.moment.webhook {
+            self.asset.owe(occasion, self.moment.now);
         }
     }
 
@@ -327,6 +349,7 @@ impl Step {
     fn delete(&mut self) {
         if !matches!(self.asset.stage, Stage::Deleted { .. }) {
             self.asset.stage = Stage::Deleted { at: self.moment.now, retracted: false };
+            self.asset.notices.clear();
         }
         self.effects.push(Effect::Retract);
     }

@@ -8,6 +8,7 @@ mod asset;
 mod attempt;
 mod done;
 mod machine;
+mod notice;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -20,4 +21,5 @@ pub use asset::{
 };
 pub use done::DoneSet;
 pub use machine::{UPLOAD_EXPIRES_AFTER, handle};
+pub use notice::{Notice, Occasion};
 pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition};

@@ -112,9 +112,14 @@ fn uploads_end_when_nobody_sends_any_more() {
     let now = Timestamp::from_second(1_700_000_000).unwrap();
     let id = AssetId::from_parts(1, 1);
     let asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, now);
-    let later = Moment { now: now + SignedDuration::from_secs(200), window: 4, retry_after: RETRY_AFTER };
+    let later = Moment {
+        now: now + SignedDuration::from_secs(200),
+        window: 4,
+        retry_after: RETRY_AFTER,
+        webhook: true,
+    };
     let ended = handle(asset.clone(), later, Input::Tick).asset;
-    let Stage::Failed { failure, closed: true } = &ended.stage else { panic!("{ended:?}") };
+    let Stage::Failed { failure, closed: true, .. } = &ended.stage else { panic!("{ended:?}") };
     assert_eq!(failure.code, FailureCode::Incomplete);
     let alive = handle(asset, later, Input::UploadProgress { bytes: 1, length: None }).asset;
     assert_eq!(handle(alive, later, Input::Tick).asset.stage, Stage::Uploading);
@@ -147,7 +152,7 @@ fn a_deleted_asset_goes_at_once_and_its_record_last() {
         assert!(world.queue.is_empty() && world.asset == deleted);
         // A sweep takes it away as well, until somebody is sure of it.
         let tick = |world: &World| {
-            let moment = Moment { now: world.now, window: 4, retry_after: RETRY_AFTER };
+            let moment = Moment { now: world.now, window: 4, retry_after: RETRY_AFTER, webhook: true };
             handle(world.asset.clone(), moment, Input::Tick).effects
         };
         assert_eq!(tick(&world), [Effect::Retract]);
@@ -165,4 +170,40 @@ fn a_deleted_asset_goes_at_once_and_its_record_last() {
         world.apply(Input::Tick, usize::MAX);
         assert!(world.forgotten);
     }
+}
+
+#[test]
+fn owners_are_told_in_order_until_they_take_it_or_a_day_has_passed() {
+    let mut world = indexed(2, 4);
+    for number in 1..=2 {
+        world.apply(world.success(TaskNumber(number), 1), usize::MAX);
+    }
+    let owed = |world: &World| world.asset.notices.iter().map(|n| n.occasion).collect::<Vec<_>>();
+    assert_eq!(owed(&world), [Occasion::Playable, Occasion::Ready]);
+    let tried = |tries, told| Input::NoticeTried { occasion: Occasion::Playable, tries, told };
+    world.apply(Input::ClaimNotice, usize::MAX);
+    let claimed = world.asset.clone();
+    world.apply(Input::ClaimNotice, usize::MAX);
+    assert_eq!(world.asset, claimed, "nobody else tells it meanwhile");
+    // Whoever claimed it has died: somebody else does it, and the first one's end comes too late.
+    world.now += SignedDuration::from_secs(30);
+    world.apply(Input::ClaimNotice, usize::MAX);
+    let claimed = world.asset.clone();
+    world.apply(tried(1, false), usize::MAX);
+    assert_eq!(world.asset, claimed);
+    world.apply(tried(2, true), usize::MAX);
+    world.apply(tried(2, true), usize::MAX);
+    assert_eq!(owed(&world), [Occasion::Ready]);
+    let (begun, mut tries) = (world.now, 0);
+    while !world.asset.notices.is_empty() {
+        world.apply(Input::Closed, usize::MAX);
+        assert!(!world.asset.is_closed(), "forgotten while something is owed");
+        world.now = world.asset.notices[0].not_before;
+        world.apply(Input::ClaimNotice, usize::MAX);
+        tries += 1;
+        world.apply(Input::NoticeTried { occasion: Occasion::Ready, tries, told: false }, usize::MAX);
+    }
+    assert!(world.asset.is_closed());
+    let hours = world.now.duration_since(begun).as_hours();
+    assert!((23..=24).contains(&hours) && (40..80).contains(&tries), "{tries} tries in {hours} h");
 }

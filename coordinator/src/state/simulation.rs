@@ -93,7 +93,7 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, input: Input, effects: usize) {
-        let moment = Moment { now: self.now, window: self.window, retry_after: RETRY_AFTER };
+        let moment = Moment { now: self.now, window: self.window, retry_after: RETRY_AFTER, webhook: true };
         let transition = handle(self.asset.clone(), moment, input);
         self.asset = transition.asset;
         self.check();
@@ -247,6 +247,9 @@ impl World {
     /// From here on nothing goes wrong any more.
     pub(super) fn settle(&mut self) {
         for _ in 0..2000 {
+            while let Some(Notice { occasion, tries, .. }) = self.asset.notices.first().cloned() {
+                self.apply(Input::NoticeTried { occasion, tries, told: true }, usize::MAX);
+            }
             if self.asset.is_closed() {
                 return;
             }

@@ -5,6 +5,7 @@ use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 
+use super::Occasion;
 use super::asset::{Asset, Planned, SourceFacts};
 
 /// What the machine must know of the world.
@@ -16,6 +17,8 @@ pub struct Moment {
     pub window: usize,
     /// Pause after a task's first failed attempt; each further one is four times as long.
     pub retry_after: SignedDuration,
+    /// The asset's owner is to be told of it.
+    pub webhook: bool,
 }
 
 /// What happened.
@@ -87,6 +90,17 @@ pub enum Input {
     Retracted,
     /// Everything was tidied up after the end.
     Closed,
+    /// Somebody is about to tell the first notice.
+    ClaimNotice,
+    /// A try to tell it ended.
+    NoticeTried {
+        /// Which.
+        occasion: Occasion,
+        /// Which try.
+        tries: u32,
+        /// The receiver took it.
+        told: bool,
+    },
     /// Time passed.
     Tick,
 }

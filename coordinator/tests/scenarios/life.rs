@@ -305,6 +305,7 @@ async fn closing_makes_sure_of_the_playlists_and_forgets_the_records() {
         machines.bus().await,
         machines.store.clone(),
         SignedDuration::from_secs(1),
+        Default::default(),
         metrics,
         TaskTracker::new(),
         CancellationToken::new(),

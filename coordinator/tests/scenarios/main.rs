@@ -10,4 +10,5 @@ mod machines;
 mod media;
 mod resumable;
 mod uploads;
+mod webhooks;
 mod worker;

@@ -1,0 +1,86 @@
+//! What an asset's owner is still to be told. Notices stand in the record itself: they are owed by the very write that
+//! makes them true, and paid in order.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::asset::Asset;
+
+/// Whoever claims a notice has told it by then, or died: longer than a receiver may take.
+const CLAIM: SignedDuration = SignedDuration::from_secs(30);
+/// Pause after the first try in vain; each further one is twice as long.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+/// No pause is longer.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
+/// A receiver that cannot be told for so long is not told any more.
+const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// Something of it plays.
+    Playable,
+    /// Everything is made.
+    Ready,
+    /// It cannot be made.
+    Failed,
+}
+
+impl Occasion {
+    /// As receivers know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Occasion::Playable => "asset.playable",
+            Occasion::Ready => "asset.ready",
+            Occasion::Failed => "asset.failed",
+        }
+    }
+}
+
+/// A notice that is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What to tell.
+    pub occasion: Occasion,
+    /// Since when it is true.
+    pub at: Timestamp,
+    /// Tries so far.
+    pub tries: u32,
+    /// It is not tried again before this.
+    pub not_before: Timestamp,
+}
+
+impl Asset {
+    /// From now on this is owed.
+    pub(super) fn owe(&mut self, occasion: Occasion, now: Timestamp) {
+        self.notices.push(Notice { occasion, at: now, tries: 0, not_before: now });
+    }
+
+    /// The first notice, if it may be told now. The others wait for it.
+    pub fn due_notice(&self, now: Timestamp) -> Option<&Notice> {
+        self.notices.first().filter(|notice| notice.not_before <= now)
+    }
+
+    /// Somebody is about to tell the first notice.
+    pub(super) fn claim_notice(&mut self, now: Timestamp) {
+        if let Some(notice) = self.notices.first_mut().filter(|notice| notice.not_before <= now) {
+            notice.tries = notice.tries.saturating_add(1);
+            notice.not_before = now + CLAIM;
+        }
+    }
+
+    /// A try ended.
+    pub(super) fn notice_tried(&mut self, occasion: Occasion, tries: u32, told: bool, now: Timestamp) {
+        let Some(notice) = self.notices.first_mut().filter(|notice| notice.occasion == occasion) else {
+            return;
+        };
+        let pause =
+            FIRST_PAUSE.saturating_mul(2i32.saturating_pow(tries.saturating_sub(1))).min(LONGEST_PAUSE);
+        if told || now.duration_since(notice.at) + pause > GIVEN_UP_AFTER {
+            self.notices.remove(0);
+        } else if notice.tries == tries {
+            notice.not_before = now + pause;
+        }
+    }
+}
