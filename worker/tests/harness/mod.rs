@@ -3,7 +3,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 use std::collections::BTreeMap;
-use std::io::pipe;
+use std::io::{Read, Write, pipe};
 use std::ops::Range;
 
 use reelmill_media::ids::RenditionId;
@@ -17,7 +17,7 @@ use reelmill_worker::exec::protocol::{
 };
 
 /// What one job made.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Made {
     pub index: Option<SourceIndex>,
     pub inits: Vec<InitOutput>,
@@ -33,27 +33,36 @@ pub fn run(source: &[u8], job: Job) -> Result<Made, Failure> {
     let (mut from_child, child_out) = pipe().unwrap();
     std::thread::scope(|threads| {
         threads.spawn(move || reelmill_worker::exec::serve(child_in, child_out));
-        write_message(&mut to_child, &ToChild::Job(job)).unwrap();
-        let mut made = Made::default();
-        loop {
-            match read_message::<FromChild>(&mut from_child).unwrap().expect("the child ended without a word")
-            {
-                FromChild::Read { offset, len } => {
-                    let start = usize::try_from(offset).unwrap().min(source.len());
-                    let end = (start + len as usize).min(source.len());
-                    made.read += (end - start) as u64;
-                    made.reads += 1;
-                    write_message(&mut to_child, &ToChild::Bytes(source[start..end].to_vec())).unwrap();
-                }
-                FromChild::Progress { permille } => assert!(permille <= 1000),
-                FromChild::Init(init) => made.inits.push(init),
-                FromChild::Segment(segment) => made.segments.push(segment),
-                FromChild::Index(index) => made.index = Some(*index),
-                FromChild::Done => return Ok(made),
-                FromChild::Failed(failed) => return Err(failed.failure),
-            }
-        }
+        converse(&mut to_child, &mut from_child, source, job)
     })
+}
+
+/// The parent's part of a job, whoever is at the other end.
+pub fn converse(
+    to_child: &mut impl Write,
+    from_child: &mut impl Read,
+    source: &[u8],
+    job: Job,
+) -> Result<Made, Failure> {
+    write_message(to_child, &ToChild::Job(job)).unwrap();
+    let mut made = Made::default();
+    loop {
+        match read_message::<FromChild>(from_child).unwrap().expect("the child ended without a word") {
+            FromChild::Read { offset, len } => {
+                let start = usize::try_from(offset).unwrap().min(source.len());
+                let end = (start + len as usize).min(source.len());
+                made.read += (end - start) as u64;
+                made.reads += 1;
+                write_message(to_child, &ToChild::Bytes(source[start..end].to_vec())).unwrap();
+            }
+            FromChild::Progress { permille } => assert!(permille <= 1000),
+            FromChild::Init(init) => made.inits.push(init),
+            FromChild::Segment(segment) => made.segments.push(segment),
+            FromChild::Index(index) => made.index = Some(*index),
+            FromChild::Done => return Ok(made),
+            FromChild::Failed(failed) => return Err(failed.failure),
+        }
+    }
 }
 
 /// Indexes a source.

@@ -1,0 +1,149 @@
+//! The real child process: confined, it does all media work; and it never outlives its parent's patience.
+
+// A panic here is a failed test, said at the place where it failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg(target_os = "linux")]
+
+mod harness;
+
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Title, converse};
+use reelmill_e2e::fixtures::{Kind, fixture};
+use reelmill_media::task::Work;
+use reelmill_worker::confine::SEALS;
+use reelmill_worker::exec::protocol::{FromChild, Job, ToChild, read_message, write_message};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_reelmill-worker");
+
+/// How long a process may take to notice that it should end.
+const SOON: Duration = Duration::from_secs(10);
+
+/// MP4, Matroska, WebM with VP9 and Opus, and a transport stream.
+const CONTAINERS: [Kind; 4] = [Kind::Landscape, Kind::Mkv, Kind::WebM, Kind::MpegTs];
+
+fn worker() -> Command {
+    let mut command = Command::new(WORKER);
+    command.arg("exec").env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+/// Indexing, and one segment of the picture and of the sound.
+fn jobs(source: &[u8]) -> Vec<Job> {
+    let length = source.len() as u64;
+    let title = Title::of(source).unwrap().lowest(1);
+    let work = [Work::Video { segments: 1..2, rungs: title.rungs() }, Work::Audio { segments: 1..2 }];
+    let cut = |work: &Work| Job::for_work(work, length, Some((&title.index, &title.plan))).unwrap();
+    std::iter::once(Job::Index { source_bytes: length }).chain(work.iter().map(cut)).collect()
+}
+
+#[test]
+fn confined_work_makes_the_same_bytes() {
+    for kind in CONTAINERS {
+        let source = std::fs::read(fixture(kind).path).unwrap();
+        for job in jobs(&source) {
+            let mut child = worker().spawn().unwrap();
+            let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            let made = converse(&mut to, &mut BufReader::new(from), &source, job.clone()).unwrap();
+            assert!(child.wait().unwrap().success());
+            assert_eq!(made, harness::run(&source, job).unwrap(), "{kind:?}");
+        }
+    }
+}
+
+/// Calls by which a process opens, reaches or starts something.
+const OUTWARD: &str = "%file,%network,%process,open_by_handle_at,io_uring_setup,memfd_create,seccomp";
+
+#[test]
+fn nothing_is_opened_reached_or_started_once_confined() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let traced = || {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "signal=none", "-e", OUTWARD, "-o"]).arg(&trace);
+        command
+    };
+    if !SEALS || !traced().arg("true").status().is_ok_and(|s| s.success()) {
+        eprintln!("skipped: no strace that works here");
+        return;
+    }
+    for kind in CONTAINERS {
+        let source = std::fs::read(fixture(kind).path).unwrap();
+        for job in jobs(&source) {
+            let mut child =
+                traced().args([WORKER, "exec"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+            converse(&mut to, &mut BufReader::new(from), &source, job).unwrap();
+            assert!(child.wait().unwrap().success());
+            let calls = std::fs::read_to_string(&trace).unwrap();
+            let mut after = calls.lines().skip_while(|l| !l.contains("SECCOMP_SET_MODE_FILTER"));
+            assert!(after.next().is_some_and(|l| l.ends_with("= 0")), "no filter was set:\n{calls}");
+            let done: Vec<_> = after
+                .filter(|l| !l.contains(" exit") && !l.contains("EPERM") && !l.contains("+++"))
+                .collect();
+            assert_eq!(done, Vec::<&str>::new(), "{kind:?}");
+        }
+    }
+}
+
+/// A child in the middle of its job: it has asked for bytes and waits for them.
+fn busy(source: &[u8]) -> (std::process::Child, impl Write, impl Read) {
+    let mut child = worker().spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let job = Job::Index { source_bytes: source.len() as u64 };
+    write_message(&mut to, &ToChild::Job(job)).unwrap();
+    let first = read_message::<FromChild>(&mut from).unwrap();
+    assert!(matches!(first, Some(FromChild::Read { .. })), "{first:?}");
+    (child, to, from)
+}
+
+fn ends_soon(child: &mut std::process::Child) -> std::process::ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(start.elapsed() < SOON, "the child goes on without its parent");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_busy_child_holds_its_pipes_alone_under_a_filter() {
+    let source = std::fs::read(fixture(Kind::Landscape).path).unwrap();
+    // Whoever started this test may have left files open to all that come after.
+    let left_open: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .collect();
+    let (mut child, to, from) = busy(&source);
+    let about = Path::new("/proc").join(child.id().to_string());
+    let status = std::fs::read_to_string(about.join("status")).unwrap();
+    if SEALS {
+        assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    }
+    let open: Vec<_> = std::fs::read_dir(about.join("fd")).unwrap().map(|e| e.unwrap()).collect();
+    for entry in open {
+        let number: u32 = entry.file_name().to_string_lossy().parse().unwrap();
+        let held = std::fs::read_link(entry.path()).unwrap();
+        assert!(number <= 2 || left_open.contains(&held), "it holds {}", held.display());
+    }
+    drop((to, from));
+    ends_soon(&mut child);
+}
+
+#[test]
+fn a_child_ends_when_its_parent_closes_the_pipe() {
+    let mut idle = worker().spawn().unwrap();
+    drop(idle.stdin.take());
+    assert!(ends_soon(&mut idle).success(), "nothing was asked, so nothing failed");
+
+    let source = std::fs::read(fixture(Kind::Landscape).path).unwrap();
+    let (mut child, to, from) = busy(&source);
+    drop(to);
+    ends_soon(&mut child);
+    drop(from);
+}
