@@ -133,8 +133,8 @@ impl BlobCache {
         let name = blob.name();
         let outcome = tokio::select! {
             outcome = self.bring_in(&blob) => outcome,
-            () = blob.revoked().cancelled() => Err(FillError::Purged),
-            () = self.end.cancelled() => Err(FillError::Ended),
+            () = blob.revoked().cancelled() => self.cut_short(FillError::Purged),
+            () = self.end.cancelled() => self.cut_short(FillError::Ended),
         };
         match outcome {
             Ok(()) => {
@@ -155,6 +155,11 @@ impl BlobCache {
             ) => {}
         }
         blob.finish(outcome);
+    }
+
+    fn cut_short(&self, why: FillError) -> Result<(), FillError> {
+        self.metrics.filled(Err(why));
+        Err(why)
     }
 
     async fn bring_in(&self, blob: &Arc<Blob>) -> Result<(), FillError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, header};
+use quinn::ConnectionError;
 use reelmill_edge::clients::ClientLimits;
 use reelmill_media::keys::BlobKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,11 +97,11 @@ async fn a_flood_of_requests_given_up_ends_the_connection() {
         }
     };
     timeout(Duration::from_secs(10), flood).await.unwrap();
-    let closed = hostile.connection.closed().await;
-    assert!(
-        matches!(&closed, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == H3_EXCESSIVE_LOAD.into()),
-        "{closed:?}"
-    );
+    // The reason may be lost on the way; then the next packet is answered with a stateless reset.
+    match hostile.connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => assert_eq!(close.error_code, H3_EXCESSIVE_LOAD.into()),
+        other => assert_eq!(other, ConnectionError::Reset),
+    }
     assert_eq!(world.metric("excesses_total", &[("what", "resets")]), 1);
     origin.release(u64::MAX);
     assert!(read_rest(&mut waiting).await.unwrap() == bytes);

@@ -70,17 +70,16 @@ async fn it_reaches_memory_disk_fills_and_streams() {
     let h3 = world.h3().await;
     let mut waiting = h3.begin(Method::GET, &filling_path, HeaderMap::new()).await.unwrap();
     assert_eq!(waiting.recv_response().await.unwrap().status(), 200);
-    // And one that is whole, with a viewer who does not take it.
-    origin.release(u64::MAX);
-    let (large, _, large_path) = segment(&world, 24 << 20, 3).await;
-    origin.release(200_000);
     let begun = Instant::now();
     let first = take_down(&coordinator, Target::Blob { hash: filling }).await;
     let read = timeout(Duration::from_secs(5), read_rest(&mut waiting)).await.unwrap();
     println!("a stream in flight was reset {:?} after the takedown", begun.elapsed());
     assert!(read.is_err());
     assert_eq!(receipts(&coordinator, &first).await[0].dropped, 1);
+    world.until_metric("fills_total", &[("outcome", "purged")], 1).await;
+    // One that is whole, with a viewer who does not take it.
     origin.release(u64::MAX);
+    let (large, _, large_path) = segment(&world, 24 << 20, 3).await;
     let mut slow = h3.begin(Method::GET, &large_path, HeaderMap::new()).await.unwrap();
     assert_eq!(slow.recv_response().await.unwrap().status(), 200);
     world.until_metric("fills_total", &[("outcome", "stored")], 2).await;
