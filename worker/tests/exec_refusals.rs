@@ -70,3 +70,53 @@ fn a_chunk_of_which_nothing_decodes_fails() {
     source[first..].fill(0);
     assert_eq!(title.make(&source, &[1]).unwrap_err().code, FailureCode::Corrupt);
 }
+
+#[test]
+fn a_source_that_cannot_be_read_is_not_called_bad() {
+    use reelmill_worker::exec::protocol::{FromChild, Job, ToChild, read_message, write_message};
+    for kind in [Kind::Landscape, Kind::Mkv, Kind::MpegTs] {
+        let source = std::fs::read(fixture(kind).path).unwrap();
+        let (child_in, mut to_child) = std::io::pipe().unwrap();
+        let (mut from_child, child_out) = std::io::pipe().unwrap();
+        let child = std::thread::spawn(move || reelmill_worker::exec::serve(child_in, child_out));
+        write_message(&mut to_child, &ToChild::Job(Job::Index { source_bytes: source.len() as u64 }))
+            .unwrap();
+        // The first read tells what it is; then the store is gone.
+        let mut reads = 0u32;
+        let failed = loop {
+            match read_message::<FromChild>(&mut from_child).unwrap().unwrap() {
+                FromChild::Read { offset, len } => {
+                    let start = offset as usize;
+                    let answer = match reads {
+                        0 => ToChild::Bytes(source[start..start + len as usize].to_vec()),
+                        1.. => ToChild::ReadFailed("the store is gone".into()),
+                    };
+                    reads += 1;
+                    write_message(&mut to_child, &answer).unwrap();
+                }
+                FromChild::Failed(failed) => break failed.failure,
+                FromChild::Progress { .. } => {}
+                other @ (FromChild::Init(_)
+                | FromChild::Segment(_)
+                | FromChild::Index(_)
+                | FromChild::Done) => {
+                    panic!("{kind:?}: {other:?}")
+                }
+            }
+        };
+        assert_eq!(failed.code, FailureCode::Internal, "{kind:?}: {}", failed.reason);
+        child.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_presentation_of_years_is_too_large_to_be_planned() {
+    let mut source = std::fs::read(fixture(Kind::Landscape).path).unwrap();
+    let stts = source.windows(4).position(|w| w == b"stts").unwrap();
+    // Version and flags, number of rows, samples of the first row: then how long each lasts.
+    source[stts + 16..stts + 20].copy_from_slice(&i32::MAX.to_be_bytes());
+    // The edit list would show the first six seconds alone.
+    let edits = source.windows(4).position(|w| w == b"edts").unwrap();
+    source[edits..edits + 4].copy_from_slice(b"free");
+    assert_eq!(harness::index(&source).unwrap_err().code, FailureCode::TooLarge);
+}
