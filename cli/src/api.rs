@@ -68,6 +68,7 @@ pub enum AssetState {
     Processing,
     Ready,
     Failed,
+    Deleted,
 }
 
 /// One rendition and how far it is.
@@ -144,6 +145,12 @@ impl Api {
         }
         let problem: Option<Problem> = response.json().await.ok();
         bail!(sentence(status, problem))
+    }
+
+    /// Deletes an asset.
+    pub async fn delete(&self, id: AssetId) -> anyhow::Result<()> {
+        let request = self.request(reqwest::Method::DELETE, &format!("/v1/assets/{id}"));
+        self.send(request).await.map(drop)
     }
 
     /// The page on which an asset plays.

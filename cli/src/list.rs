@@ -33,6 +33,7 @@ fn state(asset: &Asset) -> String {
         AssetState::Indexing => "indexing".to_owned(),
         AssetState::Processing => format!("processing {percent} %"),
         AssetState::Ready => style("ready").green().to_string(),
+        AssetState::Deleted => style("deleted").dim().to_string(),
         AssetState::Failed => {
             let code = asset.error.as_ref().map(|e| e.code.as_str()).unwrap_or_default();
             style(format!("failed {code}")).red().to_string()

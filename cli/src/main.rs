@@ -52,6 +52,13 @@ enum Command {
         #[command(flatten)]
         server: api::Options,
     },
+    /// Delete an asset: nobody can play it any more
+    Rm {
+        /// Its id
+        asset: AssetId,
+        #[command(flatten)]
+        server: api::Options,
+    },
     /// Open an asset's player in Chromium, over HTTP/3
     Open {
         /// Its id
@@ -87,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
+        Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,
         Command::Open { asset, server } => open::run(&server, asset),
     }
 }

@@ -56,7 +56,7 @@ async fn follow(api: &Api, id: AssetId, view: &mut View) -> anyhow::Result<Optio
             let event: Vec<u8> = text.drain(..end + 2).collect();
             let Some(asset) = parse(&event)? else { continue };
             view.show(&asset);
-            if matches!(asset.state, AssetState::Ready | AssetState::Failed) {
+            if matches!(asset.state, AssetState::Ready | AssetState::Failed | AssetState::Deleted) {
                 return Ok(Some(asset));
             }
         }
@@ -83,6 +83,9 @@ fn parse(event: &[u8]) -> anyhow::Result<Option<Asset>> {
 fn finish(api: &Api, asset: Asset) -> anyhow::Result<Asset> {
     if let Some(failure) = &asset.error {
         bail!("{} ({})", failure.reason, failure.code);
+    }
+    if asset.state == AssetState::Deleted {
+        bail!("the asset was deleted");
     }
     let length = asset.duration_seconds.map(|s| format!("{s:.1} s, ")).unwrap_or_default();
     println!("{} {length}{} renditions", style("ready").green().bold(), asset.renditions.len());

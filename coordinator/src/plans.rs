@@ -8,7 +8,7 @@ use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::ladder::Ladder;
-use reelmill_media::plan::{MAX_TASKS, Plan};
+use reelmill_media::plan::{MAX_TASKS, Plan, PlanError};
 use reelmill_media::task::{Failure, FailureCode, Recipe};
 use reelmill_media::timeline::VideoTimeline;
 use reelmill_platform::store::{Store, StoreError};
@@ -99,11 +99,16 @@ fn plan(index: &[u8], slots: u32) -> Result<(Plan, SourceFacts), Failure> {
         reason: format!("the index cannot be read: {e}"),
     };
     let index: SourceIndex = postcard::from_bytes(index).map_err(unreadable)?;
-    let no_frames =
-        || Failure { code: FailureCode::NoVideo, reason: "The video track presents no frame.".to_owned() };
-    let timeline = VideoTimeline::of(&index).ok_or_else(no_frames)?;
+    let refuse = |error: PlanError| {
+        let code = match error {
+            PlanError::NoFrames => FailureCode::NoVideo,
+            PlanError::TooLong => FailureCode::TooLarge,
+        };
+        Failure { code, reason: error.to_string() }
+    };
+    let timeline = VideoTimeline::of(&index).ok_or(PlanError::NoFrames).map_err(refuse)?;
     let ladder = Ladder::default_for(&index.video.picture, timeline.frame_rate(), index.audio.as_ref());
-    let plan = Plan::new(&index, ladder, slots).map_err(|_| no_frames())?;
+    let plan = Plan::new(&index, ladder, slots).map_err(refuse)?;
     if plan.tasks.is_empty() || plan.tasks.len() > MAX_TASKS {
         let reason =
             format!("The video would take {} tasks; 1 to {MAX_TASKS} are possible.", plan.tasks.len());

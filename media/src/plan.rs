@@ -31,6 +31,9 @@ const CHUNK_MS: i64 = 8000;
 /// Sound is cheap: one audio task covers this much, in milliseconds.
 const AUDIO_CHUNK_MS: i64 = 120_000;
 
+/// The longest source that is planned, in microseconds: a week.
+const LONGEST_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
 /// A job never has more tasks than this; longer sources get longer chunks.
 pub const MAX_TASKS: usize = 8192;
 
@@ -98,6 +101,9 @@ pub enum PlanError {
     /// The edit list or the sample table presents nothing.
     #[error("the video track presents no frame")]
     NoFrames,
+    /// Whatever lies in it, a plan walks the whole length.
+    #[error("the source lasts for more than a week")]
+    TooLong,
 }
 
 impl AudioPlan {
@@ -116,9 +122,17 @@ impl Plan {
     /// Cuts a source. `slots` is how many tasks the fleet runs at once: short sources are cut finer to fill it.
     pub fn new(index: &SourceIndex, ladder: Ladder, slots: u32) -> Result<Plan, PlanError> {
         let timeline = VideoTimeline::of(index).ok_or(PlanError::NoFrames)?;
+        let sound = AudioTimeline::of(index);
+        let ends = [
+            timeline.end.micros(timeline.timescale),
+            sound.as_ref().map_or(0, |sound| Ticks(sound.samples).micros(sound.sample_rate)),
+        ];
+        if ends.into_iter().any(|end| end > LONGEST_MICROS) {
+            return Err(PlanError::TooLong);
+        }
         let segments = cut_video(&timeline);
         let video = VideoPlan { timescale: timeline.timescale, frame_rate: timeline.frame_rate(), segments };
-        let audio = match (AudioTimeline::of(index), &ladder.audio) {
+        let audio = match (sound, &ladder.audio) {
             (Some(timeline), Some(rung)) => {
                 let segments = cut_audio(&timeline, &video);
                 Some(AudioPlan { timeline, rung: rung.clone(), segments })

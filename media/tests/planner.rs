@@ -7,11 +7,12 @@ mod sources;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::ladder::Ladder;
-use reelmill_media::plan::Plan;
+use reelmill_media::plan::{Plan, PlanError};
 use reelmill_media::task::Work;
-use reelmill_media::time::Ticks;
+use reelmill_media::time::{FrameRate, Ticks};
 use reelmill_media::timeline::{AudioTimeline, VideoTimeline};
 use sources::any_source;
 
@@ -130,5 +131,27 @@ proptest! {
         prop_assert_eq!(postcard::from_bytes::<Plan>(&bytes).unwrap(), plan);
         let bytes = postcard::to_stdvec(&index).unwrap();
         prop_assert_eq!(postcard::from_bytes::<SourceIndex>(&bytes).unwrap(), index);
+    }
+}
+
+/// A few bytes can claim years; planning them must end at once.
+#[test]
+fn sources_beyond_a_week_are_refused() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for _ in 0..20 {
+        let mut index = any_source().new_tree(&mut runner).unwrap().current();
+        // On an evident grid the last frame lasts as long as the others, whatever is said.
+        if index.video.timescale.get() == 1000 {
+            continue;
+        }
+        let ladder =
+            Ladder::default_for(&index.video.picture, FrameRate { num: 25, den: 1 }, index.audio.as_ref());
+        index.video.last_duration = Ticks(i64::from(index.video.timescale.get()) * 1_000_000);
+        assert_eq!(Plan::new(&index, ladder.clone(), 2), Err(PlanError::TooLong));
+        if let Some(audio) = &mut index.audio {
+            index.video.last_duration = Ticks(1);
+            audio.samples.last_mut().unwrap().pts = Ticks(i64::MAX / 2);
+            assert_eq!(Plan::new(&index, ladder, 2), Err(PlanError::TooLong));
+        }
     }
 }

@@ -125,6 +125,7 @@ impl Running {
         let (edge_process, edge) = {
             let arguments = [
                 ("--store", store.clone()),
+                ("--nats", nats_address.clone()),
                 ("--listen", format!("127.0.0.1:{edge_port}")),
                 ("--plain-listen", "127.0.0.1:0".to_owned()),
                 ("--state-dir", layout.edge().display().to_string()),
