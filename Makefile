@@ -8,7 +8,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 reelmill := $(or $(CARGO_TARGET_DIR),target)/release/reelmill
 
-.PHONY: help demo up build test check deps
+.PHONY: help demo up build test bench check deps
 help: ## Say what the targets do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
@@ -24,6 +24,10 @@ build: deps ## Build the release binaries
 
 test: testdeps check ## Check the code and run every test
 	@scripts/test.sh
+
+bench: build ## Measure a clip's way beside ffmpeg; benches/README.md says how to read it
+	@cargo build --release -p reelmill-benches
+	@$(dir $(reelmill))journey
 
 check: deps ## Check format, lints, the arrows between crates, and the shell scripts
 	@cargo fmt --all --check
