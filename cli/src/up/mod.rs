@@ -251,7 +251,8 @@ fn lock(layout: &Layout) -> anyhow::Result<File> {
     }
 }
 
-/// The key of the one tenant: made at the first start, and given to the coordinator only as a hash.
+/// The key of the one tenant: made at the first start, and given to the coordinator only as a hash. A keys file that knows
+/// it stays as it is, with whatever its owner has added (a webhook, another tenant).
 fn api_key(layout: &Layout) -> anyhow::Result<String> {
     let key = match std::fs::read_to_string(layout.key()) {
         Ok(key) => key.trim().to_owned(),
@@ -262,8 +263,11 @@ fn api_key(layout: &Layout) -> anyhow::Result<String> {
         }
     };
     let hash = blake3::hash(key.as_bytes()).to_hex();
-    let keys = serde_json::json!([{ "tenant": "demo", "key_blake3": hash.as_str() }]);
-    std::fs::write(layout.keys(), serde_json::to_vec_pretty(&keys)?)?;
+    let known = std::fs::read_to_string(layout.keys()).is_ok_and(|keys| keys.contains(hash.as_str()));
+    if !known {
+        let keys = serde_json::json!([{ "tenant": "demo", "key_blake3": hash.as_str() }]);
+        std::fs::write(layout.keys(), serde_json::to_vec_pretty(&keys)?)?;
+    }
     Ok(key)
 }
 
@@ -296,4 +300,26 @@ async fn start_ours<T: serde::de::DeserializeOwned>(
     let mut process = Process::start(Recipe { name, program, arguments: list, log })?;
     let ready = process.until_ready_file(&ready_file).await?;
     Ok((process, ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_start_keeps_the_key_and_what_its_owner_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::create(folder.path()).unwrap();
+        let key = api_key(&layout).unwrap();
+        let mut keys: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(layout.keys()).unwrap()).unwrap();
+        keys[0]["webhook"] = serde_json::json!({ "url": "https://example.org/hook", "secret": "whsec_eA==" });
+        std::fs::write(layout.keys(), keys.to_string()).unwrap();
+        assert_eq!(api_key(&layout).unwrap(), key);
+        assert_eq!(std::fs::read_to_string(layout.keys()).unwrap(), keys.to_string());
+        // A keys file that does not know the key is of no use.
+        std::fs::write(layout.keys(), "[]").unwrap();
+        api_key(&layout).unwrap();
+        assert!(std::fs::read_to_string(layout.keys()).unwrap().contains("key_blake3"));
+    }
 }
