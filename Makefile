@@ -14,7 +14,7 @@ help: ## Say what the targets do
 
 # exec: the program itself, not a shell around it, gets Ctrl-C and ends in its own time.
 demo: build ## Build everything and show a video's way from upload to player
-	@exec $(reelmill) demo
+	@exec $(reelmill) demo $(if $(DATA),--data "$(DATA)")
 
 up: build ## Build everything and run it on this machine; DATA=folder says where it keeps its data
 	@exec $(reelmill) up $(if $(DATA),--data "$(DATA)")
