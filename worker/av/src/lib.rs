@@ -5,7 +5,7 @@
 //! holds decides only *which error* comes back; nothing reachable from input panics.
 //!
 //! ```text
-//! Demuxer ─► Packet ─► VideoDecoder ─► Frame ─► Ladder (filter graph) ─► Frame ─► H264Encoder ─► EncodedFrame
+//! Demuxer ─► Packet ─► VideoDecoder ─► Frame ─► Ladder (filter graph) ─► Frame ─► VideoEncoder ─► EncodedFrame
 //!                  └─► AudioDecoder ─► Frame ─► Resampler ─► AacEncoder ─► EncodedPacket
 //! ```
 
@@ -20,11 +20,12 @@ mod error;
 mod field;
 mod frame;
 mod graph;
-mod h264;
 mod log;
 mod packet;
 mod resample;
 mod tone;
+mod video_encoder;
+mod x264;
 
 pub use aac::{AacEncoder, EncodedPacket, FRAME_SAMPLES};
 pub use codec::{AudioCodec, VideoCodec};
@@ -34,8 +35,8 @@ pub use error::AvError;
 pub use field::{FieldParser, PictureKind};
 pub use frame::Frame;
 pub use graph::{Deliver, Ladder, RungSize};
-pub use h264::{EncodedFrame, H264Encoder, H264Settings};
 pub use log::{LogLine, quiet, take_log};
 pub use packet::Packet;
 pub use resample::{Resampler, Stereo};
 pub use tone::OutputColour;
+pub use video_encoder::{EncodedFrame, VideoEncoder, VideoEngine, VideoSettings};

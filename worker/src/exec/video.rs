@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    DecodeError, Decoded, EncodedFrame, Frame, H264Encoder, H264Settings, Ladder, OutputColour, RungSize,
-    VideoCodec, VideoDecoder,
+    DecodeError, Decoded, EncodedFrame, Frame, Ladder, OutputColour, RungSize, VideoCodec, VideoDecoder,
+    VideoEncoder, VideoEngine, VideoSettings,
 };
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Ticks;
@@ -197,7 +197,7 @@ struct RungEncode<'a> {
     parent: &'a Parent,
     job: &'a VideoJob,
     rung: usize,
-    encoder: H264Encoder,
+    encoder: VideoEncoder,
     coded: Vec<EncodedFrame>,
     /// The job's segment that `samples` belong to.
     segment: usize,
@@ -212,7 +212,7 @@ impl<'a> RungEncode<'a> {
         colour: OutputColour,
     ) -> Result<Self, Failure> {
         let facts = job.rungs.get(rung).ok_or_else(|| internal("no such rung"))?;
-        let encoder = H264Encoder::open(H264Settings {
+        let settings = VideoSettings {
             width: facts.width,
             height: facts.height,
             timescale: job.timescale,
@@ -221,8 +221,8 @@ impl<'a> RungEncode<'a> {
             max_kbps: facts.max_kbps,
             buffer_kbit: facts.buffer_kbit,
             colour,
-        })
-        .map_err(of_encode)?;
+        };
+        let encoder = VideoEncoder::open(VideoEngine::X264, settings).map_err(of_encode)?;
         let avc = AvcConfig::from_annex_b(encoder.parameter_sets()).map_err(of_parameter_sets)?;
         let size = |value: u32| u16::try_from(value).map_err(internal);
         let codecs = avc.codecs();
@@ -263,8 +263,8 @@ impl<'a> RungEncode<'a> {
             }
             self.samples.push(VideoSample {
                 pts: coded.pts,
-                sync: coded.idr,
-                data: length_prefixed(&coded.annex_b),
+                sync: coded.sync,
+                data: length_prefixed(&coded.data),
             });
         }
         Ok(())

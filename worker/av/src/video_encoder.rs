@@ -1,4 +1,8 @@
-//! libx264, set so that chunks made anywhere, by any worker, join into one stream bit for bit.
+//! A video encoder, set so that chunks made anywhere, by any worker, join into one stream bit for bit.
+//!
+//! What all encoders are told stands here; what only one of them understands, in the file named after it.
+
+use std::ffi::CStr;
 
 use ffmpeg_next::{Dictionary, ffi};
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
@@ -8,18 +12,18 @@ use crate::error::AvError;
 use crate::frame::Frame;
 use crate::packet::Packet;
 use crate::tone::OutputColour;
+use crate::x264;
 
-/// libx264's speed preset. It fixes the number of B-frames and references, hence the reorder delay and the SPS.
-const PRESET: &str = "veryfast";
-
-/// `cpu-independent`: the same bytes on every CPU. `stitchable`: headers do not depend on the chunk's content.
-/// No scene cuts: key frames stand where the plan says and nowhere else.
-const PARAMETERS: &str =
-    "cpu-independent=1:stitchable=1:scenecut=0:keyint=infinite:open-gop=0:bframes=3:b-pyramid=1";
+/// The library that encodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VideoEngine {
+    /// libx264, for H.264.
+    X264,
+}
 
 /// What one rung's encoder is set to; equal settings make joinable chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct H264Settings {
+pub struct VideoSettings {
     /// Pixels, even.
     pub width: u32,
     /// Pixels, even.
@@ -28,7 +32,7 @@ pub struct H264Settings {
     pub timescale: Timescale,
     /// Mean frame rate, for rate control and level.
     pub frame_rate: FrameRate,
-    /// Constant rate factor.
+    /// Constant rate factor on the codec's own scale.
     pub crf: u8,
     /// Rate cap in kbit/s.
     pub max_kbps: u32,
@@ -43,23 +47,40 @@ pub struct H264Settings {
 pub struct EncodedFrame {
     /// Presentation time on the clock of the settings.
     pub pts: Ticks,
-    /// An IDR frame.
-    pub idr: bool,
+    /// Decoding can start here, and nothing after it refers to what was before.
+    pub sync: bool,
     /// NAL units in Annex B form.
-    pub annex_b: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// Encodes one rung on one thread.
-pub struct H264Encoder {
+pub struct VideoEncoder {
     context: CodecContext,
-    settings: H264Settings,
+    settings: VideoSettings,
     packet: Packet,
 }
 
-impl H264Encoder {
-    /// Opens libx264.
-    pub fn open(settings: H264Settings) -> Result<Self, AvError> {
-        let mut context = CodecContext::for_encoder(c"libx264", "libx264")?;
+impl VideoEngine {
+    /// libav's name of the encoder, also for messages.
+    const fn encoder(self) -> (&'static CStr, &'static str) {
+        match self {
+            VideoEngine::X264 => (c"libx264", "libx264"),
+        }
+    }
+
+    /// What libav is told beyond the fields of the context.
+    fn options(self, settings: &VideoSettings) -> Dictionary<'static> {
+        match self {
+            VideoEngine::X264 => x264::options(settings),
+        }
+    }
+}
+
+impl VideoEncoder {
+    /// Opens `engine`.
+    pub fn open(engine: VideoEngine, settings: VideoSettings) -> Result<Self, AvError> {
+        let (name, missing) = engine.encoder();
+        let mut context = CodecContext::for_encoder(name, missing)?;
         let small = |what, value: u32| {
             i32::try_from(value).map_err(|_| AvError::OutOfRange { what, value: i64::from(value) })
         };
@@ -82,28 +103,21 @@ impl H264Encoder {
         raw.color_trc = transfer(settings.colour.transfer);
         raw.colorspace = matrix(settings.colour.matrix);
         raw.chroma_sample_location = ffi::AVChromaLocation::AVCHROMA_LOC_LEFT;
-        let mut options = Dictionary::new();
-        options.set("preset", PRESET);
-        options.set("profile", "high");
-        options.set("crf", &settings.crf.to_string());
-        options.set("forced-idr", "1");
-        options.set("a53cc", "0");
-        options.set("x264-params", PARAMETERS);
-        context.open(options)?;
+        context.open(engine.options(&settings))?;
         Ok(Self { context, settings, packet: Packet::new()? })
     }
 
-    /// SPS and PPS in Annex B form, perhaps with an SEI.
+    /// Parameter sets in the form of [`EncodedFrame::data`], perhaps with more beside them.
     pub fn parameter_sets(&self) -> &[u8] {
         self.context.extradata()
     }
 
-    /// Encodes one picture, as an IDR frame where a segment starts, and appends what comes out to `out`.
+    /// Encodes one picture, as a sync frame where a segment starts, and appends what comes out to `out`.
     pub fn encode(
         &mut self,
         mut frame: Frame,
         pts: Ticks,
-        idr: bool,
+        sync: bool,
         out: &mut Vec<EncodedFrame>,
     ) -> Result<(), AvError> {
         let right = frame.width() == self.settings.width
@@ -119,7 +133,7 @@ impl H264Encoder {
         let raw = frame.raw_mut();
         raw.pts = pts.0;
         // The decoder's picture types would be taken as orders.
-        raw.pict_type = if idr {
+        raw.pict_type = if sync {
             ffi::AVPictureType::AV_PICTURE_TYPE_I
         } else {
             ffi::AVPictureType::AV_PICTURE_TYPE_NONE
@@ -139,8 +153,8 @@ impl H264Encoder {
             match self.context.receive_packet(&mut self.packet)? {
                 Step::Got => out.push(EncodedFrame {
                     pts: Ticks(self.packet.pts().ok_or(AvError::Missing("encoder time stamp"))?),
-                    idr: self.packet.is_key(),
-                    annex_b: self.packet.data().to_vec(),
+                    sync: self.packet.is_key(),
+                    data: self.packet.data().to_vec(),
                 }),
                 Step::Hungry | Step::Ended => return Ok(()),
             }
