@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bus;
 pub mod config;
+pub mod edges;
 pub mod hash_tree;
 pub mod kv;
 pub mod purge;

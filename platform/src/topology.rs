@@ -28,6 +28,8 @@ pub const KEEP_EVERY: Duration = Duration::from_secs(6);
 const MAX_DELIVERIES: i64 = 5;
 /// A worker that has not been heard of for so long is gone.
 pub const WORKER_TTL: Duration = Duration::from_secs(30);
+/// An edge that has not been heard of for so long is gone.
+pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
 pub const RECEIPT_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Idle workers of a fleet each hold one waiting pull per slot.
@@ -54,22 +56,26 @@ pub enum BucketName {
     Receipts,
     /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
     Workers,
+    /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
+    Edges,
 }
 
 impl BucketName {
-    const ALL: [BucketName; 6] = [
+    const ALL: [BucketName; 7] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Outputs,
         BucketName::Tombstones,
         BucketName::Receipts,
         BucketName::Workers,
+        BucketName::Edges,
     ];
 
     /// How long a value lives after it was written; zero is for ever.
     const fn max_age(self) -> Duration {
         match self {
             BucketName::Workers => WORKER_TTL,
+            BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
             BucketName::Uploads | BucketName::Assets | BucketName::Outputs | BucketName::Tombstones => {
                 Duration::ZERO
@@ -85,6 +91,7 @@ impl BucketName {
             BucketName::Tombstones => "tombstones",
             BucketName::Receipts => "receipts",
             BucketName::Workers => "workers",
+            BucketName::Edges => "edges",
         }
     }
 }
