@@ -2,6 +2,7 @@
 
 mod activity;
 mod h3_streams;
+mod lingering;
 mod peer;
 pub(crate) mod quic;
 pub(crate) mod socket;

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Context;
 use super::activity::{Activity, Judgement};
+use super::lingering::Lingering;
 use crate::body::Body;
 use crate::cache::FillError;
 use crate::clients::{Address, ClientConnection, Excess, Pace};
@@ -96,6 +97,7 @@ pub(crate) async fn serve(listener: TcpListener, security: Security, context: Co
 async fn connection(stream: TcpStream, security: Security, client: ClientConnection, context: Context) {
     // Without it, small answers wait for acknowledgements. It fails only on sockets already dead.
     let _ = stream.set_nodelay(true);
+    let stream = Lingering::new(stream);
     let transport = security.transport();
     match security {
         Security::Tls { acceptor, alt_svc } => {

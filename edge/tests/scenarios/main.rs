@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod closing;
 mod collapse;
 mod disk;
 mod drain;
