@@ -29,6 +29,13 @@ impl Frame {
         Ok(copy)
     }
 
+    /// Takes over everything but pixels and size.
+    pub(crate) fn copy_properties(&mut self, from: &Frame) -> Result<(), AvError> {
+        // SAFETY: two valid frames.
+        check("av_frame_copy_props", unsafe { ffi::av_frame_copy_props(self.as_mut_ptr(), from.as_ptr()) })
+            .map(drop)
+    }
+
     /// Presentation time in ticks, or the decoder's best guess.
     pub fn pts(&self) -> Option<i64> {
         said(self.raw().pts).or_else(|| said(self.raw().best_effort_timestamp))
