@@ -111,12 +111,13 @@ pub(crate) fn filters(source: Colour, target: OutputColour) -> ToneFilters {
     };
     let input = matrix(source.matrix).unwrap_or("auto");
     let output = matrix(target.matrix).unwrap_or("bt709");
-    ToneFilters {
-        scale_options: format!(
-            ":in_color_matrix={input}:out_color_matrix={output}:in_range={range}:out_range=limited"
-        ),
-        after: String::new(),
-    }
+    // A scaler that has nothing to convert hands a picture of the right size on; with these options it would copy it.
+    let scale_options = if input == output && source.full_range != Some(true) {
+        String::new()
+    } else {
+        format!(":in_color_matrix={input}:out_color_matrix={output}:in_range={range}:out_range=limited")
+    };
+    ToneFilters { scale_options, after: String::new() }
 }
 
 #[cfg(test)]
@@ -142,5 +143,16 @@ mod tests {
         assert_eq!(OutputColour::of(&picture(1920, 1080, pal)), OutputColour::BT709);
         let hlg = Colour { primaries: 9, transfer: 18, matrix: 9, full_range: None };
         assert_eq!(OutputColour::of(&picture(640, 360, hlg)), OutputColour::BT709);
+    }
+
+    #[test]
+    fn only_what_differs_is_converted() {
+        let options = |matrix, full_range| {
+            let source = resolved(Colour { matrix, full_range, ..Colour::UNSPECIFIED }, 1280, 720);
+            filters(source, OutputColour::BT709).scale_options
+        };
+        assert_eq!((options(1, Some(false)), options(2, None)), (String::new(), String::new()));
+        assert!(options(1, Some(true)).contains("in_range=full"));
+        assert!(options(6, None).contains("in_color_matrix=bt601:out_color_matrix=bt709"));
     }
 }
