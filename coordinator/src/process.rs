@@ -27,6 +27,7 @@ use crate::flags::Flags;
 use crate::jobs;
 use crate::metrics::Metrics;
 use crate::sweep;
+use crate::uploads::{self, Writers};
 use crate::webhooks::{self, Teller};
 
 /// Name under which NATS knows the process.
@@ -84,6 +85,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));
+    background.spawn(uploads::expiry::run(engine.uploads.clone(), drain.clone()));
     background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));
     let endpoints = Arc::new(keyring.webhooks().clone());
     let teller = Teller::new(engine.clone(), endpoints, flags.webhooks_allow_private)
@@ -91,7 +93,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(teller.run(catalog.clone()));
     jobs::start(&engine, &background).await?;
 
-    let uploads = TaskTracker::new();
+    let taking = TaskTracker::new();
     let last_call = CancellationToken::new();
     let api = Api {
         engine,
@@ -100,7 +102,8 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         limits: Limits { upload_bytes: flags.max_upload_bytes },
         edge_url: flags.edge_url.map(Arc::from),
         uploads: Arc::new(Semaphore::new(flags.max_uploads)),
-        tasks: uploads.clone(),
+        writers: Writers::default(),
+        tasks: taking.clone(),
         last_call: last_call.clone(),
     };
     let server = TaskTracker::new();
@@ -116,14 +119,14 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
 
     readiness.set(false);
     server.close();
-    uploads.close();
+    taking.close();
     background.close();
     // Resumable uploads store what they have at once; those in one request may still come to their end.
-    if tokio::time::timeout(UPLOAD_GRACE, uploads.wait()).await.is_err() {
+    if tokio::time::timeout(UPLOAD_GRACE, taking.wait()).await.is_err() {
         last_call.cancel();
     }
     let drained = async {
-        uploads.wait().await;
+        taking.wait().await;
         server.wait().await;
         background.wait().await;
     };

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
+use crate::uploads::Writers;
 use problem::{Code, Problem};
 
 /// What handlers need. Cheap to clone.
@@ -41,6 +42,8 @@ pub struct Api {
     pub edge_url: Option<Arc<str>>,
     /// One permit for each upload that takes bytes.
     pub uploads: Arc<Semaphore>,
+    /// Who writes to which upload.
+    pub writers: Writers,
     /// Owns uploads: they outlive their connections, to store what came before a cut.
     pub tasks: TaskTracker,
     /// Cancelled when uploads in one request must end as well.

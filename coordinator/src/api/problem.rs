@@ -43,8 +43,14 @@ pub enum Code {
     Timeout,
     /// The upload goes on somewhere else.
     OffsetMismatch,
-    /// Another request writes to the same upload.
+    /// A newer request writes to the same upload.
     ConcurrentUpload,
+    /// The bytes are not those that their checksum means.
+    ChecksumMismatch,
+    /// A final upload takes no bytes of its own.
+    FinalUpload,
+    /// A part of a final upload is not finished.
+    UnfinishedPart,
     /// Not the version of tus that is spoken here.
     UnsupportedVersion,
     /// Not the media type that belongs here.
@@ -58,12 +64,17 @@ pub enum Code {
 }
 
 impl Code {
-    const fn status(self) -> StatusCode {
+    fn status(self) -> StatusCode {
         match self {
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::InvalidId | Code::InvalidRequest | Code::Incomplete => StatusCode::BAD_REQUEST,
+            Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
+                StatusCode::BAD_REQUEST
+            }
+            Code::FinalUpload => StatusCode::FORBIDDEN,
+            // By the tus protocol; HTTP itself has no name for it.
+            Code::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             Code::UploadGone | Code::AssetGone => StatusCode::GONE,
             Code::Empty => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -123,6 +134,9 @@ impl Problem {
             | Code::Timeout
             | Code::OffsetMismatch
             | Code::ConcurrentUpload
+            | Code::ChecksumMismatch
+            | Code::FinalUpload
+            | Code::UnfinishedPart
             | Code::UnsupportedMediaType
             | Code::Internal => {}
         }
@@ -153,6 +167,9 @@ impl Problem {
             | Code::UploadGone
             | Code::OffsetMismatch
             | Code::ConcurrentUpload
+            | Code::ChecksumMismatch
+            | Code::FinalUpload
+            | Code::UnfinishedPart
             | Code::UnsupportedVersion
             | Code::UnsupportedMediaType
             | Code::Busy => None,
@@ -168,7 +185,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
-        let title = status.canonical_reason().unwrap_or("Error");
+        let title = status.canonical_reason().unwrap_or("Checksum Mismatch");
         let body = Body { title, status: status.as_u16(), code: self.code, detail: &self.detail };
         // Texts and numbers always serialise.
         let mut response = (status, serde_json::to_vec(&body).unwrap_or_default()).into_response();
@@ -220,7 +237,7 @@ impl From<AdvanceError> for Problem {
         match error {
             AdvanceError::Raced => Problem::new(
                 Code::ConcurrentUpload,
-                "Another request writes to this upload; ask for its offset and go on from there.",
+                "A newer request writes to this upload; ask for its offset and go on from there.",
             ),
             AdvanceError::Bus(error) => unavailable(&error),
         }

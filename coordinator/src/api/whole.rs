@@ -105,7 +105,8 @@ async fn read(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result
                 | Stage::Ready { .. } => Ok(asset),
             }
         }
-        End::Cut => Err(cut(received, length)),
+        // A wrong checksum is told of resumable uploads only: here nobody says one.
+        End::Cut | End::Wrong => Err(cut(received, length)),
         End::Idle => Err(Problem::new(Code::Timeout, format!("No byte came for too long after {received}."))),
         End::TooLong => {
             let limit = api.limits.upload_bytes;

@@ -12,6 +12,8 @@ use reelmill_media::source::{BLOCK_BYTES, Block};
 use reelmill_platform::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use super::Checksum;
+
 /// A body without a byte for so long is taken for dead.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// News of received bytes come at most this often.
@@ -30,6 +32,8 @@ pub enum End {
     Idle,
     /// More came than may.
     TooLong,
+    /// All bytes came, and they are not the ones that their checksum means.
+    Wrong,
     /// This process drains.
     Draining,
 }
@@ -69,6 +73,8 @@ pub struct BlockReader {
     rest: Bytes,
     block: BytesMut,
     hasher: blake3::Hasher,
+    /// Of all bytes of the body.
+    checksum: Option<Checksum>,
     putting: Option<Put>,
     end: Option<End>,
     told_at: Instant,
@@ -88,11 +94,17 @@ impl BlockReader {
             rest: Bytes::new(),
             block: BytesMut::new(),
             hasher: blake3::Hasher::new(),
+            checksum: None,
             putting: None,
             end: None,
             told_at: Instant::now(),
             told: 0,
         }
+    }
+
+    /// The same, and the body must be what its sender meant.
+    pub fn checked(self, checksum: Option<Checksum>) -> Self {
+        Self { checksum, ..self }
     }
 
     /// Bytes that came so far.
@@ -134,10 +146,15 @@ impl BlockReader {
         }
         self.room -= length;
         self.received += length;
+        if let Some(checksum) = &mut self.checksum {
+            checksum.update(&bytes);
+        }
         self.rest = bytes;
     }
 
     fn finish(&mut self, end: End) {
+        let holds = end != End::Whole || self.checksum.take().is_none_or(Checksum::holds);
+        let end = if holds { end } else { End::Wrong };
         self.end = Some(end);
         if end != End::Whole && self.on_cut == OnCut::Drop {
             self.rest = Bytes::new();

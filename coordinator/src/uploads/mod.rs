@@ -1,10 +1,15 @@
 //! Uploads: from bodies to durable blocks, from blocks to a source.
 
 mod body;
+mod checksum;
+pub mod expiry;
 mod record;
+mod writers;
 
 pub use body::{BlockReader, End, Event, OnCut};
-pub use record::{BlockList, Phase, UploadRecord};
+pub use checksum::{ALGORITHMS, Checksum, ChecksumError};
+pub use record::{BlockList, Concat, Phase, UploadRecord};
+pub use writers::{Turn, Writers};
 
 use bytes::Bytes;
 use reelmill_media::ids::{AssetId, UploadId};
@@ -18,6 +23,8 @@ use crate::assets::backoff;
 use crate::engine::{Engine, EngineError};
 use crate::state::{Asset, Input};
 
+/// An upload in more pieces than this would have an unwieldy block list.
+pub const MAX_BLOCKS: u32 = 1 << 18;
 /// Rounds of writing and reading again before the request is refused.
 const MAX_CONFLICTS: u32 = 20;
 
@@ -100,10 +107,10 @@ pub async fn finish(
     record: UploadRecord,
     revision: Revision,
 ) -> Result<(), FinishError> {
-    if record.phase != Phase::Open || record.length != Some(record.blocks.bytes) {
+    let Some(asset) = record.asset.filter(|_| record.phase == Phase::Open && record.is_full()) else {
         return Ok(());
-    }
-    complete(engine, record.asset, unfold(&engine.store, &record.blocks).await?).await?;
+    };
+    complete(engine, asset, unfold(&engine.store, &record.blocks).await?).await?;
     // The asset knows the blocks now.
     let blocks = BlockList { folded: None, tail: Vec::new(), ..record.blocks };
     let done = UploadRecord { phase: Phase::Complete, blocks, ..record };
@@ -125,7 +132,7 @@ pub async fn fold(store: &Store, list: &mut BlockList) -> Result<(), FinishError
 }
 
 /// All blocks, first byte first.
-async fn unfold(store: &Store, list: &BlockList) -> Result<Vec<Block>, FinishError> {
+pub async fn unfold(store: &Store, list: &BlockList) -> Result<Vec<Block>, FinishError> {
     let mut pages = vec![list.tail.clone()];
     let mut next = list.folded;
     while let Some(hash) = next {

@@ -1,9 +1,11 @@
 //! The record of a resumable upload. Its size does not grow with the upload.
 
 use jiff::Timestamp;
-use reelmill_media::ids::{AssetId, BlobHash, TenantId};
+use reelmill_media::ids::{AssetId, BlobHash, TenantId, UploadId};
 use reelmill_media::source::Block;
 use serde::{Deserialize, Serialize};
+
+use crate::state::UPLOAD_EXPIRES_AFTER;
 
 /// Blocks that stand in the record itself before they are folded away.
 pub(super) const PAGE_BLOCKS: usize = 128;
@@ -11,12 +13,18 @@ pub(super) const PAGE_BLOCKS: usize = 128;
 /// An upload, as it lies in the bucket `uploads`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
-    /// What it becomes.
-    pub asset: AssetId,
+    /// What it becomes; nothing by itself where it is part of a concatenation.
+    pub asset: Option<AssetId>,
+    /// Its place in a concatenation, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concat: Option<Concat>,
     /// Whose.
     pub tenant: TenantId,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When it was last written to.
+    #[serde(default)]
+    pub touched_at: Timestamp,
     /// `Upload-Metadata` as the client gave it.
     pub metadata: Option<String>,
     /// Total length in bytes, once it is known.
@@ -29,6 +37,19 @@ pub struct UploadRecord {
     pub writer: u64,
 }
 
+/// A place in a concatenation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Concat {
+    /// Its bytes are a part of final ones to come.
+    Partial,
+    /// Its bytes are those of others, in this order.
+    Final {
+        /// The others.
+        of: Vec<UploadId>,
+    },
+}
+
 /// Where an upload is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +60,18 @@ pub enum Phase {
     Complete,
     /// Terminated by its owner.
     Gone,
+}
+
+impl UploadRecord {
+    /// All bytes are there.
+    pub fn is_full(&self) -> bool {
+        self.length == Some(self.blocks.bytes)
+    }
+
+    /// When it is given up if no byte comes.
+    pub fn expires_at(&self) -> Timestamp {
+        self.touched_at.saturating_add(UPLOAD_EXPIRES_AFTER).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// A list of blocks of any length in bounded space: all but the last few lie in the store as a chain of pages.

@@ -5,6 +5,7 @@
 mod client;
 mod crashes;
 mod deletion;
+mod extensions;
 mod life;
 mod machines;
 mod media;
