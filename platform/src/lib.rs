@@ -1,10 +1,12 @@
 //! What every Reelmill process needs, so that each starts, is watched, talks, stores and stops in the same way.
 
+pub mod access;
 pub mod admin;
 pub mod bus;
 pub mod config;
 pub mod edges;
 pub mod hash_tree;
+pub mod jwk;
 pub mod kv;
 pub mod purge;
 pub mod queue;
@@ -12,6 +14,7 @@ pub mod ready_file;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod token;
 pub mod topology;
 pub mod verified;
 pub mod workers;

@@ -54,6 +54,10 @@ pub enum BucketName {
     Tombstones,
     /// Edges' words that it is not, by [`crate::purge::Receipt::key`]; kept for [`RECEIPT_TTL`].
     Receipts,
+    /// Who may watch what, by [`crate::access::Subject`].
+    Policies,
+    /// Keys that prove tokens, by [`crate::access::KeyId`].
+    TokenKeys,
     /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
     Workers,
     /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
@@ -61,12 +65,14 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 7] = [
+    const ALL: [BucketName; 9] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Outputs,
         BucketName::Tombstones,
         BucketName::Receipts,
+        BucketName::Policies,
+        BucketName::TokenKeys,
         BucketName::Workers,
         BucketName::Edges,
     ];
@@ -77,9 +83,12 @@ impl BucketName {
             BucketName::Workers => WORKER_TTL,
             BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
-            BucketName::Uploads | BucketName::Assets | BucketName::Outputs | BucketName::Tombstones => {
-                Duration::ZERO
-            }
+            BucketName::Uploads
+            | BucketName::Assets
+            | BucketName::Outputs
+            | BucketName::Tombstones
+            | BucketName::Policies
+            | BucketName::TokenKeys => Duration::ZERO,
         }
     }
 
@@ -90,6 +99,8 @@ impl BucketName {
             BucketName::Outputs => "outputs",
             BucketName::Tombstones => "tombstones",
             BucketName::Receipts => "receipts",
+            BucketName::Policies => "policies",
+            BucketName::TokenKeys => "token_keys",
             BucketName::Workers => "workers",
             BucketName::Edges => "edges",
         }
