@@ -51,6 +51,7 @@ find_missing() {
   fi
   if $for_tests; then
     need chromium have_chromium
+    need python3-venv python3 -c 'import ensurepip'
   fi
 }
 
@@ -140,10 +141,25 @@ npm_packages() {
   }
 }
 
+# A client in Python that tests are judged by beside one in JavaScript; they do without where it cannot be had.
+python_client() {
+  local wanted=coordinator/tests/clients/requirements.txt folder=.tools/tuspy
+  ! cmp -s "$wanted" "$folder/installed" || return 0
+  echo "Installing a Python client in $folder" >&2
+  if python3 -m venv "$folder" && "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted" >&2; then
+    cp "$wanted" "$folder/installed"
+  else
+    rm -rf "$folder"
+    echo "tuspy could not be installed: its test is left out." >&2
+  fi
+}
+
 install_packages
 check_rust
 scripts/nats-server.sh >/dev/null
 npm_packages edge/player
 if $for_tests; then
   npm_packages e2e/browser
+  npm_packages coordinator/tests/clients
+  python_client
 fi

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
 mod client;
+mod clients;
 mod crashes;
 mod deletion;
 mod extensions;
 mod life;
 mod machines;
 mod media;
+mod relay;
 mod resumable;
 mod uploads;
 mod webhooks;
