@@ -11,6 +11,10 @@ use crate::tone::{self, OutputColour, ToneFilters};
 /// `accurate_rnd` makes all instruction sets agree on every pixel, at no measurable cost.
 const SCALER: &str = "flags=bicubic+accurate_rnd+full_chroma_int";
 
+/// Each rung is scaled from the next larger one, which is cheap; with a softer kernel the lowest rungs would lose detail
+/// by it. VMAF at equal bytes beside scaling from the source: bilinear −5 and worse, bicubic −0.3, Lanczos +0.5 to +2.
+const NEXT_SCALER: &str = "flags=lanczos+accurate_rnd+full_chroma_int";
+
 /// Size of one rung's pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RungSize {
@@ -161,6 +165,7 @@ impl Ladder {
             if shape.interlaced { "bwdif=mode=send_frame:deint=interlaced,settb=1/1000," } else { "" };
         let ToneFilters { scale_options, after } = tone::filters(shape.colour, self.target);
         let mut spec = String::new();
+        let mut scaled = false;
         for (step, &rung) in order.iter().enumerate() {
             let RungSize { width, height } = self.rungs[rung];
             if step == 0 {
@@ -168,9 +173,12 @@ impl Ladder {
                 let turned = self.picture.orientation;
                 let (w, h) = if turned.swaps_sides() { (height, width) } else { (width, height) };
                 let turn = turn_filters(turned);
+                scaled = (w, h) != (shape.width, shape.height);
                 spec += &format!("[in]{deinterlace}scale={w}:{h}:{SCALER}{scale_options},{turn}{after}");
             } else {
-                spec += &format!(";[c{step}]scale={width}:{height}:{SCALER},");
+                let scaler = if scaled { NEXT_SCALER } else { SCALER };
+                spec += &format!(";[c{step}]scale={width}:{height}:{scaler},");
+                scaled = true;
             }
             spec += "format=yuv420p,setsar=1";
             let name = sink_name(rung);
