@@ -21,6 +21,7 @@ const BLACK: u8 = 16;
 const CELL_PX: usize = 8;
 const READ_WIDTH: usize = CELLS * CELL_PX;
 const READ_HEIGHT: usize = ROWS_PER_HEIGHT * CELL_PX;
+const SHRINK: &str = "scale=160:96:flags=area,format=gray";
 /// Of the 219 steps between black and white. Real bits stay above 150 even at CRF 40.
 const LEAST_DIFFERENCE: i32 = 60;
 
@@ -32,8 +33,8 @@ pub(crate) fn barcode_rows(height: usize) -> usize {
     2 * (height / ROWS_PER_HEIGHT)
 }
 
-/// Draws the barcode into a luma plane.
-pub(crate) fn draw(luma: &mut [u8], width: usize, height: usize, frame: u32) {
+/// Draws the barcode into a luma plane, at least 160 pixels wide and 96 high to be read again.
+pub fn draw(luma: &mut [u8], width: usize, height: usize, frame: u32) {
     assert!(frame < MOST_FRAMES, "the barcode has 16 bits");
     let row_height = height / ROWS_PER_HEIGHT;
     let code = (0b10 << 18) | (frame << 2) | 0b11;
@@ -98,10 +99,27 @@ pub fn read_barcodes_with(input: &[OsString], rotation: i32) -> Vec<Option<u32>>
     if !input.iter().any(|argument| argument == "-map") {
         command.args(["-map", "0:v:0"]);
     }
+    command.arg("-vf").arg(format!("{turn_back}{SHRINK}"));
+    read_pictures(command)
+}
+
+/// The numbers of all frames of several files, which are decoded one after another, each by a decoder of its own.
+pub fn read_barcodes_of_each(files: &[OsString]) -> Vec<Option<u32>> {
+    let mut command = Command::new(ffmpeg());
+    command.args(["-nostdin", "-v", "error", "-xerror"]);
+    for file in files {
+        command.args(["-threads", "1", "-i"]).arg(file);
+    }
+    let inputs: String = (0..files.len()).map(|n| format!("[{n}:v]")).collect();
+    let graph = format!("{inputs}concat=n={},{SHRINK}[out]", files.len());
+    command.args(["-filter_complex", &graph, "-map", "[out]"]);
+    read_pictures(command)
+}
+
+/// Runs ffmpeg and reads the shrunk gray pictures that it puts out.
+fn read_pictures(mut command: Command) -> Vec<Option<u32>> {
     let mut child = command
-        .args(["-fps_mode", "passthrough", "-vf"])
-        .arg(format!("{turn_back}scale={READ_WIDTH}:{READ_HEIGHT}:flags=area,format=gray"))
-        .args(["-f", "rawvideo", "-"])
+        .args(["-fps_mode", "passthrough", "-f", "rawvideo", "-"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -114,7 +132,7 @@ pub fn read_barcodes_with(input: &[OsString], rotation: i32) -> Vec<Option<u32>>
         numbers.push(read(&picture));
     }
     let status = child.wait().expect("ffmpeg ends");
-    assert!(status.success(), "ffmpeg cannot decode {input:?}: {status}");
+    assert!(status.success(), "ffmpeg cannot decode what {command:?} names: {status}");
     numbers
 }
 
