@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use prometheus::IntCounter;
 
 use crate::cache::{Blob, BlobReader, FillError};
 use crate::limits::CHUNK_BYTES;
@@ -18,25 +19,41 @@ use crate::range::ByteRange;
 /// There is one way in for media, [`Body::blob`], and a blob holds verified groups only: an edge cannot send a byte of a
 /// blob that was not checked against its hash.
 #[derive(Debug)]
-pub struct Body(Content);
+pub struct Body {
+    content: Content,
+    /// Counts the bytes that are taken.
+    taken: Option<IntCounter>,
+}
 
 #[derive(Debug)]
 enum Content {
     /// All of it is here.
     Held(Bytes),
-    /// It may still be on its way.
-    Blob(BlobReader),
+    /// It may still be on its way. Before it stand bytes that prove it, for a peer, or none.
+    Blob(Bytes, BlobReader),
 }
 
 impl Body {
     /// No body.
     pub fn empty() -> Self {
-        Self(Content::Held(Bytes::new()))
+        Self::all(Bytes::new())
     }
 
-    /// A part of a blob. Copies nothing.
-    pub fn blob(blob: Arc<Blob>, range: ByteRange) -> Self {
-        Self(Content::Blob(BlobReader::new(blob, range)))
+    /// A part of a blob, counted by `taken`. Copies nothing.
+    pub fn blob(blob: Arc<Blob>, range: ByteRange, taken: IntCounter) -> Self {
+        let content = Content::Blob(Bytes::new(), BlobReader::new(blob, range));
+        Self { content, taken: Some(taken) }
+    }
+
+    /// A blob from byte `from` on, and before it the encoded tree that proves it. Copies nothing.
+    pub(crate) fn proven(tree: Bytes, blob: Arc<Blob>, from: u64) -> Self {
+        let range = ByteRange { start: from.min(blob.length()), end: blob.length() };
+        Self { content: Content::Blob(tree, BlobReader::new(blob, range)), taken: None }
+    }
+
+    /// All of a playlist or presentation.
+    pub(crate) fn all(bytes: Bytes) -> Self {
+        Self { content: Content::Held(bytes), taken: None }
     }
 
     /// A part of a playlist or presentation.
@@ -51,37 +68,42 @@ impl Body {
 
     /// The sentence that says why there is nothing else.
     pub(crate) fn problem(text: String) -> Self {
-        Self(Content::Held(text.into()))
+        Self::all(text.into())
     }
 
     fn part(bytes: &Bytes, range: ByteRange) -> Self {
         let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(bytes.len());
         let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, bytes.len());
-        Self(Content::Held(bytes.slice(start..end)))
+        Self::all(bytes.slice(start..end))
     }
 
     /// How many bytes are left to send.
     pub fn length(&self) -> u64 {
-        match &self.0 {
+        match &self.content {
             Content::Held(rest) => rest.len() as u64,
-            Content::Blob(reader) => reader.length(),
+            Content::Blob(tree, reader) => tree.len() as u64 + reader.length(),
         }
     }
 
     /// Takes the next piece; `None` at the end. After an error there is nothing more to come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
-        match &mut self.0 {
+        let polled = match &mut self.content {
             Content::Held(rest) if rest.is_empty() => Poll::Ready(None),
             Content::Held(rest) => Poll::Ready(Some(Ok(rest.split_to(CHUNK_BYTES.min(rest.len()))))),
-            Content::Blob(reader) => reader.poll_next(cx),
+            Content::Blob(tree, _) if !tree.is_empty() => Poll::Ready(Some(Ok(std::mem::take(tree)))),
+            Content::Blob(_, reader) => reader.poll_next(cx),
+        };
+        if let (Poll::Ready(Some(Ok(bytes))), Some(taken)) = (&polled, &self.taken) {
+            taken.inc_by(bytes.len() as u64);
         }
+        polled
     }
 
     /// Completes when the content is taken down; never for what cannot be.
     pub(crate) fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let token = match &self.0 {
+        let token = match &self.content {
             Content::Held(_) => None,
-            Content::Blob(reader) => Some(reader.blob().revoked().clone()),
+            Content::Blob(_, reader) => Some(reader.blob().revoked().clone()),
         };
         async move {
             match token {

@@ -9,6 +9,7 @@ use reelmill_platform::config::Common;
 use crate::cache::DiskSettings;
 use crate::certificate;
 use crate::clients::ClientLimits;
+use crate::pop::PopSettings;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 #[derive(Debug, Clone, clap::Parser)]
@@ -78,6 +79,30 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
+    /// Name of the PoP that this edge belongs to; edges of one PoP share what they hold
+    #[arg(long, env = "REELMILL_EDGE_POP", requires = "pop_secret_file", value_name = "NAME")]
+    pub pop: Option<String>,
+
+    /// File with the secret that the edges of a PoP, and their shield, share
+    #[arg(long, env = "REELMILL_EDGE_POP_SECRET_FILE", requires = "pop", value_name = "FILE")]
+    pub pop_secret_file: Option<PathBuf>,
+
+    /// Address (UDP) for the other edges, in a network of their own if there is one
+    #[arg(long, env = "REELMILL_EDGE_PEER_LISTEN", default_value = "127.0.0.1:8444", value_name = "ADDRESS")]
+    pub peer_listen: SocketAddr,
+
+    /// The same address as the other edges see it, where that differs
+    #[arg(long, env = "REELMILL_EDGE_PEER_ADDRESS", value_name = "ADDRESS")]
+    pub peer_address: Option<SocketAddr>,
+
+    /// Another edge of the PoP, beside those that NATS knows; may be given several times
+    #[arg(long = "peer", env = "REELMILL_EDGE_PEERS", value_delimiter = ',', value_name = "NAME=ADDRESS", value_parser = peer)]
+    pub peers: Vec<(String, SocketAddr)>,
+
+    /// Another edge's address for peers, asked before the origin
+    #[arg(long, env = "REELMILL_EDGE_SHIELD", requires = "pop", value_name = "ADDRESS")]
+    pub shield: Option<SocketAddr>,
+
     /// How long a drain waits for downloads in flight, in seconds
     #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
     pub grace_seconds: u64,
@@ -102,6 +127,19 @@ impl Config {
         Some(DiskSettings { folder, capacity_bytes })
     }
 
+    /// The place among other edges, when there is to be one.
+    pub fn pop(&self) -> Option<PopSettings> {
+        let (name, secret_file) = (self.pop.as_deref()?, self.pop_secret_file.clone()?);
+        Some(PopSettings {
+            name: as_token(name),
+            secret_file,
+            listen: self.peer_listen,
+            address: self.peer_address,
+            peers: self.peers.clone(),
+            shield: self.shield,
+        })
+    }
+
     /// What one client address may take.
     pub fn client_limits(&self) -> ClientLimits {
         ClientLimits {
@@ -120,12 +158,22 @@ impl Config {
     /// The edge's name, without what separates names elsewhere.
     pub fn name(&self) -> String {
         let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let name = self.name.clone().unwrap_or_else(machine);
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+        as_token(&self.name.clone().unwrap_or_else(machine))
     }
 
     /// How long a drain waits.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }
+}
+
+/// Without what separates names elsewhere.
+fn as_token(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+}
+
+fn peer(text: &str) -> Result<(String, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("a peer is given as NAME=ADDRESS")?;
+    let address = address.parse().map_err(|_| format!("{address:?} is no address with a port"))?;
+    Ok((as_token(name), address))
 }

@@ -15,6 +15,7 @@ mod listener;
 pub mod metrics;
 pub mod player;
 pub mod playlists;
+pub mod pop;
 mod problem;
 pub mod process;
 pub mod push;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clients::ClientLimits;
+
 /// Largest header section taken from a viewer. Signed URLs and CMCD query strings are long; nothing honest is longer.
 pub(crate) const HEADER_SECTION_BYTES: u32 = 16 * 1024;
 
@@ -91,8 +93,68 @@ pub(crate) const DISK_READS_AT_ONCE: usize = 32;
 /// Blobs that wait in memory to be written to disk; what comes when all places are taken is not written.
 pub(crate) const DISK_WRITES_WAITING: usize = 64;
 
-/// How many blobs that had to make room are remembered, to tell why they are missed.
-pub(crate) const EVICTED_ENTRIES: u64 = 50_000;
+/// How many blobs that had to make room or were taken down are remembered, to tell why they are missed.
+pub(crate) const LEFT_ENTRIES: u64 = 50_000;
+
+/// How often a viewer joins a fill that was begun for a peer and fails on the peer's terms.
+pub(crate) const JOINS: u32 = 3;
+
+/// Other edges in one PoP.
+pub(crate) const MEMBERS: usize = 256;
+
+/// Peers that are asked as owners before the shield and the origin are.
+pub(crate) const OWNERS_ASKED: usize = 2;
+
+/// Fills taken on for peers at once; the next in rank takes what comes on top. Fewer than [`FILLS_AT_ONCE`], so that an
+/// edge's own viewers always have some.
+pub(crate) const OWNED_FILLS: usize = 48;
+
+/// How long, and for how many blobs, an edge that had its hands full leaves them to the next in rank.
+pub(crate) const PASSED_ON_FOR: Duration = Duration::from_secs(30);
+/// See [`PASSED_ON_FOR`].
+pub(crate) const PASSED_ON_ENTRIES: u64 = 10_000;
+
+/// Fills that wait for peers at once. Apart from [`FILLS_AT_ONCE`], so that two edges cannot starve each other.
+pub(crate) const PEER_FILLS_AT_ONCE: usize = 256;
+
+/// Connections of peers at once.
+pub(crate) const PEER_CONNECTIONS: usize = 1024;
+
+/// What one peer may take: far more than a viewer, for it asks on behalf of many, but not everything.
+pub(crate) const PEER_LIMITS: ClientLimits = ClientLimits {
+    connections: 64,
+    requests_per_second: 50_000,
+    handshakes_per_second: 100,
+    resets_per_second: 5_000,
+    least_bytes_per_second: 2048,
+    slow_for: Duration::from_secs(60),
+    loopback_too: false,
+};
+
+/// A connection to a peer is there in less.
+pub(crate) const PEER_CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a peer that could not be reached is left alone.
+pub(crate) const PEER_DOWN_FOR: Duration = Duration::from_secs(2);
+
+/// A sign of life goes over a connection between peers this often, …
+pub(crate) const PEER_KEEP_ALIVE: Duration = Duration::from_millis(700);
+/// … and one that is silent for this long is dead, with all that waits on it.
+pub(crate) const PEER_SILENCE: Duration = Duration::from_secs(3);
+
+/// A peer answers in less: a little more than it gives the origin for one try.
+pub(crate) const PEER_HEAD_DEADLINE: Duration = Duration::from_secs(11);
+
+/// A peer goes on with what it has begun in less.
+pub(crate) const PEER_STALL: Duration = ORIGIN_STALL;
+
+/// QUIC receive window of one answer of a peer, in bytes: a segment.
+pub(crate) const PEER_STREAM_RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
+/// The same of all answers on one connection.
+pub(crate) const PEER_RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// After the origin failed, peers that may hold a copy are asked before it for this long.
+pub(crate) const ORIGIN_SUSPECT_FOR: Duration = Duration::from_secs(5);
 
 /// A playlist arrives from the origin in less; a stale one is served after that.
 pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);

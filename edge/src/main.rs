@@ -70,6 +70,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         grace: config.grace(),
         bus,
         name: config.name(),
+        pop: config.pop(),
         client: config.client_limits(),
     };
     let running = process::start(settings, store, &registry, drain.clone())?;

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::cache::{FillError, Lookup, MissReason};
+use crate::cache::{FillError, Lookup, MissReason, Tier};
 use crate::clients::Excess;
 
 /// The protocol a request came by.
@@ -56,8 +56,9 @@ pub struct Metrics {
     aborted: IntCounterVec,
     origin_reads: IntCounterVec,
     fills: IntCounterVec,
-    fill_bytes: IntCounter,
-    corrupt_blobs: IntCounter,
+    fill_bytes: IntCounterVec,
+    blob_bytes: IntCounterVec,
+    corrupt_blobs: IntCounterVec,
     corrupt_trees: IntCounter,
     misses: IntCounterVec,
     takedowns: IntCounter,
@@ -66,6 +67,8 @@ pub struct Metrics {
     disk_bytes: IntGauge,
     stale_texts: IntCounter,
     cache_bytes: IntGauge,
+    pop_members: IntGauge,
+    peer_answers: IntCounterVec,
     connections: IntGaugeVec,
     refused_connections: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -90,6 +93,8 @@ impl Metrics {
         let disk_bytes =
             IntGauge::new("reelmill_edge_disk_cache_bytes", "Bytes of files in the disk cache.")?;
         registry.register(Box::new(disk_bytes.clone()))?;
+        let pop_members = IntGauge::new("reelmill_edge_pop_members", "Other edges of the PoP.")?;
+        registry.register(Box::new(pop_members.clone()))?;
         let connections =
             IntGaugeVec::new(Opts::new("reelmill_edge_connections", "Open connections."), &["transport"])?;
         registry.register(Box::new(connections.clone()))?;
@@ -103,10 +108,16 @@ impl Metrics {
             )?,
             origin_reads: counters("origin_reads_total", "Objects asked of the origin.", &["what"])?,
             fills: counters("fills_total", "Fills of the blob cache by outcome.", &["outcome"])?,
-            fill_bytes: counter("fill_bytes_total", "Verified bytes brought in from the origin.")?,
-            corrupt_blobs: counter(
+            fill_bytes: counters("fill_bytes_total", "Verified bytes brought in, by source.", &["source"])?,
+            blob_bytes: counters(
+                "blob_bytes_total",
+                "Bytes of blobs taken by viewers, by where they were found.",
+                &["tier"],
+            )?,
+            corrupt_blobs: counters(
                 "corrupt_blobs_total",
-                "Blobs refused because their bytes are not their hash's.",
+                "Blobs refused because their bytes are not their hash's, by source.",
+                &["source"],
             )?,
             corrupt_trees: counter(
                 "corrupt_trees_total",
@@ -129,6 +140,12 @@ impl Metrics {
             )?,
             disk_bytes,
             cache_bytes,
+            pop_members,
+            peer_answers: counters(
+                "peer_answers_total",
+                "What peers said to questions of this edge.",
+                &["answer"],
+            )?,
             connections,
             refused_connections: counters(
                 "refused_connections_total",
@@ -167,24 +184,33 @@ impl Metrics {
         self.origin_reads.with_label_values(&[what.label()]).inc();
     }
 
-    pub(crate) fn filled(&self, outcome: Result<u64, FillError>) {
+    pub(crate) fn filled(&self, outcome: Result<(), FillError>) {
         let label = match outcome {
-            Ok(bytes) => {
-                self.fill_bytes.inc_by(bytes);
-                "stored"
-            }
+            Ok(()) => "stored",
             Err(FillError::Absent) => "absent",
             Err(FillError::Corrupt) => "corrupt",
             Err(FillError::Unavailable) => "unavailable",
             Err(FillError::Deadline) => "deadline",
             Err(FillError::Purged) => "purged",
             Err(FillError::Ended) => "ended",
+            Err(FillError::NotHeld) => "not_held",
+            Err(FillError::Overloaded) => "overloaded",
+            Err(FillError::Misdirected) => "misdirected",
         };
         self.fills.with_label_values(&[label]).inc();
     }
 
-    pub(crate) fn corrupt_blob(&self) {
-        self.corrupt_blobs.inc();
+    pub(crate) fn brought_in(&self, source: Tier, bytes: usize) {
+        self.fill_bytes.with_label_values(&[source.label()]).inc_by(bytes as u64);
+    }
+
+    /// Counts what viewers take of a blob.
+    pub(crate) fn blob_bytes(&self, tier: Lookup) -> IntCounter {
+        self.blob_bytes.with_label_values(&[tier.label()])
+    }
+
+    pub(crate) fn corrupt_blob(&self, source: Tier) {
+        self.corrupt_blobs.with_label_values(&[source.label()]).inc();
     }
 
     pub(crate) fn corrupt_tree(&self) {
@@ -217,6 +243,14 @@ impl Metrics {
 
     pub(crate) fn cache_holds(&self, bytes: u64) {
         self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn pop_members(&self, count: usize) {
+        self.pop_members.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn peer_answer(&self, answer: PeerAnswer) {
+        self.peer_answers.with_label_values(&[answer.label()]).inc();
     }
 
     /// Counts a connection for as long as the guard lives.
@@ -254,6 +288,26 @@ impl DiskWrite {
             Self::Stored => "stored",
             Self::Skipped => "skipped",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// What came of a question to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerAnswer {
+    Given,
+    /// It said why not.
+    Refused,
+    /// None came.
+    Missing,
+}
+
+impl PeerAnswer {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Refused => "refused",
+            Self::Missing => "missing",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The small objects that change: playlists and presentations, asked of the origin once however many viewers wait.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -10,13 +10,14 @@ use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Mutex;
 
-use crate::cache::Lookup;
+use crate::cache::{FillError, Lookup};
 use crate::conditional::EntityTag;
 use crate::limits::{
     ANNOUNCED_FRESH, CLOSED_FRESH, GROWING_FRESH, PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE,
     STALE_FOR,
 };
 use crate::metrics::{Metrics, OriginRead};
+use crate::pop::{Asked, PeerError, Pop};
 use crate::push::Announcements;
 use crate::route::MutableObject;
 use crate::takedown::Takedowns;
@@ -39,6 +40,12 @@ pub enum TextError {
     /// The origin failed or did not answer in time, and there is no copy here.
     #[error("the origin is not available")]
     Unavailable,
+    /// To a peer: it is not here, and nobody else is to be asked.
+    #[error("this edge does not hold it")]
+    NotHeld,
+    /// To a peer: this edge itself waits for a peer.
+    #[error("this edge takes another one for the owner")]
+    Misdirected,
 }
 
 /// A playlist or presentation as the origin had it.
@@ -50,7 +57,7 @@ pub struct Text {
 }
 
 impl Text {
-    fn new(bytes: Bytes) -> Self {
+    pub(crate) fn new(bytes: Bytes) -> Self {
         let tag = EntityTag::of(BlobHash::of(&bytes));
         let closed = bytes.split(|b| *b == b'\n').any(|line| line.trim_ascii_end() == END);
         Self { bytes, tag, closed }
@@ -72,12 +79,14 @@ impl Text {
     }
 }
 
-/// The last answer of the origin for one object.
-#[derive(Debug, Default)]
-struct Slot {
-    attempt: Option<Attempt>,
-    /// The last text there was, for when the origin is away, and when it was asked for.
-    last: Option<(Arc<Text>, Instant)>,
+/// A text that is here.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) text: Arc<Text>,
+    /// When the origin was asked for it.
+    pub(crate) began: Instant,
+    /// The origin did not answer since.
+    pub(crate) stale: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -89,6 +98,15 @@ struct Attempt {
 }
 
 impl Attempt {
+    fn new(began: Instant, outcome: Result<Arc<Text>, TextError>) -> Self {
+        Self { began, ended: Instant::now(), outcome }
+    }
+
+    fn held(&self) -> Result<Held, TextError> {
+        let began = self.began;
+        self.outcome.clone().map(|text| Held { text, began, stale: false })
+    }
+
     /// Whether it still counts; `announced` is when the object was last said to be written.
     fn fresh(&self, now: Instant, announced: Option<Instant>, alive: bool) -> bool {
         if self.older_than(announced) {
@@ -99,7 +117,7 @@ impl Attempt {
             Ok(_) if alive && announced.is_some() => ANNOUNCED_FRESH,
             Ok(_) | Err(_) => GROWING_FRESH,
         };
-        now.duration_since(self.began) < limit
+        now.saturating_duration_since(self.began) < limit
     }
 
     fn older_than(&self, announced: Option<Instant>) -> bool {
@@ -111,6 +129,7 @@ impl Attempt {
 #[derive(Debug, Clone)]
 pub struct Playlists {
     store: Store,
+    pop: Option<Pop>,
     entries: Cache<MutableObject, Arc<Entry>>,
     announcements: Announcements,
     takedowns: Takedowns,
@@ -120,14 +139,59 @@ pub struct Playlists {
 /// An object's place in the cache.
 #[derive(Debug, Default)]
 struct Entry {
-    /// Length of the text in the slot, readable without waiting for the slot.
+    /// Length of the last text, readable without waiting.
     bytes: AtomicU32,
-    slot: Mutex<Slot>,
+    /// The last answer.
+    attempt: Mutex<Option<Attempt>>,
+    /// The last text there was, for when the origin is away.
+    last: StdMutex<Option<Held>>,
+    /// Whoever holds the attempt waits for a peer.
+    at_peer: AtomicBool,
+}
+
+impl Entry {
+    fn last(&self) -> Option<Held> {
+        self.last_slot().clone().filter(|last| last.began.elapsed() < STALE_FOR)
+    }
+
+    fn last_slot(&self) -> MutexGuard<'_, Option<Held>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a text unless there is a newer one.
+    fn keep(&self, held: Held) {
+        let mut last = self.last_slot();
+        if last.as_ref().is_none_or(|last| last.began <= held.began) {
+            *last = Some(held);
+        }
+    }
+}
+
+/// Says that a peer is waited for, as long as it lives.
+struct AtPeer<'a>(&'a AtomicBool);
+
+impl<'a> AtPeer<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for AtPeer<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Playlists {
-    /// An empty cache in front of `store`.
-    pub fn new(store: Store, announcements: Announcements, takedowns: Takedowns, metrics: Metrics) -> Self {
+    /// An empty cache in front of `pop` and `store`.
+    pub(crate) fn new(
+        store: Store,
+        pop: Option<Pop>,
+        announcements: Announcements,
+        takedowns: Takedowns,
+        metrics: Metrics,
+    ) -> Self {
         /// What an entry costs beside its text.
         const ENTRY_BYTES: u32 = 512;
         let entries = Cache::builder()
@@ -135,17 +199,30 @@ impl Playlists {
             .max_capacity(PLAYLIST_CACHE_BYTES)
             .support_invalidation_closures()
             .build();
-        Self { store, entries, announcements, takedowns, metrics }
+        Self { store, pop, entries, announcements, takedowns, metrics }
     }
 
     /// The text, and where it was found.
     pub async fn get(&self, object: &MutableObject) -> (Result<Arc<Text>, TextError>, Lookup) {
-        let (outcome, lookup) = self.find(object).await;
-        // Last, so that what was taken down while it was asked for is not passed on.
-        if self.takedowns.asset_is_down(object.asset()) {
-            return (Err(TextError::Purged), Lookup::Memory);
+        let (outcome, lookup) = self.find(object, Asked::ByViewer, None).await;
+        match outcome {
+            Ok(held) if held.stale => {
+                self.metrics.stale_text();
+                (Ok(held.text), Lookup::Stale)
+            }
+            Ok(held) => (Ok(held.text), lookup),
+            Err(error) => (Err(error), lookup),
         }
-        (outcome, lookup)
+    }
+
+    /// The text for a peer, not older than `within`.
+    pub(crate) async fn get_for_peer(
+        &self,
+        object: &MutableObject,
+        asked: Asked,
+        within: Option<Duration>,
+    ) -> Result<Held, TextError> {
+        self.find(object, asked, within).await.0
     }
 
     /// Drops an asset's texts. It must be marked in the [`Takedowns`] before.
@@ -154,55 +231,137 @@ impl Playlists {
         let _ = self.entries.invalidate_entries_if(move |object, _| object.asset() == asset);
     }
 
-    async fn find(&self, object: &MutableObject) -> (Result<Arc<Text>, TextError>, Lookup) {
-        let arrived = Instant::now();
+    async fn find(
+        &self,
+        object: &MutableObject,
+        asked: Asked,
+        within: Option<Duration>,
+    ) -> (Result<Held, TextError>, Lookup) {
         let entry: Arc<Entry> = self.entries.get_with_by_ref(object, Arc::default);
-        // Whoever holds the lock asks the origin; the others wait here and share what it says, good or bad.
-        let mut slot = entry.slot.lock().await;
-        if let Some(attempt) = &slot.attempt {
-            let announced = self.announcements.last(object.asset());
+        let (outcome, lookup) = match asked {
+            Asked::IfHeld => (Err(TextError::NotHeld), Lookup::Memory),
+            // Lest two edges wait for each other.
+            Asked::AsOwner | Asked::AsShield if entry.at_peer.load(Ordering::Relaxed) => {
+                (Err(TextError::Misdirected), Lookup::Memory)
+            }
+            Asked::ByViewer | Asked::AsOwner | Asked::AsShield => {
+                self.newest(object, &entry, asked, within).await
+            }
+        };
+        let outcome = match (outcome, entry.last()) {
+            (Err(TextError::Unavailable | TextError::TooLarge | TextError::NotHeld), Some(last)) => {
+                Ok(Held { stale: true, ..last })
+            }
+            (outcome, _) => outcome,
+        };
+        // Last, so that what was taken down while it was asked for is not passed on.
+        if self.takedowns.asset_is_down(object.asset()) {
+            return (Err(TextError::Purged), Lookup::Memory);
+        }
+        (outcome, lookup)
+    }
+
+    async fn newest(
+        &self,
+        object: &MutableObject,
+        entry: &Arc<Entry>,
+        asked: Asked,
+        within: Option<Duration>,
+    ) -> (Result<Held, TextError>, Lookup) {
+        let arrived = Instant::now();
+        // Whoever holds the lock asks; the others wait here and share what it hears, good or bad.
+        let mut slot = entry.attempt.lock().await;
+        let announced = self.announcements.last(object.asset());
+        if let Some(attempt) = &*slot {
+            let new_enough = within.is_none_or(|within| attempt.began.elapsed() <= within);
             let joined = attempt.ended >= arrived && !attempt.older_than(announced);
-            if joined || attempt.fresh(Instant::now(), announced, self.announcements.alive()) {
+            if new_enough && (joined || attempt.fresh(Instant::now(), announced, self.announcements.alive()))
+            {
                 let lookup = if joined { Lookup::Joined } else { Lookup::Memory };
-                return self.answer(attempt.outcome.clone(), &slot, lookup);
+                return (attempt.held(), lookup);
             }
         }
-        let began = Instant::now();
-        let outcome = self.fetch(object).await;
-        match &outcome {
-            Ok(text) => slot.last = Some((text.clone(), began)),
+        let within = [within, announced.map(|at| at.elapsed())].into_iter().flatten().min();
+        let (attempt, lookup) = self.fetch(object, entry, asked, within).await;
+        match &attempt.outcome {
+            Ok(text) => entry.keep(Held { text: text.clone(), began: attempt.began, stale: false }),
             // The asset was taken down: an old copy must not outlive it.
-            Err(TextError::Absent | TextError::Purged) => slot.last = None,
-            Err(TextError::TooLarge | TextError::Unavailable) => {}
+            Err(TextError::Absent | TextError::Purged) => *entry.last_slot() = None,
+            Err(
+                TextError::TooLarge | TextError::Unavailable | TextError::NotHeld | TextError::Misdirected,
+            ) => {}
         }
-        slot.attempt = Some(Attempt { began, ended: Instant::now(), outcome: outcome.clone() });
-        let bytes = slot.last.as_ref().map_or(0, |(text, _)| text.bytes.len());
+        let bytes = entry.last().map_or(0, |last| last.text.bytes.len());
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if entry.bytes.swap(bytes, Ordering::Relaxed) != bytes {
             // The cache weighs what is put in, so put it in again.
             self.entries.insert(object.clone(), entry.clone());
         }
-        self.answer(outcome, &slot, Lookup::Origin)
+        let held = attempt.held();
+        *slot = Some(attempt);
+        (held, lookup)
     }
 
-    fn answer(
+    /// Asks the owner, the shield and the origin in turn, and when that is away, those who may hold a copy.
+    async fn fetch(
         &self,
-        outcome: Result<Arc<Text>, TextError>,
-        slot: &Slot,
-        lookup: Lookup,
-    ) -> (Result<Arc<Text>, TextError>, Lookup) {
-        match (&outcome, &slot.last) {
-            (Err(TextError::Unavailable | TextError::TooLarge), Some((last, asked)))
-                if asked.elapsed() < STALE_FOR =>
-            {
-                self.metrics.stale_text();
-                (Ok(last.clone()), Lookup::Stale)
-            }
-            (Ok(_) | Err(_), _) => (outcome, lookup),
+        object: &MutableObject,
+        entry: &Entry,
+        asked: Asked,
+        within: Option<Duration>,
+    ) -> (Attempt, Lookup) {
+        let Some(pop) = &self.pop else { return self.read_origin(object).await };
+        let near = match asked {
+            Asked::ByViewer => pop.owners(BlobHash::of(object.key().as_bytes())).ask,
+            Asked::AsOwner | Asked::AsShield | Asked::IfHeld => Vec::new(),
+        };
+        let near = near.into_iter().map(|owner| (owner, Asked::AsOwner, Lookup::Peer));
+        let shield = match asked {
+            Asked::ByViewer | Asked::AsOwner => pop.shield(),
+            Asked::AsShield | Asked::IfHeld => None,
+        };
+        let shield = shield.map(|shield| (shield, Asked::AsShield, Lookup::Shield));
+        for (address, question, lookup) in near.chain(shield) {
+            let _waiting = AtPeer::begin(&entry.at_peer);
+            let answer = pop.text(address, object, question, within).await;
+            let outcome = match answer {
+                Ok(answer) => {
+                    let text = Arc::new(Text::new(answer.bytes));
+                    if !answer.stale {
+                        return (Attempt::new(answer.began, Ok(text)), lookup);
+                    }
+                    // Even the owner has no better one.
+                    entry.keep(Held { text, began: answer.began, stale: true });
+                    Err(TextError::Unavailable)
+                }
+                Err(PeerError::Refused { reason: FillError::Absent, .. }) => Err(TextError::Absent),
+                Err(PeerError::Refused { reason: FillError::Purged, .. }) => Err(TextError::Purged),
+                Err(error) => {
+                    tracing::warn!(key = object.key(), %error, "a peer did not give a text");
+                    continue;
+                }
+            };
+            return (Attempt::new(Instant::now(), outcome), lookup);
         }
+        let (attempt, lookup) = self.read_origin(object).await;
+        if matches!(attempt.outcome, Err(TextError::Unavailable)) && entry.last().is_none() {
+            for address in pop.others() {
+                if let Ok(answer) = pop.text(address, object, Asked::IfHeld, None).await {
+                    let text = Arc::new(Text::new(answer.bytes));
+                    entry.keep(Held { text, began: answer.began, stale: true });
+                }
+            }
+        }
+        (attempt, lookup)
     }
 
-    async fn fetch(&self, object: &MutableObject) -> Result<Arc<Text>, TextError> {
+    async fn read_origin(&self, object: &MutableObject) -> (Attempt, Lookup) {
+        let began = Instant::now();
+        let outcome = self.ask_origin(object).await;
+        (Attempt::new(began, outcome), Lookup::Origin)
+    }
+
+    async fn ask_origin(&self, object: &MutableObject) -> Result<Arc<Text>, TextError> {
         self.metrics.origin_read(OriginRead::Text);
         let key = object.key();
         let error = match tokio::time::timeout(PLAYLIST_DEADLINE, self.store.get_object(&key, PLAYLIST_BYTES))

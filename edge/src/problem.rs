@@ -48,6 +48,10 @@ impl FillError {
             FillError::Absent => StatusCode::NOT_FOUND,
             FillError::Purged => StatusCode::GONE,
             FillError::Corrupt => StatusCode::BAD_GATEWAY,
+            // These three are for peers.
+            FillError::NotHeld => StatusCode::GATEWAY_TIMEOUT,
+            FillError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            FillError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             FillError::Unavailable | FillError::Deadline | FillError::Ended => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -63,6 +67,9 @@ impl TextError {
             TextError::Absent => StatusCode::NOT_FOUND,
             TextError::Purged => StatusCode::GONE,
             TextError::TooLarge => StatusCode::BAD_GATEWAY,
+            // These two are for peers.
+            TextError::NotHeld => StatusCode::GATEWAY_TIMEOUT,
+            TextError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             TextError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         problem(status, &sentence(self))

@@ -19,11 +19,13 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::clients::{ClientLimits, Clients};
+use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::tcp::{self, Security};
 use crate::listener::{Context, socket};
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
+use crate::pop::{Pop, PopError, PopSettings};
 use crate::push::Announcements;
 use crate::serve::Edge;
 use crate::takedown::{Follower, Takedowns};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub bus: Option<Bus>,
     /// Name of this edge in what it says of itself.
     pub name: String,
+    /// Its place among other edges, if it has one.
+    pub pop: Option<PopSettings>,
 }
 
 /// Where a running edge is found; the ready file's content.
@@ -67,6 +71,9 @@ pub struct Addresses {
     /// HTTP/1.1 without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_listen: Option<SocketAddr>,
+    /// HTTP/3 for other edges of the PoP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_listen: Option<SocketAddr>,
     /// SHA-256 of the certificate's public key in base64.
     pub spki_sha256: String,
 }
@@ -88,6 +95,9 @@ pub enum StartError {
     /// There is no disk cache.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// There is no way to its peers.
+    #[error(transparent)]
+    Pop(#[from] PopError),
     /// There is no QUIC.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -139,8 +149,20 @@ pub fn start(
     let background = TaskTracker::new();
     let end = CancellationToken::new();
     let takedowns = if settings.bus.is_some() { Takedowns::unknown() } else { Takedowns::default() };
+    let pop = match &settings.pop {
+        Some(place) => {
+            let pop = Pop::new(place, &settings.name, background.clone(), end.clone(), metrics.clone())?;
+            let socket = socket::bind_udp(place.listen).map_err(listen_error(place.listen))?;
+            let bound = socket.local_addr().map_err(listen_error(place.listen))?;
+            let endpoint = quic::endpoint(socket, pop.server_config()?)?;
+            Some((pop, endpoint, socket::reachable(place.address.unwrap_or(bound))))
+        }
+        None => None,
+    };
+    let place = pop.as_ref().map(|(pop, ..)| pop.clone());
     let blobs = BlobCache::new(
         store.clone(),
+        place.clone(),
         settings.cache_bytes,
         settings.disk.as_ref(),
         takedowns.clone(),
@@ -149,7 +171,11 @@ pub fn start(
         metrics.clone(),
     )?;
     let announcements = Announcements::new(settings.bus.clone());
-    let playlists = Playlists::new(store.clone(), announcements.clone(), takedowns.clone(), metrics.clone());
+    let playlists =
+        Playlists::new(store.clone(), place, announcements.clone(), takedowns.clone(), metrics.clone());
+    if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
+        background.spawn(pop.follow(*address, bus.clone(), drain.clone(), end.clone()));
+    }
     if let Some(bus) = settings.bus {
         background.spawn(announcements.listen(bus.clone(), end.clone()));
         let follower = Follower {
@@ -164,7 +190,7 @@ pub fn start(
         background.spawn(follower.run(end.clone()));
     }
     let context = Context {
-        edge: Edge::new(blobs, playlists),
+        edge: Edge::new(blobs, playlists, metrics.clone()),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         clients: Clients::new(settings.client),
@@ -175,10 +201,20 @@ pub fn start(
     let addresses = Addresses {
         listen: socket::reachable(listen),
         plain_listen: plain.as_ref().map(|(_, bound)| socket::reachable(*bound)),
+        peer_listen: pop.as_ref().map(|(.., address)| *address),
         spki_sha256: certificate.spki_sha256(),
     };
     let listeners = TaskTracker::new();
     listeners.spawn(quic::serve(endpoint, context.clone()));
+    if let Some((_, endpoint, _)) = pop {
+        let peers = Context {
+            edge: context.edge.for_peers(),
+            connections: Arc::new(Semaphore::new(PEER_CONNECTIONS)),
+            clients: Clients::new(PEER_LIMITS),
+            ..context.clone()
+        };
+        listeners.spawn(quic::serve(endpoint, peers));
+    }
     listeners.spawn(tcp::serve(tcp_socket, Security::Tls { acceptor, alt_svc }, context.clone()));
     if let Some((socket, _)) = plain {
         listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use prometheus::IntCounter;
 
 use crate::body::Body;
 use crate::cache::{Blob, BlobCache, Lookup};
 use crate::conditional::{self, EntityTag, Verdict};
+use crate::metrics::Metrics;
 use crate::player::{self, PlayerFile};
 use crate::playlists::{Playlists, Text};
+use crate::pop::Asked;
+use crate::pop::answer::answer;
 use crate::problem::problem;
 use crate::range::{self, ByteRange, Selection};
 use crate::route::{self, ALLOW, Action, Resource};
@@ -30,17 +34,35 @@ const CLOSED: &str = "public, max-age=60";
 pub struct Edge {
     blobs: BlobCache,
     playlists: Playlists,
+    metrics: Metrics,
+    /// Who comes in here.
+    side: Side,
+}
+
+/// Who comes in at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Viewers,
+    Peers,
 }
 
 impl Edge {
     /// An edge over these caches.
-    pub fn new(blobs: BlobCache, playlists: Playlists) -> Self {
-        Self { blobs, playlists }
+    pub fn new(blobs: BlobCache, playlists: Playlists, metrics: Metrics) -> Self {
+        Self { blobs, playlists, metrics, side: Side::Viewers }
+    }
+
+    /// The same edge as its peers see it, on the port that is theirs alone.
+    pub(crate) fn for_peers(&self) -> Self {
+        Self { side: Side::Peers, ..self.clone() }
     }
 
     /// Answers one request. Where the content was found is in the response's extensions as a [`Lookup`].
     pub async fn answer(&self, request: &Parts) -> Response<Body> {
-        finish(self.dispatch(request).await)
+        match self.side {
+            Side::Viewers => finish(self.dispatch(request).await),
+            Side::Peers => answer(request, &self.blobs, &self.playlists).await,
+        }
     }
 
     /// The answer to one request too many.
@@ -67,10 +89,13 @@ impl Edge {
     async fn represent(&self, headers: &HeaderMap, resource: Resource, method: Method) -> Response<Body> {
         let (representation, lookup) = match resource {
             Resource::Blob(blob) => {
-                let (outcome, lookup) = self.blobs.get(blob).await;
+                let (outcome, lookup) = self.blobs.get(blob, Asked::ByViewer).await;
                 (
                     outcome
-                        .map(|found| Representation::Blob(found, blob.media_type()))
+                        .map(|found| {
+                            let tier = if lookup == Lookup::Joined { found.source() } else { lookup };
+                            Representation::Blob(found, blob.media_type(), self.metrics.blob_bytes(tier))
+                        })
                         .map_err(|e| e.response()),
                     lookup,
                 )
@@ -131,7 +156,8 @@ enum Method {
 
 /// Content ready to be sent.
 enum Representation {
-    Blob(Arc<Blob>, &'static str),
+    /// With what counts the bytes that are taken of it.
+    Blob(Arc<Blob>, &'static str, IntCounter),
     Text(Arc<Text>, &'static str),
     Own(&'static PlayerFile),
 }
@@ -203,7 +229,7 @@ impl Representation {
 
     fn tag(&self) -> EntityTag {
         match self {
-            Self::Blob(blob, _) => EntityTag::of(blob.hash()),
+            Self::Blob(blob, ..) => EntityTag::of(blob.hash()),
             Self::Text(text, _) => text.tag(),
             Self::Own(file) => file.tag(),
         }
@@ -211,7 +237,7 @@ impl Representation {
 
     fn media_type(&self) -> &'static str {
         match self {
-            Self::Blob(_, media_type) | Self::Text(_, media_type) => media_type,
+            Self::Blob(_, media_type, _) | Self::Text(_, media_type) => media_type,
             Self::Own(file) => file.media_type,
         }
     }
@@ -227,7 +253,7 @@ impl Representation {
 
     fn length(&self) -> u64 {
         match self {
-            Self::Blob(blob, _) => blob.length(),
+            Self::Blob(blob, ..) => blob.length(),
             Self::Text(text, _) => text.bytes().len() as u64,
             Self::Own(file) => file.bytes.len() as u64,
         }
@@ -235,7 +261,7 @@ impl Representation {
 
     fn body(&self, range: ByteRange) -> Body {
         match self {
-            Self::Blob(blob, _) => Body::blob(blob.clone(), range),
+            Self::Blob(blob, _, taken) => Body::blob(blob.clone(), range, taken.clone()),
             Self::Text(text, _) => Body::text(text, range),
             Self::Own(file) => Body::own(file.bytes, range),
         }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::Stream;
 use reelmill_media::ids::BlobHash;
-use reelmill_platform::hash_tree::GROUP_BYTES;
+use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree};
 use reelmill_platform::verified::VerifiedGroup;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -25,6 +25,7 @@ pub struct Blob {
     name: PublicBlob,
     layout: OnceLock<Layout>,
     source: OnceLock<Lookup>,
+    tree: OnceLock<HashTree>,
     progress: watch::Sender<Progress>,
     revoked: CancellationToken,
     _registration: Registration,
@@ -40,6 +41,8 @@ struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Asked,
+    /// Like `Asked`, and it is a peer that was asked.
+    AtPeer,
     Growing,
     Whole,
     Failed(FillError),
@@ -51,6 +54,7 @@ impl Blob {
             name,
             layout: OnceLock::new(),
             source: OnceLock::new(),
+            tree: OnceLock::new(),
             progress: watch::Sender::new(Progress::Asked),
             revoked: CancellationToken::new(),
             _registration: registration,
@@ -104,13 +108,38 @@ impl Blob {
         groups.iter().map_while(OnceLock::get)
     }
 
+    /// Keeps what proves it to peers; the first one counts.
+    pub(super) fn set_tree(&self, tree: &HashTree) {
+        self.tree.get_or_init(|| tree.clone());
+    }
+
+    /// What proves it group by group. Without one it is a single group, or whole.
+    pub(crate) fn tree(&self) -> Option<&HashTree> {
+        self.tree.get()
+    }
+
+    /// Says whether the fill waits for a peer at the moment.
+    pub(super) fn set_at_peer(&self, at_peer: bool) {
+        self.progress.send_if_modified(|progress| {
+            let (from, to) = match at_peer {
+                true => (Progress::Asked, Progress::AtPeer),
+                false => (Progress::AtPeer, Progress::Asked),
+            };
+            let changes = *progress == from;
+            if changes {
+                *progress = to;
+            }
+            changes
+        });
+    }
+
     /// Says where its bytes come from; the first word counts.
     pub(super) fn set_source(&self, source: Lookup) {
         self.source.get_or_init(|| source);
     }
 
     /// Where its first bytes came from.
-    pub(super) fn source(&self) -> Lookup {
+    pub(crate) fn source(&self) -> Lookup {
         self.source.get().copied().unwrap_or(Lookup::Origin)
     }
 
@@ -144,10 +173,18 @@ impl Blob {
 
     /// Waits until its length and its first group are proven.
     pub(super) async fn ready(&self) -> Result<(), FillError> {
-        let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|progress| *progress != Progress::Asked).await;
-        match reached.map(|progress| *progress) {
+        self.reached(|progress| !matches!(progress, Progress::Asked | Progress::AtPeer)).await
+    }
+
+    /// The same for a peer: it is sent away when this edge itself waits for one, lest they wait for each other.
+    pub(super) async fn ready_for_peer(&self) -> Result<(), FillError> {
+        self.reached(|progress| *progress != Progress::Asked).await
+    }
+
+    async fn reached(&self, goal: impl FnMut(&Progress) -> bool) -> Result<(), FillError> {
+        match self.progress.subscribe().wait_for(goal).await.map(|progress| *progress) {
             Ok(Progress::Failed(error)) => Err(error),
+            Ok(Progress::AtPeer) => Err(FillError::Misdirected),
             Ok(Progress::Asked | Progress::Growing | Progress::Whole) => Ok(()),
             // The sender lives in this very blob.
             Err(_) => Err(FillError::Ended),
@@ -194,7 +231,7 @@ impl BlobReader {
             if let Some(changes) = &mut self.changes {
                 match ready!(Pin::new(changes).poll_next(cx)) {
                     Some(Progress::Failed(error)) => return Poll::Ready(Some(Err(error))),
-                    Some(Progress::Asked | Progress::Growing | Progress::Whole) => {}
+                    Some(Progress::Asked | Progress::AtPeer | Progress::Growing | Progress::Whole) => {}
                     None => return Poll::Ready(Some(Err(FillError::Ended))),
                 }
             } else {

@@ -1,16 +1,25 @@
-//! Bringing a blob in from the origin, group by group, each proven before anybody sees it.
+//! Bringing a blob in from peers, shield or origin, group by group, each proven before anybody sees it.
 
-use bytes::{Bytes, BytesMut};
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::BytesMut;
 use reelmill_media::keys;
 use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree, WrongGroup};
-use reelmill_platform::store::{ObjectStream, Store, StoreError};
-use reelmill_platform::verified::{VerifiedBytes, WrongContent};
+use reelmill_platform::store::{Store, StoreError};
+use reelmill_platform::verified::{VerifiedBytes, VerifiedGroup, WrongContent};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::MissReason;
 use super::blob::Blob;
-use crate::limits::{FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL};
+use super::source::{Incoming, IncomingError, Tier};
+use crate::limits::{
+    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL, ORIGIN_SUSPECT_FOR, PEER_FILLS_AT_ONCE,
+};
 use crate::metrics::{Metrics, OriginRead};
+use crate::pop::{Asked, PeerError, Pop};
 
 /// Why a blob could not be brought in, or not all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,13 +42,26 @@ pub enum FillError {
     /// This edge is going away.
     #[error("this edge is shutting down")]
     Ended,
+    /// To a peer: it is not here, and nobody else is to be asked.
+    #[error("this edge does not hold it")]
+    NotHeld,
+    /// To a peer: the next one in rank has to take this fill.
+    #[error("this edge has its hands full")]
+    Overloaded,
+    /// To a peer: this edge itself waits for a peer.
+    #[error("this edge takes another one for the owner")]
+    Misdirected,
 }
 
-/// The origin, asked for a bounded number of blobs at once.
+/// Where blobs come from, each asked for a bounded number at once.
 #[derive(Debug)]
-pub(super) struct Origin {
+pub(super) struct Sources {
     store: Store,
+    pop: Option<Pop>,
     slots: Semaphore,
+    peer_slots: Semaphore,
+    /// When the origin last failed.
+    origin_failed: Mutex<Option<Instant>>,
     metrics: Metrics,
 }
 
@@ -49,68 +71,197 @@ enum AttemptError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error(transparent)]
+    Incoming(#[from] IncomingError),
+    #[error(transparent)]
     Content(#[from] WrongContent),
     #[error(transparent)]
     Group(#[from] WrongGroup),
     #[error("the blob's length changed from {was} to {is} bytes")]
     Length { was: u64, is: u64 },
-    #[error("the origin ended the blob early")]
+    #[error("it ended early")]
     Short,
-    #[error("the origin did not go on within {} s", ORIGIN_STALL.as_secs())]
+    #[error("it goes on past its end")]
+    Long,
+    #[error("it did not answer within {} s", ORIGIN_STALL.as_secs())]
     Stalled,
 }
 
 impl AttemptError {
     fn outcome(&self) -> FillError {
         match self {
-            Self::Store(StoreError::NotFound { .. }) => FillError::Absent,
-            Self::Content(_) | Self::Group(_) | Self::Length { .. } => FillError::Corrupt,
-            Self::Store(StoreError::Corrupt(_)) => FillError::Corrupt,
-            Self::Stalled | Self::Store(StoreError::Deadline { .. }) => FillError::Deadline,
-            Self::Short
-            | Self::Store(
-                StoreError::Open { .. } | StoreError::TooLarge { .. } | StoreError::Unavailable { .. },
-            ) => FillError::Unavailable,
+            Self::Content(_) | Self::Group(_) | Self::Length { .. } | Self::Long => FillError::Corrupt,
+            Self::Stalled | Self::Incoming(IncomingError::Stalled) => FillError::Deadline,
+            Self::Peer(PeerError::Refused { reason, .. }) => *reason,
+            Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_)) => {
+                FillError::Unavailable
+            }
+            Self::Store(error) | Self::Incoming(IncomingError::Store(error)) => match error {
+                StoreError::NotFound { .. } => FillError::Absent,
+                StoreError::Corrupt(_) => FillError::Corrupt,
+                StoreError::Deadline { .. } => FillError::Deadline,
+                StoreError::Open { .. } | StoreError::TooLarge { .. } | StoreError::Unavailable { .. } => {
+                    FillError::Unavailable
+                }
+            },
         }
     }
 }
 
-/// How the bytes of one fill are proven; decided when the origin first answers.
+/// How the bytes of one fill are proven; decided when a source first answers.
 enum Proof {
     Undecided,
-    /// Each group by its entry in the tree.
+    /// Each group by its entry in the tree. It has proven itself, so it holds for every source.
     Groups(HashTree),
     /// Only all of it at once: it is small, or has no usable tree.
     Whole,
 }
 
-impl Origin {
-    pub(super) fn new(store: Store, metrics: Metrics) -> Self {
-        Self { store, slots: Semaphore::new(FILLS_AT_ONCE), metrics }
+/// One fill on its way through the sources.
+struct Way<'a> {
+    blob: &'a Blob,
+    proof: Proof,
+    miss: MissReason,
+}
+
+impl Sources {
+    pub(super) fn new(store: Store, pop: Option<Pop>, metrics: Metrics) -> Self {
+        Self {
+            store,
+            pop,
+            slots: Semaphore::new(FILLS_AT_ONCE),
+            peer_slots: Semaphore::new(PEER_FILLS_AT_ONCE),
+            origin_failed: Mutex::new(None),
+            metrics,
+        }
     }
 
-    /// Fetches what is missing of a blob. An attempt that breaks off is followed by another one, from where it stopped,
-    /// for all who wait.
-    pub(super) async fn fill(&self, blob: &Blob) -> Result<(), FillError> {
-        let outcome = timeout(FILL_DEADLINE, self.attempts(blob)).await;
+    /// Fetches what is missing of a blob, for all who wait. A source that breaks off is followed by the next one, from
+    /// where it stopped. `miss` says why the blob is not here.
+    pub(super) async fn fill(&self, blob: &Blob, asked: Asked, miss: MissReason) -> Result<(), FillError> {
+        let mut way = Way { blob, proof: Proof::Undecided, miss };
+        let outcome = timeout(FILL_DEADLINE, self.through(&mut way, asked)).await;
         let outcome = outcome.unwrap_or(Err(FillError::Deadline));
-        self.metrics.filled(outcome.map(|()| blob.length()));
+        if asked != Asked::IfHeld {
+            self.metrics.miss(way.miss);
+        }
+        self.metrics.filled(outcome);
         outcome
     }
 
-    async fn attempts(&self, blob: &Blob) -> Result<(), FillError> {
+    async fn through(&self, way: &mut Way<'_>, asked: Asked) -> Result<(), FillError> {
+        let Some(pop) = &self.pop else { return self.ask_origin(way).await };
+        // Held as long as the fill takes: this edge works for a peer.
+        let _taken_on = match asked {
+            Asked::AsOwner => Some(pop.take_on(way.blob.hash()).ok_or(FillError::Overloaded)?),
+            Asked::ByViewer | Asked::AsShield => None,
+            Asked::IfHeld => return Err(FillError::NotHeld),
+        };
+        if asked == Asked::ByViewer {
+            let owners = pop.owners(way.blob.hash());
+            if owners.down {
+                way.miss = MissReason::PeerDown;
+            }
+            for owner in owners.ask {
+                match self.ask_peer(way, pop, owner, Tier::Peer, Asked::AsOwner).await {
+                    Ok(()) => return Ok(()),
+                    // The owner has asked everybody else; the others would hear the same.
+                    Err(error @ (FillError::Absent | FillError::Purged)) => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        if matches!(asked, Asked::ByViewer | Asked::AsOwner)
+            && let Some(shield) = pop.shield()
+        {
+            match self.ask_peer(way, pop, shield, Tier::Shield, Asked::AsShield).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (FillError::Absent | FillError::Purged)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        if self.origin_is_suspect() && self.ask_holders(way, pop).await {
+            return Ok(());
+        }
+        match self.ask_origin(way).await {
+            Err(FillError::Unavailable | FillError::Deadline | FillError::Corrupt)
+                if self.ask_holders(way, pop).await =>
+            {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Asks those who may hold a copy, one after the other.
+    async fn ask_holders(&self, way: &mut Way<'_>, pop: &Pop) -> bool {
+        for holder in pop.others() {
+            if self.ask_peer(way, pop, holder, Tier::Peer, Asked::IfHeld).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn ask_peer(
+        &self,
+        way: &mut Way<'_>,
+        pop: &Pop,
+        address: SocketAddr,
+        tier: Tier,
+        asked: Asked,
+    ) -> Result<(), FillError> {
+        let _slot = self.peer_slots.acquire().await.map_err(|_| FillError::Ended)?;
+        // One that says what it holds waits for nobody.
+        way.blob.set_at_peer(asked != Asked::IfHeld);
+        let from = (way.blob.proven_groups() * GROUP_BYTES) as u64;
+        let attempt = async {
+            let opened = pop.open_blob(address, way.blob.name(), from, asked).await?;
+            self.take_in(way, tier, Incoming::Peer(Box::new(opened))).await
+        };
+        let outcome = attempt.await;
+        way.blob.set_at_peer(false);
+        let Err(error) = outcome else { return Ok(()) };
+        let outcome = error.outcome();
+        match outcome {
+            FillError::Unavailable | FillError::Deadline if asked == Asked::AsOwner => {
+                way.miss = MissReason::PeerDown;
+            }
+            FillError::Overloaded => way.miss = MissReason::Overload,
+            FillError::Corrupt => self.metrics.corrupt_blob(tier),
+            FillError::Absent
+            | FillError::Purged
+            | FillError::Ended
+            | FillError::NotHeld
+            | FillError::Misdirected
+            | FillError::Unavailable
+            | FillError::Deadline => {}
+        }
+        if outcome != FillError::NotHeld {
+            tracing::warn!(hash = %way.blob.hash(), %error, "a peer did not give a blob");
+        }
+        Err(outcome)
+    }
+
+    /// An attempt that breaks off is followed by another one.
+    async fn ask_origin(&self, way: &mut Way<'_>) -> Result<(), FillError> {
         let _slot = self.slots.acquire().await.map_err(|_| FillError::Ended)?;
-        let mut proof = Proof::Undecided;
         let mut attempt = 1;
         loop {
-            let Err(error) = self.attempt(blob, &mut proof).await else { return Ok(()) };
+            let Err(error) = self.ask_origin_once(way).await else { return Ok(()) };
             let outcome = error.outcome();
             match outcome {
                 FillError::Absent => return Err(outcome),
-                FillError::Corrupt => self.metrics.corrupt_blob(),
-                FillError::Unavailable | FillError::Deadline | FillError::Purged | FillError::Ended => {}
+                FillError::Corrupt => self.metrics.corrupt_blob(Tier::Origin),
+                FillError::Unavailable | FillError::Deadline => self.note_origin_failed(),
+                FillError::Purged
+                | FillError::Ended
+                | FillError::NotHeld
+                | FillError::Overloaded
+                | FillError::Misdirected => {}
             }
-            tracing::warn!(hash = %blob.hash(), attempt, %error, "fill failed");
+            tracing::warn!(hash = %way.blob.hash(), attempt, %error, "fill failed");
             if attempt == FILL_ATTEMPTS {
                 return Err(outcome);
             }
@@ -118,18 +269,41 @@ impl Origin {
         }
     }
 
-    async fn attempt(&self, blob: &Blob, proof: &mut Proof) -> Result<(), AttemptError> {
+    async fn ask_origin_once(&self, way: &mut Way<'_>) -> Result<(), AttemptError> {
         self.metrics.origin_read(OriginRead::Blob);
+        let blob = way.blob;
         let from = (blob.proven_groups() * GROUP_BYTES) as u64;
         let opening = self.store.open_blob(blob.name().kind(), blob.hash(), from);
-        let mut stream = timeout(ORIGIN_STALL, opening).await.map_err(|_| AttemptError::Stalled)??;
-        if matches!(proof, Proof::Undecided) {
-            *proof = self.proof(blob, stream.length()).await;
+        let stream = timeout(ORIGIN_STALL, opening).await.map_err(|_| AttemptError::Stalled)??;
+        if matches!(way.proof, Proof::Undecided) {
+            way.proof = self.proof(blob, stream.length()).await;
         }
-        match proof {
-            Proof::Groups(tree) => by_groups(blob, &mut stream, tree).await,
-            Proof::Undecided | Proof::Whole => at_once(blob, &mut stream).await,
+        self.take_in(way, Tier::Origin, Incoming::Origin(stream)).await
+    }
+
+    async fn take_in(
+        &self,
+        way: &mut Way<'_>,
+        tier: Tier,
+        mut incoming: Incoming,
+    ) -> Result<(), AttemptError> {
+        if let (Proof::Undecided, Some(tree)) = (&way.proof, incoming.tree()) {
+            way.proof = Proof::Groups(tree.clone());
         }
+        let into = Into { blob: way.blob, tier, metrics: &self.metrics };
+        match &way.proof {
+            Proof::Groups(tree) => by_groups(&into, &mut incoming, tree).await,
+            Proof::Undecided | Proof::Whole => at_once(&into, &mut incoming).await,
+        }
+    }
+
+    fn origin_is_suspect(&self) -> bool {
+        let failed = *self.origin_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() < ORIGIN_SUSPECT_FOR)
+    }
+
+    fn note_origin_failed(&self) {
+        *self.origin_failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     async fn proof(&self, blob: &Blob, length: u64) -> Proof {
@@ -163,19 +337,32 @@ impl Origin {
     }
 }
 
-async fn next(stream: &mut ObjectStream) -> Result<Option<Bytes>, AttemptError> {
-    Ok(timeout(ORIGIN_STALL, stream.next()).await.map_err(|_| AttemptError::Stalled)??)
+/// Where the groups of one attempt go.
+struct Into<'a> {
+    blob: &'a Blob,
+    tier: Tier,
+    metrics: &'a Metrics,
 }
 
-async fn by_groups(blob: &Blob, stream: &mut ObjectStream, tree: &HashTree) -> Result<(), AttemptError> {
-    if stream.length() != tree.length() {
-        return Err(AttemptError::Length { was: tree.length(), is: stream.length() });
+impl Into<'_> {
+    fn place(&self, length: u64, group: VerifiedGroup) {
+        self.metrics.brought_in(self.tier, group.bytes().len());
+        self.blob.set_source(self.tier.lookup());
+        self.blob.set_length(length);
+        self.blob.place(group);
     }
-    let mut index = blob.proven_groups();
+}
+
+async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) -> Result<(), AttemptError> {
+    if incoming.length() != tree.length() {
+        return Err(AttemptError::Length { was: tree.length(), is: incoming.length() });
+    }
+    into.blob.set_tree(tree);
+    let mut index = into.blob.proven_groups();
     let mut missing = tree.group_length(index);
     let mut partial = BytesMut::new();
     while missing > 0 {
-        let Some(mut piece) = next(stream).await? else { return Err(AttemptError::Short) };
+        let Some(mut piece) = incoming.next().await? else { return Err(AttemptError::Short) };
         while !piece.is_empty() && missing > 0 {
             let part = piece.split_to(missing.min(piece.len()));
             missing -= part.len();
@@ -191,8 +378,7 @@ async fn by_groups(blob: &Blob, stream: &mut ObjectStream, tree: &HashTree) -> R
             };
             let group = tree.check(index, group)?;
             // Only now: the length is as good as the tree, and that has just matched a piece of the blob.
-            blob.set_length(tree.length());
-            blob.place(group);
+            into.place(tree.length(), group);
             index += 1;
             missing = tree.group_length(index);
         }
@@ -200,17 +386,21 @@ async fn by_groups(blob: &Blob, stream: &mut ObjectStream, tree: &HashTree) -> R
     Ok(())
 }
 
-async fn at_once(blob: &Blob, stream: &mut ObjectStream) -> Result<(), AttemptError> {
+async fn at_once(into: &Into<'_>, incoming: &mut Incoming) -> Result<(), AttemptError> {
     let mut bytes = BytesMut::new();
-    let announced = usize::try_from(stream.length()).unwrap_or(usize::MAX);
-    while let Some(piece) = next(stream).await? {
+    let announced = usize::try_from(incoming.length()).unwrap_or(usize::MAX);
+    while let Some(piece) = incoming.next().await? {
         if bytes.is_empty() {
             bytes.reserve(announced.max(piece.len()));
         }
         bytes.extend_from_slice(&piece);
+        if bytes.len() > announced {
+            return Err(AttemptError::Long);
+        }
     }
-    let proven = VerifiedBytes::check(blob.hash(), bytes.freeze())?;
-    blob.set_length(proven.bytes().len() as u64);
-    proven.groups().for_each(|group| blob.place(group));
+    let proven = VerifiedBytes::check(into.blob.hash(), bytes.freeze())?;
+    let length = proven.bytes().len() as u64;
+    into.blob.set_length(length);
+    proven.groups().for_each(|group| into.place(length, group));
     Ok(())
 }

@@ -11,11 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use super::blob::Blob;
 use super::disk::{Disk, DiskError, DiskSettings};
-use super::fill::{FillError, Origin};
+use super::fill::{FillError, Sources};
 use super::live::{Found, Live};
 use super::{Lookup, MissReason};
-use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, EVICTED_ENTRIES};
+use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, JOINS, LEFT_ENTRIES};
 use crate::metrics::Metrics;
+use crate::pop::{Asked, Pop};
 use crate::route::PublicBlob;
 use crate::takedown::Takedowns;
 
@@ -26,21 +27,23 @@ pub struct BlobCache {
     /// Keeps whole blobs alive as long as there is room.
     held: Cache<PublicBlob, Arc<Blob>>,
     absent: Cache<PublicBlob, ()>,
-    /// What was let go for want of room.
-    evicted: Cache<PublicBlob, ()>,
+    /// Why what was here is not any more.
+    left: Cache<PublicBlob, MissReason>,
     disk: Option<Disk>,
     takedowns: Takedowns,
-    origin: Arc<Origin>,
+    sources: Arc<Sources>,
     fills: TaskTracker,
     end: CancellationToken,
     metrics: Metrics,
 }
 
 impl BlobCache {
-    /// A cache of at most `capacity_bytes` in memory, and what `disk` says, in front of `store`. Fills run under `fills`
-    /// until `end`.
-    pub fn new(
+    /// A cache of at most `capacity_bytes` in memory, and what `disk` says, in front of `pop` and `store`. Fills run under
+    /// `fills` until `end`.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own, put together in one place")]
+    pub(crate) fn new(
         store: Store,
+        pop: Option<Pop>,
         capacity_bytes: u64,
         disk: Option<&DiskSettings>,
         takedowns: Takedowns,
@@ -48,19 +51,19 @@ impl BlobCache {
         end: CancellationToken,
         metrics: Metrics,
     ) -> Result<Self, DiskError> {
-        let evicted = Cache::builder().max_capacity(EVICTED_ENTRIES).build();
-        let note = evicted.clone();
+        let left = Cache::builder().max_capacity(LEFT_ENTRIES).build();
+        let note = left.clone();
         let held = Cache::builder()
             .weigher(|_, blob: &Arc<Blob>| u32::try_from(blob.length()).unwrap_or(u32::MAX))
             .max_capacity(capacity_bytes)
             .eviction_listener(move |name: Arc<PublicBlob>, _, cause| {
                 if cause == RemovalCause::Size {
-                    note.insert(*name, ());
+                    note.insert(*name, MissReason::Evicted);
                 }
             })
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_ENTRIES).time_to_live(ABSENT_FOR).build();
-        let origin = Arc::new(Origin::new(store, metrics.clone()));
+        let sources = Arc::new(Sources::new(store, pop, metrics.clone()));
         let disk = match disk {
             Some(settings) => {
                 let (disk, upkeep) = Disk::open(settings, metrics.clone())?;
@@ -69,22 +72,28 @@ impl BlobCache {
             }
             None => None,
         };
-        Ok(Self {
-            live: Live::default(),
-            held,
-            absent,
-            evicted,
-            disk,
-            takedowns,
-            origin,
-            fills,
-            end,
-            metrics,
-        })
+        Ok(Self { live: Live::default(), held, absent, left, disk, takedowns, sources, fills, end, metrics })
     }
 
     /// The blob as soon as its first bytes are proven, and where it was found.
-    pub async fn get(&self, name: PublicBlob) -> (Result<Arc<Blob>, FillError>, Lookup) {
+    pub async fn get(&self, name: PublicBlob, asked: Asked) -> (Result<Arc<Blob>, FillError>, Lookup) {
+        let mut joins = 0;
+        loop {
+            let (outcome, lookup) = self.find(name, asked).await;
+            joins += 1;
+            // The fill was begun for a peer, on terms that do not hold for this one.
+            let on_other_terms = match &outcome {
+                Err(FillError::NotHeld) => asked != Asked::IfHeld,
+                Err(FillError::Overloaded) => asked != Asked::AsOwner,
+                Ok(_) | Err(_) => false,
+            };
+            if !on_other_terms || joins == JOINS {
+                return (outcome, lookup);
+            }
+        }
+    }
+
+    async fn find(&self, name: PublicBlob, asked: Asked) -> (Result<Arc<Blob>, FillError>, Lookup) {
         if self.absent.contains_key(&name) {
             return (Err(FillError::Absent), Lookup::Memory);
         }
@@ -104,14 +113,19 @@ impl BlobCache {
                 }
                 return (Ok(blob), Lookup::Memory);
             }
+            // Part of it is no help to a peer that has nobody else to ask.
+            Found::Live(_) if asked == Asked::IfHeld => return (Err(FillError::NotHeld), Lookup::Memory),
             Found::Live(blob) => (blob, true),
             Found::New(blob) => {
                 // A task of its own: the fill goes on when the viewer who began it goes away.
-                self.fills.spawn(self.clone().fill(blob.clone()));
+                self.fills.spawn(self.clone().fill(blob.clone(), asked));
                 (blob, false)
             }
         };
-        let outcome = blob.ready().await;
+        let outcome = match asked {
+            Asked::ByViewer => blob.ready().await,
+            Asked::AsOwner | Asked::AsShield | Asked::IfHeld => blob.ready_for_peer().await,
+        };
         let lookup = if joined { Lookup::Joined } else { blob.source() };
         (outcome.map(|()| blob), lookup)
     }
@@ -122,17 +136,22 @@ impl BlobCache {
         let live = self.live.of_hash(hash);
         live.iter().for_each(|blob| blob.revoke());
         let names: Vec<PublicBlob> = PublicBlob::all_of(hash).collect();
-        names.iter().for_each(|name| self.held.invalidate(name));
+        for name in &names {
+            if self.held.contains_key(name) {
+                self.left.insert(*name, MissReason::Purged);
+            }
+            self.held.invalidate(name);
+        }
         if let Some(disk) = &self.disk {
             disk.take_down(names).await;
         }
         live.len() as u64
     }
 
-    async fn fill(self, blob: Arc<Blob>) {
+    async fn fill(self, blob: Arc<Blob>, asked: Asked) {
         let name = blob.name();
         let outcome = tokio::select! {
-            outcome = self.bring_in(&blob) => outcome,
+            outcome = self.bring_in(&blob, asked) => outcome,
             () = blob.revoked().cancelled() => self.cut_short(FillError::Purged),
             () = self.end.cancelled() => self.cut_short(FillError::Ended),
         };
@@ -151,7 +170,10 @@ impl BlobCache {
                 | FillError::Unavailable
                 | FillError::Deadline
                 | FillError::Purged
-                | FillError::Ended,
+                | FillError::Ended
+                | FillError::NotHeld
+                | FillError::Overloaded
+                | FillError::Misdirected,
             ) => {}
         }
         blob.finish(outcome);
@@ -162,21 +184,20 @@ impl BlobCache {
         Err(why)
     }
 
-    async fn bring_in(&self, blob: &Arc<Blob>) -> Result<(), FillError> {
-        let evicted = self.evicted.remove(&blob.name()).is_some();
+    async fn bring_in(&self, blob: &Arc<Blob>, asked: Asked) -> Result<(), FillError> {
+        let left = self.left.remove(&blob.name());
         let on_disk = match &self.disk {
             Some(disk) if self.takedowns.are_known() => disk.read(blob).await,
             Some(_) => Err(MissReason::Unsure),
             None => Err(MissReason::Cold),
         };
-        match on_disk {
-            Ok(()) => return Ok(()),
-            Err(MissReason::Cold) if evicted => self.metrics.miss(MissReason::Evicted),
-            Err(reason) => self.metrics.miss(reason),
-        }
-        blob.set_source(Lookup::Origin);
+        let miss = match (on_disk, left) {
+            (Ok(()), _) => return Ok(()),
+            (Err(MissReason::Cold), Some(reason)) => reason,
+            (Err(reason), _) => reason,
+        };
         // From where the disk's copy was found damaged, if there was one.
-        self.origin.fill(blob).await?;
+        self.sources.fill(blob, asked, miss).await?;
         if let Some(disk) = &self.disk {
             disk.write(blob.clone());
         }

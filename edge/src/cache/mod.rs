@@ -5,12 +5,14 @@ mod disk;
 mod fill;
 mod live;
 mod memory;
+mod source;
 
 pub use blob::Blob;
 pub(crate) use blob::BlobReader;
 pub use disk::{DiskError, DiskSettings};
 pub use fill::FillError;
 pub use memory::BlobCache;
+pub(crate) use source::Tier;
 
 /// Where the bytes of a response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +23,17 @@ pub enum Lookup {
     Disk,
     /// Waited on a fill that another request began.
     Joined,
+    /// Fetched from another edge of the PoP for this request.
+    Peer,
+    /// Fetched from the shield for this request.
+    Shield,
     /// Fetched from the origin for this request.
     Origin,
     /// A playlist past its freshness, because the origin is away.
     Stale,
 }
 
-/// Why a blob had to be fetched from the origin.
+/// Why a blob had to be fetched from elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MissReason {
     /// It was never here, as far as is known.
@@ -38,6 +44,12 @@ pub(crate) enum MissReason {
     Corrupt,
     /// It may be on disk, but what was taken down meanwhile is not known yet.
     Unsure,
+    /// It was taken down, and then allowed again.
+    Purged,
+    /// The peer that owns it does not answer, so it was asked of somebody else.
+    PeerDown,
+    /// The peer that owns it has its hands full, so it was asked of somebody else.
+    Overload,
 }
 
 impl MissReason {
@@ -48,6 +60,9 @@ impl MissReason {
             Self::Evicted => "evicted",
             Self::Corrupt => "corrupt",
             Self::Unsure => "unsure",
+            Self::Purged => "purged",
+            Self::PeerDown => "peer_down",
+            Self::Overload => "overload",
         }
     }
 }
@@ -59,6 +74,8 @@ impl Lookup {
             Self::Memory => "memory",
             Self::Disk => "disk",
             Self::Joined => "joined",
+            Self::Peer => "peer",
+            Self::Shield => "shield",
             Self::Origin => "origin",
             Self::Stale => "stale",
         }
@@ -70,6 +87,8 @@ impl Lookup {
             Self::Memory => "reelmill; hit",
             Self::Disk => "reelmill; hit; detail=disk",
             Self::Joined => "reelmill; fwd=uri-miss; collapsed",
+            Self::Peer => "reelmill; fwd=uri-miss; stored; detail=peer",
+            Self::Shield => "reelmill; fwd=uri-miss; stored; detail=shield",
             Self::Origin => "reelmill; fwd=uri-miss; stored",
             Self::Stale => "reelmill; hit; detail=stale-if-error",
         }

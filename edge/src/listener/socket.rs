@@ -34,7 +34,8 @@ pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Binds UDP with large buffers.
+pub(crate) fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // The kernel grants what net.core.{r,w}mem_max allow and says nothing, so ask and then look.
     socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;

@@ -13,6 +13,7 @@ mod drain;
 mod limits;
 mod nats;
 mod origin;
+mod pop;
 mod process;
 mod protocols;
 mod push;

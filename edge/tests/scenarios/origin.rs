@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +41,12 @@ pub struct Origin {
     reads: Mutex<Vec<u64>>,
     /// How far into each segment the origin goes.
     released: watch::Sender<u64>,
+    /// How many other objects were asked for.
+    other_reads: AtomicUsize,
+    /// Nothing is answered.
+    dark: AtomicBool,
+    /// Before each segment, in milliseconds.
+    delay_ms: AtomicU64,
 }
 
 impl Origin {
@@ -48,6 +56,9 @@ impl Origin {
             faults: Mutex::default(),
             reads: Mutex::default(),
             released: watch::Sender::new(u64::MAX),
+            other_reads: AtomicUsize::new(0),
+            dark: AtomicBool::new(false),
+            delay_ms: AtomicU64::new(0),
         })
     }
 
@@ -68,6 +79,21 @@ impl Origin {
     /// Where reads of segments began so far.
     pub fn reads(&self) -> Vec<u64> {
         self.reads.lock().unwrap().clone()
+    }
+
+    /// How many objects that are no segments were asked for so far: playlists, hash trees.
+    pub fn other_reads(&self) -> usize {
+        self.other_reads.load(Ordering::Relaxed)
+    }
+
+    /// Whether every read fails from now on.
+    pub fn darken(&self, dark: bool) {
+        self.dark.store(dark, Ordering::Relaxed);
+    }
+
+    /// How long every read takes to begin from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.delay_ms.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn body(&self, whole: Bytes, range: Range<u64>, fault: Fault) -> BoxStream<'static, Result<Bytes>> {
@@ -111,8 +137,13 @@ impl fmt::Display for Origin {
 #[async_trait]
 impl ObjectStore for Origin {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))).await;
+        if self.dark.load(Ordering::Relaxed) {
+            return Err(object_store::Error::Generic { store: "test", source: "dark".into() });
+        }
         let result = self.inner.get_opts(location, options).await?;
         if !location.as_ref().ends_with(".m4s") {
+            self.other_reads.fetch_add(1, Ordering::Relaxed);
             return Ok(result);
         }
         self.reads.lock().unwrap().push(result.range.start);

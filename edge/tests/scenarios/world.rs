@@ -92,6 +92,7 @@ impl World {
             client: CLIENT,
             bus: None,
             name: "test-edge".into(),
+            pop: None,
         };
         change(&mut settings, folder.path());
         let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();

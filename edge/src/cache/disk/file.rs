@@ -103,6 +103,7 @@ pub(super) fn read(
     let mut encoded = head.to_vec();
     (&mut file).take(tree_bytes).read_to_end(&mut encoded)?;
     let tree = HashTree::decode(blob.hash(), &encoded)?;
+    blob.set_tree(&tree);
     let mut index = 0;
     loop {
         let group_length = tree.group_length(index);
