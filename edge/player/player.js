@@ -10,7 +10,8 @@
   window.reelmillErrors = [];
 
   const asset = location.pathname.split("/").pop();
-  const playlist = `/assets/${asset}/index.m3u8`;
+  // Relative, so that a token in the path is kept.
+  const playlist = new URL(`../assets/${asset}/index.m3u8`, location.href).pathname;
   const video = document.getElementById("video");
   const stage = document.querySelector(".stage");
   const state = document.getElementById("state");

@@ -75,6 +75,10 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_CLIENT_HANDSHAKES", default_value_t = 100, value_name = "N")]
     pub client_handshakes: u32,
 
+    /// File of countries in MaxMind's format (GeoLite2-Country.mmdb and its kin), for policies and tokens that ask for them
+    #[arg(long, env = "REELMILL_EDGE_GEOIP", value_name = "FILE")]
+    pub geoip: Option<PathBuf>,
+
     /// Name of this edge in receipts for takedowns; by default the machine's
     #[arg(long, env = "REELMILL_EDGE_NAME", value_name = "NAME")]
     pub name: Option<String>,

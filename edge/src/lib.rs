@@ -1,9 +1,11 @@
 //! The edge: serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 //!
-//! A request's way: [`listener`] (QUIC, TLS, plain TCP) → [`route`] (what is asked for) → [`cache`] or [`playlists`]
-//! (the bytes, and where they were found) → [`serve`] (conditions, ranges, fields) → [`body`] (handed over by
-//! reference). The edge knows nothing of media: blobs are bytes that match their hash, playlists are small texts.
+//! A request's way: [`listener`] (QUIC, TLS, plain TCP) → [`route`] (what is asked for) → [`access`] (by whom) →
+//! [`cache`] or [`playlists`] (the bytes, and where they were found) → [`serve`] (conditions, ranges, fields) → [`body`]
+//! (handed over by reference). The edge knows nothing of media: blobs are bytes that match their hash, playlists are small
+//! texts.
 
+mod access;
 pub mod body;
 pub mod cache;
 pub mod certificate;

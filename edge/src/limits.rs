@@ -181,3 +181,24 @@ pub(crate) const PLAYLIST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Memory for playlists.
 pub(crate) const PLAYLIST_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a request waits for word of policies and of assets' owners.
+pub(crate) const POLICIES_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Tokens that are known to be proven.
+pub(crate) const TOKENS_REMEMBERED: u64 = 20_000;
+
+/// Assets whose tenant is remembered, and how long that nobody knew an asset.
+pub(crate) const OWNERS_REMEMBERED: u64 = 100_000;
+/// See [`OWNERS_REMEMBERED`].
+pub(crate) const OWNERLESS_FOR: Duration = Duration::from_secs(5);
+
+/// Texts that are known to be read for the blobs that they name.
+pub(crate) const NAMING_TEXTS: u64 = 200_000;
+
+/// Assets that wait to be read for that, and how many are read at once, and the pause between rounds.
+pub(crate) const NAMING_WAITING: usize = 1024;
+/// See [`NAMING_WAITING`].
+pub(crate) const NAMING_AT_ONCE: usize = 8;
+/// See [`NAMING_WAITING`].
+pub(crate) const NAMING_SETTLES: Duration = Duration::from_millis(500);

@@ -69,6 +69,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         max_connections: config.max_connections,
         grace: config.grace(),
         bus,
+        geoip: config.geoip.clone(),
         name: config.name(),
         pop: config.pop(),
         client: config.client_limits(),

@@ -1,8 +1,10 @@
 //! Errors as viewers see them: one sentence in `application/problem+json` (RFC 9457).
 
 use http::{HeaderValue, Response, StatusCode, header};
+use reelmill_platform::token::TokenError;
 use serde_json::json;
 
+use crate::access::Denial;
 use crate::body::Body;
 use crate::cache::FillError;
 use crate::playlists::TextError;
@@ -73,6 +75,29 @@ impl TextError {
             TextError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         problem(status, &sentence(self))
+    }
+}
+
+impl Denial {
+    /// As a response.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let status = match self {
+            Denial::Missing
+            | Denial::Token(
+                TokenError::Malformed | TokenError::Signature | TokenError::Expired | TokenError::NotYet,
+            ) => StatusCode::UNAUTHORIZED,
+            Denial::Token(TokenError::Country | TokenError::Network)
+            | Denial::Elsewhere
+            | Denial::Country => StatusCode::FORBIDDEN,
+            Denial::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut response = problem(status, &sentence(self));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1 wants a scheme, and none is registered for tokens in paths.
+            let challenge = HeaderValue::from_static("Path-Token realm=\"reelmill\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{self, Access, GeoError};
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::clients::{ClientLimits, Clients};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Word of new playlists and of takedowns, if there is to be any.
     pub bus: Option<Bus>,
+    /// File of countries in MaxMind's format, if any.
+    pub geoip: Option<PathBuf>,
     /// Name of this edge in what it says of itself.
     pub name: String,
     /// Its place among other edges, if it has one.
@@ -98,6 +102,9 @@ pub enum StartError {
     /// There is no way to its peers.
     #[error(transparent)]
     Pop(#[from] PopError),
+    /// There is no file of countries.
+    #[error(transparent)]
+    Geo(#[from] GeoError),
     /// There is no QUIC.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -176,7 +183,15 @@ pub fn start(
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
         background.spawn(pop.follow(*address, bus.clone(), drain.clone(), end.clone()));
     }
+    let (access, to_read) = Access::new(settings.bus.clone(), settings.geoip.as_deref())?;
     if let Some(bus) = settings.bus {
+        let follower = access::Follower {
+            access: access.clone(),
+            to_read,
+            playlists: playlists.clone(),
+            bus: bus.clone(),
+        };
+        background.spawn(follower.run(end.clone()));
         background.spawn(announcements.listen(bus.clone(), end.clone()));
         let follower = Follower {
             takedowns,
@@ -190,7 +205,7 @@ pub fn start(
         background.spawn(follower.run(end.clone()));
     }
     let context = Context {
-        edge: Edge::new(blobs, playlists, metrics.clone()),
+        edge: Edge::new(blobs, playlists, access, metrics.clone()),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         clients: Clients::new(settings.client),

@@ -1,11 +1,13 @@
 //! From a request's head to a response, whatever protocol carries them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use prometheus::IntCounter;
 
+use crate::access::{self, Access, Denial, Reach};
 use crate::body::Body;
 use crate::cache::{Blob, BlobCache, Lookup};
 use crate::conditional::{self, EntityTag, Verdict};
@@ -34,6 +36,7 @@ const CLOSED: &str = "public, max-age=60";
 pub struct Edge {
     blobs: BlobCache,
     playlists: Playlists,
+    access: Access,
     metrics: Metrics,
     /// Who comes in here.
     side: Side,
@@ -48,8 +51,8 @@ enum Side {
 
 impl Edge {
     /// An edge over these caches.
-    pub fn new(blobs: BlobCache, playlists: Playlists, metrics: Metrics) -> Self {
-        Self { blobs, playlists, metrics, side: Side::Viewers }
+    pub fn new(blobs: BlobCache, playlists: Playlists, access: Access, metrics: Metrics) -> Self {
+        Self { blobs, playlists, access, metrics, side: Side::Viewers }
     }
 
     /// The same edge as its peers see it, on the port that is theirs alone.
@@ -57,10 +60,10 @@ impl Edge {
         Self { side: Side::Peers, ..self.clone() }
     }
 
-    /// Answers one request. Where the content was found is in the response's extensions as a [`Lookup`].
-    pub async fn answer(&self, request: &Parts) -> Response<Body> {
+    /// Answers one request of a client at `from`. Where the content was found is in the response's extensions as a [`Lookup`].
+    pub async fn answer(&self, request: &Parts, from: IpAddr) -> Response<Body> {
         match self.side {
-            Side::Viewers => finish(self.dispatch(request).await),
+            Side::Viewers => finish(self.dispatch(request, from).await),
             Side::Peers => answer(request, &self.blobs, &self.playlists).await,
         }
     }
@@ -73,16 +76,54 @@ impl Edge {
         finish(response)
     }
 
-    async fn dispatch(&self, request: &Parts) -> Response<Body> {
+    async fn dispatch(&self, request: &Parts, from: IpAddr) -> Response<Body> {
         // RFC 9112 §3.2; the other protocols' own layers see to `:authority`.
         if request.version == Version::HTTP_11 && request.headers.get_all(header::HOST).iter().count() != 1 {
             return problem(StatusCode::BAD_REQUEST, "The request does not have exactly one Host field.");
         }
-        match route::route(&request.method, request.uri.path()) {
-            Ok(Action::Get(resource)) => self.represent(&request.headers, resource, Method::Get).await,
-            Ok(Action::Head(resource)) => self.represent(&request.headers, resource, Method::Head).await,
-            Ok(Action::Options) => options(),
-            Err(refusal) => refusal.response(),
+        let (token, path) = access::split_token(request.uri.path());
+        let (resource, method) = match route::route(&request.method, path) {
+            Ok(Action::Get(resource)) => (resource, Method::Get),
+            Ok(Action::Head(resource)) => (resource, Method::Head),
+            Ok(Action::Options) => return options(),
+            Err(refusal) => return refusal.response(),
+        };
+        let reach = match self.admit(&resource, token, path, from).await {
+            Ok(reach) => reach,
+            Err(denial) => return denial.response(),
+        };
+        let mut response = self.represent(&request.headers, resource, method).await;
+        match reach {
+            Reach::Everyone => {}
+            Reach::Few => for_few(response.headers_mut()),
+        }
+        response
+    }
+
+    /// Whether the client may have it, and who else.
+    async fn admit(
+        &self,
+        resource: &Resource,
+        token: Option<&str>,
+        path: &str,
+        from: IpAddr,
+    ) -> Result<Reach, Denial> {
+        match resource {
+            Resource::Blob(blob) => {
+                let viewer = self.access.viewer(token, from).await?;
+                self.access.blob(&viewer, blob.hash()).await
+            }
+            Resource::Mutable(object) => {
+                let viewer = self.access.viewer(token, from).await?;
+                self.access.asset(&viewer, object.asset(), Some(path)).await
+            }
+            // Of the edge itself, the same for all.
+            Resource::WatchPage(_)
+            | Resource::EmbedPage(_)
+            | Resource::PlayerScript
+            | Resource::PlayerStyle
+            | Resource::HlsScript
+            | Resource::Icon => Ok(Reach::Everyone),
         }
     }
 
@@ -102,6 +143,11 @@ impl Edge {
             }
             Resource::Mutable(object) => {
                 let (outcome, lookup) = self.playlists.get(&object).await;
+                if let Ok(text) = &outcome
+                    && let Err(denial) = self.access.note(&object, text).await
+                {
+                    return denial.response();
+                }
                 (
                     outcome
                         .map(|text| Representation::Text(text, object.media_type()))
@@ -278,6 +324,15 @@ fn options() -> Response<Body> {
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
+}
+
+/// A shared cache would give it to others.
+fn for_few(headers: &mut HeaderMap) {
+    let control = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let rest = control.and_then(|control| control.strip_prefix("public"));
+    if let Some(value) = rest.and_then(|rest| HeaderValue::try_from(format!("private{rest}")).ok()) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
 }
 
 /// Fields of every response: any site's player may read it, with its timing.

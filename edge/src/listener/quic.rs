@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -198,7 +199,7 @@ async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Context) ->
     running.close();
 
     let drain = context.drain.clone();
-    let mut accept = Accept { last, running: &running, peer, context };
+    let mut accept = Accept { quic: quic.clone(), last, running: &running, peer, context };
     if accept.until(&mut connection, drain.cancelled()).await? == Accepted::PeerIsDone {
         return Ok(());
     }
@@ -220,6 +221,7 @@ enum Accepted {
 }
 
 struct Accept<'a> {
+    quic: quinn::Connection,
     last: LastAccepted,
     running: &'a TaskTracker,
     peer: Arc<Peer>,
@@ -243,10 +245,11 @@ impl Accept<'_> {
                 return Ok(Accepted::PeerIsDone);
             };
             let (context, end) = (self.context.clone(), self.context.end.clone());
-            let peer = self.peer.clone();
+            // Where it is now: connections move.
+            let (peer, from) = (self.peer.clone(), self.quic.remote_address().ip());
             self.running.spawn(self.context.tasks.track_future(async move {
                 tokio::select! {
-                    () = request(resolver, half, peer, context) => {}
+                    () = request(resolver, half, from, peer, context) => {}
                     () = end.cancelled() => {}
                 }
             }));
@@ -257,6 +260,7 @@ impl Accept<'_> {
 async fn request(
     resolver: RequestResolver<Connection, Bytes>,
     half: Arc<SendHalf>,
+    from: IpAddr,
     peer: Arc<Peer>,
     context: Context,
 ) {
@@ -279,7 +283,7 @@ async fn request(
     }
     let (parts, ()) = request.into_parts();
     let response = if peer.client.may_ask() {
-        context.edge.answer(&parts).await
+        context.edge.answer(&parts, from).await
     } else {
         context.metrics.excess(Excess::Requests);
         context.edge.too_many()

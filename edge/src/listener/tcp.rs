@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -87,14 +88,20 @@ pub(crate) async fn serve(listener: TcpListener, security: Security, context: Co
             let _permit = permit;
             let end = context.end.clone();
             tokio::select! {
-                () = connection(stream, security, client, context) => {}
+                () = connection(stream, security, peer.ip(), client, context) => {}
                 () = end.cancelled() => {}
             }
         });
     }
 }
 
-async fn connection(stream: TcpStream, security: Security, client: ClientConnection, context: Context) {
+async fn connection(
+    stream: TcpStream,
+    security: Security,
+    from: IpAddr,
+    client: ClientConnection,
+    context: Context,
+) {
     // Without it, small answers wait for acknowledgements. It fails only on sockets already dead.
     let _ = stream.set_nodelay(true);
     let stream = Lingering::new(stream);
@@ -112,11 +119,11 @@ async fn connection(stream: TcpStream, security: Security, client: ClientConnect
             };
             let _guard = context.metrics.connection(transport);
             let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN[0]);
-            requests(tls, http2, Some(alt_svc), client, context).await;
+            requests(tls, http2, Some(alt_svc), from, client, context).await;
         }
         Security::Plain => {
             let _guard = context.metrics.connection(transport);
-            requests(stream, false, None, client, context).await;
+            requests(stream, false, None, from, client, context).await;
         }
     }
 }
@@ -125,6 +132,7 @@ async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     http2: bool,
     alt_svc: Option<HeaderValue>,
+    from: IpAddr,
     client: ClientConnection,
     context: Context,
 ) {
@@ -132,7 +140,7 @@ async fn requests(
     let mut pace = Pace::new(context.clients.limits());
     let service = {
         let (context, activity) = (context.clone(), activity.clone());
-        service_fn(move |request| answer(request, context.clone(), activity.clone(), alt_svc.clone()))
+        service_fn(move |request| answer(request, from, context.clone(), activity.clone(), alt_svc.clone()))
     };
     let builder = builder(http2, &context);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -206,6 +214,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Owned {
 
 async fn answer(
     request: Request<Incoming>,
+    from: IpAddr,
     context: Context,
     activity: Arc<Activity>,
     alt_svc: Option<HeaderValue>,
@@ -214,7 +223,7 @@ async fn answer(
     let protocol = if parts.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let watch = Watch::begin(activity, context.metrics.clone(), protocol);
     let mut response = if watch.activity.client().may_ask() {
-        context.edge.answer(&parts).await
+        context.edge.answer(&parts, from).await
     } else {
         context.metrics.excess(Excess::Requests);
         context.edge.too_many()

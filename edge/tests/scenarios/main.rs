@@ -5,6 +5,7 @@
     reason = "all of this is test code, also what stands outside of test functions"
 )]
 
+mod access;
 mod clients;
 mod closing;
 mod collapse;

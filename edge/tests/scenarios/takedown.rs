@@ -152,9 +152,9 @@ async fn nothing_rises_from_the_disk_of_an_edge_that_was_away() {
         settings.bus = Some(bus);
         settings.disk = Some(DiskSettings { folder: old.join("cache"), capacity_bytes: 64 << 20 });
     });
-    // The disk has both, and the edge does not know yet which it may serve.
+    // The disk has both, and the edge does not know yet which it may serve, and to whom.
     for path in [&gone_path, &kept_path] {
-        assert_problem(&again.get(Via::Http3, path).await, 404);
+        assert_problem(&again.get(Via::Http3, path).await, 503);
     }
     nats.restart();
     receipts(&nats.bus().await, &takedown).await;

@@ -1,0 +1,121 @@
+//! Which assets name a blob, as far as that limits who may have it.
+//!
+//! Blobs are named by content, so nothing in a blob's address says whose it is. An edge therefore reads the texts of every
+//! asset that is not for everyone and remembers the blobs named there, at about 100 bytes each. An asset for everyone is
+//! remembered only beside such a blob: what one asset shows to all is no secret of another.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use moka::sync::Cache;
+use reelmill_media::ids::{AssetId, BlobHash, RenditionId};
+
+use crate::conditional::EntityTag;
+use crate::limits::NAMING_TEXTS;
+use crate::playlists::Text;
+use crate::route::MutableObject;
+
+/// Length of a hash in hexadecimal digits.
+const DIGITS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Naming {
+    by_blob: RwLock<HashMap<BlobHash, Vec<AssetId>>>,
+    /// Texts that were read, so that each is read once.
+    read: Cache<MutableObject, EntityTag>,
+}
+
+impl Naming {
+    pub(super) fn new() -> Self {
+        Self { by_blob: RwLock::default(), read: Cache::new(NAMING_TEXTS) }
+    }
+
+    /// The assets that name a blob; none when no limited one does.
+    pub(super) fn of(&self, blob: BlobHash) -> Vec<AssetId> {
+        let by_blob = self.by_blob.read().unwrap_or_else(PoisonError::into_inner);
+        by_blob.get(&blob).cloned().unwrap_or_default()
+    }
+
+    /// Reads a text, unless it is known. Says whether it was new.
+    pub(super) fn read(&self, object: &MutableObject, text: &Text, limited: bool) -> bool {
+        if self.read.get(object) == Some(text.tag()) {
+            return false;
+        }
+        let asset = object.asset();
+        {
+            let mut by_blob = self.by_blob.write().unwrap_or_else(PoisonError::into_inner);
+            for blob in hashes(text.bytes()) {
+                let assets = match limited {
+                    true => Some(by_blob.entry(blob).or_default()),
+                    false => by_blob.get_mut(&blob),
+                };
+                if let Some(assets) = assets
+                    && !assets.contains(&asset)
+                {
+                    assets.push(asset);
+                }
+            }
+        }
+        // Last: until then the text counts as not read.
+        self.read.insert(object.clone(), text.tag());
+        true
+    }
+
+    /// What limits assets has changed: texts of others may name the same blobs, or their own may count from now on.
+    pub(super) fn read_again(&self) {
+        self.read.invalidate_all();
+    }
+}
+
+/// Every run of exactly 64 lower-case hexadecimal digits. Our texts have no others.
+fn hashes(text: &[u8]) -> impl Iterator<Item = BlobHash> {
+    let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    text.split(move |b| !hex(b))
+        .filter(|run| run.len() == DIGITS)
+        .filter_map(|run| std::str::from_utf8(run).ok()?.parse().ok())
+}
+
+/// The media playlists that a multivariant playlist names.
+pub(super) fn renditions(text: &[u8]) -> impl Iterator<Item = RenditionId> {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
+    text.split(move |b| !name(b))
+        .filter_map(|word| word.strip_suffix(b".m3u8"))
+        .filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn text(blobs: &[BlobHash]) -> Text {
+        let lines = blobs.iter().map(|blob| format!("../../blobs/{}/{blob}.m4s\n", &blob.to_string()[..2]));
+        Text::new(Bytes::from(lines.collect::<String>()))
+    }
+
+    #[test]
+    fn blobs_of_limited_assets_are_known_and_shared_ones_with_all_who_show_them() {
+        let naming = Naming::new();
+        let (limited, open) = (AssetId::from_parts(1, 1), AssetId::from_parts(2, 2));
+        let (own, shared, other) = (BlobHash::of(b"own"), BlobHash::of(b"shared"), BlobHash::of(b"other"));
+        let (a, b) = (MutableObject::Presentation(limited), MutableObject::Presentation(open));
+        naming.read(&b, &text(&[shared, other]), false);
+        assert!(naming.of(shared).is_empty());
+        naming.read(&a, &text(&[own, shared]), true);
+        naming.read_again();
+        naming.read(&b, &text(&[shared, other]), false);
+        assert_eq!(naming.of(own), [limited]);
+        assert_eq!(naming.of(shared), [limited, open]);
+        assert!(naming.of(other).is_empty());
+    }
+
+    #[test]
+    fn names_are_found_wherever_they_stand() {
+        let blob = BlobHash::of(b"x").to_string();
+        let json = format!(r#"{{"hash":"{blob}","other":"{blob}0","short":"{}"}}"#, &blob[1..]);
+        assert_eq!(hashes(json.as_bytes()).count(), 1);
+        let index =
+            b"#EXT-X-MEDIA:TYPE=AUDIO,URI=\"a0.m3u8\"\n#EXT-X-STREAM-INF:CODECS=\"avc1.64\"\nv720.m3u8\n";
+        assert_eq!(renditions(index).map(|r| r.to_string()).collect::<Vec<_>>(), ["a0", "v720"]);
+    }
+}
