@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::outputs::OutputRecord;
 use crate::plans::{PlanningError, Plans};
 use crate::publish::{PublishError, Publisher};
-use crate::state::{Arrival, Asset, Effect, Input, Stage, StageName};
+use crate::state::{Asset, Effect, Input, Stage, StageName};
 use crate::uploads::{self, FinishError, UploadRecord};
 
 /// Tasks put in their queues at once: they start in the plan's order.
@@ -205,14 +205,14 @@ impl Engine {
     async fn tidy_up(&self, asset: &Asset) -> Result<(), EngineError> {
         self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
         self.publisher.close(asset.id).await?;
-        if let Arrival::Resumable { upload } = asset.upload.arrival {
+        if let Some(upload) = asset.upload.arrival.upload() {
             self.uploads.remove_all(&upload.to_string()).await?;
         }
         Ok(())
     }
 
     async fn check_upload(&self, asset: &Asset) -> Result<(), EngineError> {
-        let Arrival::Resumable { upload } = asset.upload.arrival else { return Ok(()) };
+        let Some(upload) = asset.upload.arrival.upload() else { return Ok(()) };
         // Finishing feeds the machine in turn.
         Box::pin(uploads::finish_if_complete(self, upload)).await.map_err(Box::new)?;
         Ok(())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use ipnet::IpNet;
 use reelmill_platform::config::{Common, Nats};
 
 /// Takes uploads, plans them, drives their jobs and publishes presentations.
@@ -34,6 +35,26 @@ pub struct Flags {
     /// Lets webhooks go to private addresses too, which are those behind the firewall
     #[arg(long, env = "REELMILL_WEBHOOKS_ALLOW_PRIVATE")]
     pub webhooks_allow_private: bool,
+
+    /// Networks that uploads may be pulled from besides public addresses, also by plain http, as in 10.1.0.0/16
+    #[arg(long, env = "REELMILL_PULL_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
+    pub pull_allow: Vec<IpNet>,
+
+    /// Object store whose keys may be imported; each tenant sees the folder of its own name
+    #[arg(long, env = "REELMILL_IMPORT_STORE", value_name = "URL")]
+    pub import_store: Option<String>,
+
+    /// Pulls at once; each needs up to 16 MiB of memory
+    #[arg(long, env = "REELMILL_MAX_PULLS", default_value_t = 16, value_name = "N")]
+    pub max_pulls: usize,
+
+    /// A pull has so long for all its bytes, in seconds
+    #[arg(long, env = "REELMILL_PULL_DEADLINE_S", default_value_t = 24 * 3600, value_name = "S")]
+    pub pull_deadline_s: u32,
+
+    /// Origins that bring fewer bytes in a second are cut and tried again a few times
+    #[arg(long, env = "REELMILL_PULL_LEAST_RATE", default_value_t = 16 << 10, value_name = "BYTES")]
+    pub pull_least_rate: u32,
 
     /// Where viewers reach the edge, as in https://cdn.example; stands in the answers of the API
     #[arg(long, env = "REELMILL_EDGE_URL", value_name = "URL")]

@@ -12,6 +12,8 @@ pub mod outputs;
 pub mod plans;
 pub mod process;
 pub mod publish;
+pub mod pulls;
+pub mod reach;
 pub mod state;
 pub mod sweep;
 pub mod uploads;

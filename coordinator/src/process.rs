@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::flags::Flags;
 use crate::jobs;
 use crate::metrics::Metrics;
+use crate::pulls::{Opener, PullLimits, Puller};
 use crate::sweep;
 use crate::uploads::{self, Writers};
 use crate::webhooks::{self, Teller};
@@ -91,6 +92,16 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     let teller = Teller::new(engine.clone(), endpoints, flags.webhooks_allow_private)
         .context("cannot make an HTTP client")?;
     background.spawn(teller.run(catalog.clone()));
+    let imports = flags.import_store.as_deref().map(Store::open).transpose()?;
+    let opener = Opener::new(flags.pull_allow, imports).context("cannot make an HTTP client")?;
+    let pull_limits = PullLimits {
+        bytes: flags.max_upload_bytes,
+        deadline: SignedDuration::from_secs(flags.pull_deadline_s.into()),
+        least_bytes_per_second: flags.pull_least_rate.into(),
+        at_once: flags.max_pulls,
+    };
+    let puller = Puller::new(engine.clone(), opener, pull_limits);
+    background.spawn(puller.clone().run(catalog.clone()));
     jobs::start(&engine, &background).await?;
 
     let taking = TaskTracker::new();
@@ -103,6 +114,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         edge_url: flags.edge_url.map(Arc::from),
         uploads: Arc::new(Semaphore::new(flags.max_uploads)),
         writers: Writers::default(),
+        puller,
         tasks: taking.clone(),
         last_call: last_call.clone(),
     };

@@ -152,6 +152,8 @@ pub enum FailureCode {
     Empty,
     /// Fewer bytes came than were declared.
     Incomplete,
+    /// What was to be pulled from somewhere cannot be had from there.
+    Unreachable,
     /// The bytes are no video container that is known here.
     NotMedia,
     /// A container, but without a picture track.
@@ -177,6 +179,7 @@ impl FailureCode {
             FailureCode::Limit | FailureCode::Internal => true,
             FailureCode::Empty
             | FailureCode::Incomplete
+            | FailureCode::Unreachable
             | FailureCode::NotMedia
             | FailureCode::NoVideo
             | FailureCode::Unsupported

@@ -135,15 +135,19 @@ impl Store {
         hash: BlobHash,
         from: u64,
     ) -> Result<ObjectStream, StoreError> {
-        let key = keys::blob(&hash, kind);
+        self.open_object(&keys::blob(&hash, kind), from, MAX_BLOB_BYTES).await
+    }
+
+    /// Begins to fetch any object of at most `limit` bytes, from byte `from` on.
+    pub async fn open_object(&self, key: &str, from: u64, limit: u64) -> Result<ObjectStream, StoreError> {
         let range = (from > 0).then_some(GetRange::Offset(from));
         let options = GetOptions { range, ..GetOptions::default() };
-        let result = within_deadline(&key, self.inner.get_opts(&Path::from(key.as_str()), options)).await?;
-        let length = result.meta.size;
-        if length > MAX_BLOB_BYTES {
-            return Err(StoreError::TooLarge { key, bytes: length, limit: MAX_BLOB_BYTES });
+        let result = within_deadline(key, self.inner.get_opts(&Path::from(key), options)).await?;
+        let (key, length, e_tag) = (key.to_owned(), result.meta.size, result.meta.e_tag.clone());
+        if length > limit {
+            return Err(StoreError::TooLarge { key, bytes: length, limit });
         }
-        Ok(ObjectStream { key, length, pieces: pieces(result) })
+        Ok(ObjectStream { key, length, e_tag, pieces: pieces(result) })
     }
 
     /// Fetches a blob and proves it.
@@ -188,6 +192,7 @@ impl Store {
 pub struct ObjectStream {
     key: String,
     length: u64,
+    e_tag: Option<String>,
     pieces: BoxStream<'static, object_store::Result<Bytes>>,
 }
 
@@ -195,6 +200,11 @@ impl ObjectStream {
     /// Length of the whole object, wherever this stream began.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Another one means other bytes.
+    pub fn e_tag(&self) -> Option<&str> {
+        self.e_tag.as_deref()
     }
 
     /// The next bytes, in pieces of no particular size; `None` at the end.

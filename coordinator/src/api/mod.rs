@@ -5,6 +5,7 @@ mod events;
 mod intake;
 mod keyring;
 mod problem;
+mod pull;
 mod server;
 mod tus;
 mod view;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
+use crate::pulls::Puller;
 use crate::uploads::Writers;
 use problem::{Code, Problem};
 
@@ -44,6 +46,8 @@ pub struct Api {
     pub uploads: Arc<Semaphore>,
     /// Who writes to which upload.
     pub writers: Writers,
+    /// Fetches uploads.
+    pub puller: Puller,
     /// Owns uploads: they outlive their connections, to store what came before a cut.
     pub tasks: TaskTracker,
     /// Cancelled when uploads in one request must end as well.
@@ -60,7 +64,7 @@ pub struct Limits {
 impl Api {
     /// All paths.
     pub fn router(self) -> Router {
-        let uploads = put(whole::put).post(tus::create).options(tus::options);
+        let uploads = put(whole::put).post(pull::post).options(tus::options);
         let upload =
             head(tus::head).patch(tus::patch).delete(tus::delete).options(tus::options).post(tus::overridden);
         let tus = Router::new()

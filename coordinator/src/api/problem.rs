@@ -51,6 +51,8 @@ pub enum Code {
     FinalUpload,
     /// A part of a final upload is not finished.
     UnfinishedPart,
+    /// Nothing is pulled from there.
+    OriginRefused,
     /// Not the version of tus that is spoken here.
     UnsupportedVersion,
     /// Not the media type that belongs here.
@@ -76,7 +78,7 @@ impl Code {
             // By the tus protocol; HTTP itself has no name for it.
             Code::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             Code::UploadGone | Code::AssetGone => StatusCode::GONE,
-            Code::Empty => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Empty | Code::OriginRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
             Code::OffsetMismatch | Code::ConcurrentUpload => StatusCode::CONFLICT,
@@ -137,6 +139,7 @@ impl Problem {
             | Code::ChecksumMismatch
             | Code::FinalUpload
             | Code::UnfinishedPart
+            | Code::OriginRefused
             | Code::UnsupportedMediaType
             | Code::Internal => {}
         }
@@ -170,6 +173,7 @@ impl Problem {
             | Code::ChecksumMismatch
             | Code::FinalUpload
             | Code::UnfinishedPart
+            | Code::OriginRefused
             | Code::UnsupportedVersion
             | Code::UnsupportedMediaType
             | Code::Busy => None,

@@ -60,6 +60,21 @@ pub enum Arrival {
         /// The upload's record.
         upload: UploadId,
     },
+    /// By us, from where its owner says.
+    Pulled {
+        /// The upload's record.
+        upload: UploadId,
+    },
+}
+
+impl Arrival {
+    /// The upload's record, where there is one.
+    pub const fn upload(self) -> Option<UploadId> {
+        match self {
+            Arrival::Whole => None,
+            Arrival::Resumable { upload } | Arrival::Pulled { upload } => Some(upload),
+        }
+    }
 }
 
 /// Moments of an asset's life.

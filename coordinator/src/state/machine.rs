@@ -250,13 +250,13 @@ impl Step {
                 Arrival::Whole if idle > WHOLE_UPLOAD_LOST_AFTER => {
                     self.fail(incomplete("The upload was cut."));
                 }
-                Arrival::Resumable { .. } if idle > UPLOAD_EXPIRES_AFTER => {
+                Arrival::Resumable { .. } | Arrival::Pulled { .. } if idle > UPLOAD_EXPIRES_AFTER => {
                     self.fail(incomplete("The upload was not continued in time."));
                 }
                 Arrival::Resumable { .. } if idle > RESUMABLE_UPLOAD_CHECK_AFTER => {
                     self.effects.push(Effect::CheckUpload);
                 }
-                Arrival::Whole | Arrival::Resumable { .. } => {}
+                Arrival::Whole | Arrival::Resumable { .. } | Arrival::Pulled { .. } => {}
             },
             Stage::Queued { .. } => {
                 if idle > RESUBMIT_AFTER {

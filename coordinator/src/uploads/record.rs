@@ -5,6 +5,7 @@ use reelmill_media::ids::{AssetId, BlobHash, TenantId, UploadId};
 use reelmill_media::source::Block;
 use serde::{Deserialize, Serialize};
 
+use crate::pulls::Pull;
 use crate::state::UPLOAD_EXPIRES_AFTER;
 
 /// Blocks that stand in the record itself before they are folded away.
@@ -18,6 +19,9 @@ pub struct UploadRecord {
     /// Its place in a concatenation, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concat: Option<Concat>,
+    /// Where we get its bytes ourselves, if its owner does not send them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
     /// Whose.
     pub tenant: TenantId,
     /// When it was created.

@@ -1,7 +1,6 @@
 //! Tells tenants' own servers what became of their assets: signed, in order for each asset, at least once.
 
 mod endpoint;
-mod public;
 
 pub use endpoint::{Endpoint, EndpointEntry, EndpointError};
 
@@ -17,6 +16,7 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
+use crate::reach::Reach;
 use crate::state::{Asset, Input, Notice, Stage};
 
 /// Between two looks for what is owed: a look reads the copy at hand only.
@@ -37,7 +37,8 @@ pub struct Teller {
     engine: Engine,
     endpoints: Arc<Endpoints>,
     client: reqwest::Client,
-    allow_private: bool,
+    /// Where it may call; anywhere if there is none.
+    reach: Option<Reach>,
     on_their_way: Arc<Mutex<HashMap<AssetId, TenantId>>>,
 }
 
@@ -86,11 +87,12 @@ impl Teller {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("reelmill/", env!("CARGO_PKG_VERSION")));
-        if !allow_private {
-            builder = builder.dns_resolver(Arc::new(public::PublicOnly));
+        let reach = (!allow_private).then(|| Reach::public_and(Vec::new()));
+        if let Some(reach) = &reach {
+            builder = builder.dns_resolver(Arc::new(reach.clone()));
         }
         let client = builder.build()?;
-        Ok(Teller { engine, endpoints, client, allow_private, on_their_way: Arc::default() })
+        Ok(Teller { engine, endpoints, client, reach, on_their_way: Arc::default() })
     }
 
     /// Tells until the process drains.
@@ -153,7 +155,7 @@ impl Teller {
     }
 
     async fn send(&self, endpoint: &Endpoint, asset: &Asset, notice: &Notice) -> Result<(), TellError> {
-        if !self.allow_private && !public::may_be_called(&endpoint.url) {
+        if self.reach.as_ref().is_some_and(|reach| !reach.allows_url(&endpoint.url)) {
             return Err(TellError::NotPublic);
         }
         let body = serde_json::to_string(&body(asset, notice))?;

@@ -78,6 +78,11 @@ impl Machines {
     }
 
     pub async fn coordinator(&self, more: &[&str]) -> Coordinator {
+        self.coordinator_in(&[], more).await
+    }
+
+    /// The same, with more in its environment.
+    pub async fn coordinator_in(&self, environment: &[(&str, &Path)], more: &[&str]) -> Coordinator {
         let ready = self.folder.path().join(format!("ready-{}", rand::random::<u64>()));
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let process = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"))
@@ -90,6 +95,7 @@ impl Machines {
             ])
             .args(["--ready-file", &ready.display().to_string()])
             .args(more)
+            .envs(environment.iter().copied())
             .stderr(if std::env::var_os("SHOW_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() })
             .kill_on_drop(true)
             .spawn()

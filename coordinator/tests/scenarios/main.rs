@@ -10,6 +10,8 @@ mod extensions;
 mod life;
 mod machines;
 mod media;
+mod origin;
+mod pulls;
 mod relay;
 mod resumable;
 mod uploads;

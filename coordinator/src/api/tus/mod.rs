@@ -109,6 +109,7 @@ pub(super) async fn create(
         let record = UploadRecord {
             asset,
             concat,
+            pull: None,
             tenant: tenant.clone(),
             created_at: now,
             touched_at: now,
@@ -230,7 +231,7 @@ async fn find(api: &Api, tenant: &TenantId, id: &str) -> Result<(UploadId, Uploa
     let id: UploadId = id.parse().map_err(|e: InvalidId| Problem::new(Code::InvalidId, format!("{e}.")))?;
     let found = api.engine.uploads.get(&id.to_string()).await?;
     let (record, revision) = found
-        .filter(|(record, _)| record.tenant == *tenant)
+        .filter(|(record, _)| record.tenant == *tenant && record.pull.is_none())
         .ok_or_else(|| Problem::new(Code::UnknownUpload, format!("There is no upload {id}.")))?;
     let gone = match (record.phase, record.asset) {
         // Its asset may have been given up meanwhile.

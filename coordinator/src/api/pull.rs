@@ -1,0 +1,97 @@
+//! `POST /v1/uploads` with JSON: an upload that we fetch ourselves.
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use reelmill_media::ids::UploadId;
+use reelmill_platform::kv::Written;
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::keyring::Caller;
+use super::problem::{Code, Problem};
+use super::{Api, intake, tus, view};
+use crate::pulls::{Origin, Pull};
+use crate::state::{Arrival, Asset};
+use crate::uploads::{BlockList, Phase, UploadRecord};
+
+/// A request's body is no longer than this, in bytes.
+const MAX_BODY_BYTES: usize = 16 << 10;
+
+/// `{"url": "https://…"}` or `{"key": "…"}`, with a name if there is one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    url: Option<String>,
+    key: Option<String>,
+    name: Option<String>,
+}
+
+/// What is posted is either a pull or the creation of a tus upload.
+pub(super) async fn post(
+    state: State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/json" => create(state, caller, body).await,
+        _ => tus::create(state, caller, headers, body).await,
+    }
+}
+
+async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> Result<Response, Problem> {
+    let refuse = |detail: &str| Problem::new(Code::InvalidRequest, detail);
+    let body =
+        to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| refuse("The body is too long, or was cut."))?;
+    let wanted: Wanted = serde_json::from_slice(&body)
+        .map_err(|e| refuse(&format!("The body is not {{\"url\": …}} or {{\"key\": …}}: {e}.")))?;
+    let origin = match (wanted.url, wanted.key) {
+        (Some(url), None) => Origin::Url(url),
+        (None, Some(key)) => Origin::Key(key),
+        (Some(_), Some(_)) | (None, None) => return Err(refuse("Say either a url or a key.")),
+    };
+    api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
+    let name = intake::name(wanted.name.or_else(|| last_part(&origin)))?;
+
+    let now = Timestamp::now();
+    let (unix_ms, random) = intake::seed(now);
+    let (upload, id) = (UploadId::from_parts(unix_ms, random), intake::asset_id(now));
+    let record = UploadRecord {
+        asset: Some(id),
+        concat: None,
+        pull: Some(Pull { origin, etag: None, failures: 0 }),
+        tenant: tenant.clone(),
+        created_at: now,
+        touched_at: now,
+        metadata: None,
+        length: None,
+        blocks: BlockList::default(),
+        phase: Phase::Open,
+        writer: rand::random(),
+    };
+    match api.engine.uploads.create(&upload.to_string(), &record).await? {
+        Written::Stored(_) => {}
+        Written::Conflict => {
+            return Err(Problem::new(Code::Unavailable, "The upload was not created; try again."));
+        }
+    }
+    let asset = Asset::new(id, tenant, name, None, Arrival::Pulled { upload }, now);
+    api.engine.assets.create(&asset).await?;
+    api.puller.begin(id, upload, &asset.tenant);
+    let shown = Json(view::show(&asset, None, api.edge_url.as_deref()));
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/v1/assets/{id}"))], shown).into_response())
+}
+
+/// What files are called at their origin.
+fn last_part(origin: &Origin) -> Option<String> {
+    let path = match origin {
+        Origin::Url(url) => Url::parse(url).ok()?.path().to_owned(),
+        Origin::Key(key) => key.clone(),
+    };
+    path.rsplit('/').next().map(str::to_owned)
+}
