@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::plan::Plan;
-use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, TaskNumber, TaskReport};
+use reelmill_media::task::{Failure, FailureCode, Outcome, TaskNumber, TaskReport};
 use reelmill_platform::bus::{BusError, JobMessage};
 use reelmill_platform::queue::{Delivery, Lease, Queue};
 use reelmill_platform::topology::{KEEP_EVERY, MaxDeliveries};
@@ -155,14 +155,18 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
     }
     let input = match outcome {
         Outcome::Failed(failure) => Ok(Input::TaskFailed { number, epoch, failure: failure.clone() }),
-        Outcome::Indexed { index } => match engine.plans.make(*index, engine.fleet.slots()).await {
-            Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
-            Err(PlanningError::Refused(failure)) => Err(failure),
-            Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
-        },
-        Outcome::Made { outputs } => match &asset.stage {
+        Outcome::Indexed { index } => {
+            match engine.plans.make(*index, &asset.profile, engine.fleet.slots()).await {
+                Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
+                Err(PlanningError::Refused(failure)) => Err(failure),
+                Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
+            }
+        }
+        Outcome::Made { recipe, outputs, images } => match &asset.stage {
             Stage::Processing { job, .. } => {
-                commit(engine, *id, number, epoch, job.recipe.plan, outputs).await?
+                let (outputs, images) = (outputs.clone(), images.clone());
+                let record = OutputRecord { epoch, recipe: *recipe, outputs, images };
+                commit(engine, *id, number, job.recipe.plan, record).await?
             }
             Stage::Uploading
             | Stage::Queued { .. }
@@ -203,17 +207,16 @@ async fn commit(
     engine: &Engine,
     asset: AssetId,
     number: TaskNumber,
-    epoch: u32,
     plan: BlobHash,
-    outputs: &[RenditionOutput],
+    record: OutputRecord,
 ) -> Result<Result<Input, Failure>, JobError> {
+    let epoch = record.epoch;
     let plan = plan_of(&engine.plans, plan).await?;
     let task = number.position().and_then(|position| plan.tasks.get(position as usize));
     let Some(task) = task else { return Ok(Err(internal("segments were made that nobody planned"))) };
-    if let Err(unplanned) = outputs::check(&plan, number, task, outputs) {
+    if let Err(unplanned) = outputs::check(&plan, number, task, &record.outputs) {
         return Ok(Err(internal(&unplanned.to_string())));
     }
-    let record = OutputRecord { epoch, outputs: outputs.to_vec() };
     match outputs::commit(&engine.outputs, &outputs::key(asset, number), record).await {
         Ok(standing) => {
             Ok(Ok(Input::TaskDone { number, epoch, made: outputs::made(task, &standing.outputs) }))

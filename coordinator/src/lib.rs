@@ -15,6 +15,7 @@ pub mod publish;
 pub mod pulls;
 pub mod reach;
 pub mod state;
+pub mod storyboard;
 pub mod sweep;
 pub mod uploads;
 pub mod webhooks;

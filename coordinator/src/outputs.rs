@@ -1,7 +1,8 @@
 //! What tasks made, committed: one key per task while the asset is in work. Of two results of one attempt the first
 //! counts.
 
-use reelmill_media::ids::AssetId;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::image::Image;
 use reelmill_media::plan::{Plan, PlannedTask};
 use reelmill_media::segment::Segment;
 use reelmill_media::task::{RenditionOutput, TaskNumber, Work};
@@ -21,8 +22,12 @@ const MAX_CONFLICTS: u32 = 20;
 pub struct OutputRecord {
     /// Which attempt made it.
     pub epoch: u32,
+    /// Names what was made of what by which engine.
+    pub recipe: BlobHash,
     /// What it made.
     pub outputs: Vec<RenditionOutput>,
+    /// Stills of this part.
+    pub images: Vec<Image>,
 }
 
 /// An output that is not what was planned.
@@ -78,9 +83,11 @@ pub async fn commit(
 pub fn made(task: &PlannedTask, outputs: &[RenditionOutput]) -> Made {
     let parts = outputs.iter().map(|output| MadePart {
         rendition: output.rendition.clone(),
+        encoder: output.encoder.clone(),
         init: output.init.hash,
         codecs: output.init.codecs.clone(),
         segments: output.segments.len() as u32,
+        concealed: output.segments.iter().map(|segment| segment.concealed).sum(),
     });
     Made { cost_ms: task.cost_ms, parts: parts.collect() }
 }
@@ -103,16 +110,19 @@ pub fn check(
     let (range, clock, rungs, expected): (_, _, _, Vec<Expected>) = match &task.work {
         Work::Index => return Err(refuse("indexing is not planned".to_owned())),
         Work::Video { segments, rungs } => {
-            let spans = plan.video.segments.get(segments.start as usize..segments.end as usize);
+            let Some(video) = &plan.video else { return Err(refuse("no picture is planned".to_owned())) };
+            let spans = video.segments.get(segments.start as usize..segments.end as usize);
             let expected = spans.unwrap_or_default().iter().map(|span| Expected {
                 start: span.start,
                 duration: span.end - span.start,
                 frames: span.frames.end - span.frames.start,
             });
-            (segments.clone(), plan.video.timescale, rungs.clone(), expected.collect())
+            (segments.clone(), video.timescale, rungs.clone(), expected.collect())
         }
-        Work::Audio { segments } => {
-            let Some(audio) = &plan.audio else { return Err(refuse("no sound is planned".to_owned())) };
+        Work::Audio { rendition, segments } => {
+            let Some(audio) = plan.sound(rendition) else {
+                return Err(refuse(format!("no sound {rendition} is planned")));
+            };
             let expected = segments.clone().filter_map(|n| {
                 let (span, packets) = (audio.span(n as usize)?, audio.segments.get(n as usize)?);
                 let duration = span.end - span.start;

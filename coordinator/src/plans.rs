@@ -7,14 +7,13 @@ use moka::future::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::ladder::Ladder;
 use reelmill_media::plan::{MAX_TASKS, Plan, PlanError};
+use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, FailureCode, Recipe};
-use reelmill_media::timeline::VideoTimeline;
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::state::{PlanSummary, Planned, RenditionKind, SourceFacts};
+use crate::state::{PlanSummary, Planned, RenditionKind, SourceFacts, VideoFacts};
 
 /// Memory for plans at hand, in bytes by a rough count.
 const PLANS_BYTES: u64 = 128 << 20;
@@ -65,9 +64,14 @@ impl Plans {
         fetched.await.map_err(|e: Arc<PlanningError>| (*e).clone())
     }
 
-    /// Plans a source from its stored index for a fleet of `slots`, and stores the plan. The same index and fleet give
-    /// the same plan.
-    pub async fn make(&self, index: BlobHash, slots: u32) -> Result<PlanSummary, PlanningError> {
+    /// Plans a source from its stored index for a fleet of `slots`, and stores the plan. The same index, profile and
+    /// fleet give the same plan.
+    pub async fn make(
+        &self,
+        index: BlobHash,
+        profile: &Profile,
+        slots: u32,
+    ) -> Result<PlanSummary, PlanningError> {
         // Never closed, so there is always a permit in the end.
         let _permit = self.planning.acquire().await;
         let blob = match self.store.get_blob(BlobKind::Record, index).await {
@@ -76,7 +80,8 @@ impl Plans {
             }
             fetched => fetched?,
         };
-        let planned = tokio::task::spawn_blocking(move || plan(blob.bytes(), slots)).await;
+        let profile = profile.clone();
+        let planned = tokio::task::spawn_blocking(move || plan(blob.bytes(), &profile, slots)).await;
         // An index so strange that planning it panicked.
         let planned = planned.map_err(|_| refused(FailureCode::Internal, "planning broke off".to_owned()))?;
         let (plan, facts) = planned.map_err(PlanningError::Refused)?;
@@ -93,7 +98,7 @@ fn refused(code: FailureCode, reason: String) -> PlanningError {
     PlanningError::Refused(Failure { code, reason })
 }
 
-fn plan(index: &[u8], slots: u32) -> Result<(Plan, SourceFacts), Failure> {
+fn plan(index: &[u8], profile: &Profile, slots: u32) -> Result<(Plan, SourceFacts), Failure> {
     let unreadable = |e: postcard::Error| Failure {
         code: FailureCode::Internal,
         reason: format!("the index cannot be read: {e}"),
@@ -101,27 +106,26 @@ fn plan(index: &[u8], slots: u32) -> Result<(Plan, SourceFacts), Failure> {
     let index: SourceIndex = postcard::from_bytes(index).map_err(unreadable)?;
     let refuse = |error: PlanError| {
         let code = match error {
-            PlanError::NoFrames => FailureCode::NoVideo,
+            PlanError::Nothing => FailureCode::NoTracks,
             PlanError::TooLong => FailureCode::TooLarge,
         };
         Failure { code, reason: error.to_string() }
     };
-    let timeline = VideoTimeline::of(&index).ok_or(PlanError::NoFrames).map_err(refuse)?;
-    let ladder = Ladder::default_for(&index.video.picture, timeline.frame_rate(), index.audio.as_ref());
-    let plan = Plan::new(&index, ladder, slots).map_err(refuse)?;
+    let plan = Plan::new(&index, profile, slots).map_err(refuse)?;
     if plan.tasks.is_empty() || plan.tasks.len() > MAX_TASKS {
         let reason =
             format!("The video would take {} tasks; 1 to {MAX_TASKS} are possible.", plan.tasks.len());
         return Err(Failure { code: FailureCode::TooLarge, reason });
     }
-    let (width, height) = index.video.picture.display_size();
+    let video = index.video.zip(plan.video.as_ref()).map(|(track, video)| {
+        let (width, height) = track.picture.display_size();
+        let frame_rate = video.frame_rate.per_second() * f64::from(video.every);
+        VideoFacts { codec: track.setup.codec, width, height, frame_rate }
+    });
     let facts = SourceFacts {
         container: index.container,
-        video_codec: index.video.setup.codec,
-        audio_codec: index.audio.map(|audio| audio.setup.codec),
-        width,
-        height,
-        frame_rate: plan.video.frame_rate.per_second(),
+        video,
+        audio_codecs: index.audio.into_iter().map(|audio| audio.setup.codec).collect(),
         duration_micros: plan.duration_micros(),
     };
     Ok((plan, facts))
@@ -131,11 +135,13 @@ fn summary(recipe: Recipe, plan: &Plan, facts: SourceFacts) -> PlanSummary {
     let video = plan.ladder.video.iter().map(|rung| Planned {
         id: rung.id.clone(),
         kind: RenditionKind::Video { width: rung.width, height: rung.height },
-        segments: plan.video.segments.len() as u32,
+        language: None,
+        segments: plan.video.as_ref().map_or(0, |video| video.segments.len() as u32),
     });
     let audio = plan.audio.iter().map(|audio| Planned {
         id: audio.rung.id.clone(),
         kind: RenditionKind::Audio,
+        language: audio.rung.language.clone(),
         segments: audio.segments.len() as u32,
     });
     PlanSummary {
@@ -150,6 +156,7 @@ fn summary(recipe: Recipe, plan: &Plan, facts: SourceFacts) -> PlanSummary {
 /// Bytes in memory, roughly.
 fn weight(plan: &Plan) -> u32 {
     let rungs = plan.ladder.video.len();
-    let segments = plan.video.segments.len() + plan.audio.as_ref().map_or(0, |audio| audio.segments.len());
+    let pictures = plan.video.as_ref().map_or(0, |video| video.segments.len());
+    let segments = pictures + plan.audio.iter().map(|audio| audio.segments.len()).sum::<usize>();
     u32::try_from(512 + segments * 32 + plan.tasks.len() * (96 + rungs * 32)).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,6 @@
 //! Publishing: from committed outputs to playlists in the object store.
 //!
-//! Media playlists first, then the multivariant one, then the typed description: each text names only what is stored
+//! Media playlists and the storyboard first, then the multivariant one, then the typed description: each text names only what is stored
 //! before it. After writing, the record is read again: whoever wrote an older text than the record now allows writes
 //! again, so that the last text is never an old one.
 
@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moka::future::Cache;
+use reelmill_media::gathered::{Gathered, Misfit};
 use reelmill_media::hls;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys;
 use reelmill_media::plan::Plan;
-use reelmill_media::presentation::{Gathered, InitMismatch, Presentation};
+use reelmill_media::presentation::{Presentation, Storyboard};
 use reelmill_media::task::{Recipe, TaskNumber};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Bucket;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::outputs::{self, OutputRecord};
 use crate::plans::{PlanningError, Plans};
 use crate::state::{Asset, DoneSet, Input, Stage};
+use crate::storyboard::{StoryboardError, Storyboards};
 
 /// Assets whose outputs are kept at hand.
 const ACTIVE_ASSETS: u64 = 256;
@@ -47,7 +49,7 @@ pub enum PublishError {
     OutputMissing(String),
     /// Committed outputs do not fit together.
     #[error(transparent)]
-    Init(#[from] InitMismatch),
+    Misfit(#[from] Misfit),
     /// The plan is not to be had.
     #[error(transparent)]
     Plan(#[from] PlanningError),
@@ -73,6 +75,7 @@ pub struct Publisher {
     assets: Assets,
     outputs: Bucket<OutputRecord>,
     plans: Plans,
+    storyboards: Storyboards,
     active: Cache<AssetId, Arc<Active>>,
     metrics: Metrics,
 }
@@ -91,6 +94,8 @@ struct Turn {
     served: u64,
     known: DoneSet,
     gathered: Gathered,
+    /// Drawn once all is there.
+    storyboard: Option<Storyboard>,
     /// What this process last wrote, by key.
     written: HashMap<String, BlobHash>,
 }
@@ -117,7 +122,8 @@ impl Publisher {
         metrics: Metrics,
     ) -> Self {
         let active = Cache::builder().max_capacity(ACTIVE_ASSETS).time_to_idle(ACTIVE_FOR).build();
-        Self { bus, store, assets, outputs, plans, active, metrics }
+        let storyboards = Storyboards::new(store.clone());
+        Self { bus, store, assets, outputs, plans, storyboards, active, metrics }
     }
 
     /// Publishes what is done now. On return everything that was done at the call is published; calls that come
@@ -206,7 +212,7 @@ impl Publisher {
             })
             .buffer_unordered(PARALLEL);
         while let Some((position, record)) = found.try_next().await? {
-            turn.gathered.add(&record.outputs)?;
+            turn.gathered.add(&record.outputs, &record.images)?;
             turn.known.insert(position);
         }
         Ok(())
@@ -214,13 +220,23 @@ impl Publisher {
 
     /// Writes the texts that differ from what was last written. Says whether they play, and whether nothing is missing.
     async fn write(&self, id: AssetId, plan: &Plan, turn: &mut Turn) -> Result<Shown, PublishError> {
-        let presentation = turn.gathered.presentation(id, plan);
+        let mut presentation = turn.gathered.presentation(id, plan);
+        if presentation.complete && turn.storyboard.is_none() {
+            turn.storyboard = self.draw(id, &presentation).await?;
+        }
+        presentation.storyboard = turn.storyboard.clone();
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
-        let media = presentation.tracks().map(|track| {
-            let text = hls::media_playlist(track, presentation.target_duration);
-            (keys::media_playlist(id, &track.id), Bytes::from(text))
+        let target = presentation.target_duration;
+        let media = presentation
+            .tracks()
+            .map(|track| (keys::media_playlist(id, &track.id), hls::media_playlist(track, target)));
+        let iframes = presentation.video.iter().filter(|rendition| rendition.lowest).map(|rendition| {
+            let track = &rendition.track;
+            (keys::iframe_playlist(id, &track.id), hls::iframe_playlist(track, target))
         });
-        let mut changed = self.put_changed(turn, media.collect()).await?;
+        let storyboard = hls::storyboard(&presentation).map(|text| (keys::storyboard(id), text));
+        let texts = media.chain(iframes).chain(storyboard).map(|(key, text)| (key, Bytes::from(text)));
+        let mut changed = self.put_changed(turn, texts.collect()).await?;
         if shown.playable {
             let text = Bytes::from(hls::multivariant_playlist(&presentation));
             changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
@@ -231,6 +247,22 @@ impl Publisher {
             self.announce(id).await;
         }
         Ok(shown)
+    }
+
+    /// A presentation without a storyboard plays as well as one with it: only a failing store is worth another try.
+    async fn draw(
+        &self,
+        id: AssetId,
+        presentation: &Presentation,
+    ) -> Result<Option<Storyboard>, PublishError> {
+        match self.storyboards.draw(&presentation.thumbnails).await {
+            Ok(drawn) => Ok(drawn),
+            Err(StoryboardError::Store(error)) => Err(error.into()),
+            Err(error @ (StoryboardError::Image(_) | StoryboardError::Size | StoryboardError::BrokeOff)) => {
+                tracing::warn!(asset = %id, %error, "there is no storyboard");
+                Ok(None)
+            }
+        }
     }
 
     /// Tells edges to look again; without that they do so a little later.
@@ -280,8 +312,11 @@ impl Publisher {
         }
         self.store.delete_object(&keys::multivariant_playlist(asset.id)).await?;
         for rendition in &asset.renditions {
-            self.store.delete_object(&keys::media_playlist(asset.id, &rendition.planned.id)).await?;
+            let rendition = &rendition.planned.id;
+            self.store.delete_object(&keys::media_playlist(asset.id, rendition)).await?;
+            self.store.delete_object(&keys::iframe_playlist(asset.id, rendition)).await?;
         }
+        self.store.delete_object(&keys::storyboard(asset.id)).await?;
         self.store.delete_object(&keys::presentation(asset.id)).await?;
         self.announce(asset.id).await;
         Ok(())

@@ -18,7 +18,7 @@ fn codes(kind: Bad) -> &'static [&'static str] {
     match kind {
         Bad::Empty => &["empty"],
         Bad::Text | Bad::Playlist | Bad::Png | Bad::Garbage => &["not_media"],
-        Bad::AudioOnly => &["no_video"],
+        Bad::SubtitlesOnly => &["no_tracks"],
         Bad::TruncatedMoovFirst | Bad::TruncatedMoovMissing => &["truncated"],
     }
 }
@@ -64,7 +64,8 @@ fn bad_sources_fail_with_their_codes_and_publish_nothing() {
 #[test]
 fn the_command_line_says_why_in_one_line() {
     let system = System::start();
-    for (kind, words) in [(Bad::Text, "not_media"), (Bad::AudioOnly, "no_video"), (Bad::Empty, "empty")] {
+    for (kind, words) in [(Bad::Text, "not_media"), (Bad::SubtitlesOnly, "no_tracks"), (Bad::Empty, "empty")]
+    {
         let output = system.reelmill(&["upload".as_ref(), bad(kind).as_os_str()]);
         assert!(!output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();

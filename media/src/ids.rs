@@ -144,7 +144,7 @@ name_id!(
     /// One rendition of an asset, as it stands in its playlist's name: `v720`, `a0`.
     RenditionId,
     "rendition id",
-    16
+    32
 );
 
 /// The BLAKE3 hash of a blob's bytes: its name everywhere.

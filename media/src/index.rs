@@ -21,15 +21,18 @@ pub enum Container {
     Avi,
 }
 
-/// The result of indexing.
+/// Audio tracks taken of one source, at most.
+pub const MAX_AUDIO_TRACKS: usize = 8;
+
+/// The result of indexing. There is a picture or sound, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceIndex {
     /// How the source is wrapped.
     pub container: Container,
-    /// The one video track that is the picture.
-    pub video: VideoTrack,
-    /// The primary audio track, if there is sound.
-    pub audio: Option<AudioTrack>,
+    /// The one video track that is the picture; absent where there is only sound.
+    pub video: Option<VideoTrack>,
+    /// The audio tracks, the one to play first at the front.
+    pub audio: Vec<AudioTrack>,
 }
 
 /// What a decoder needs before its first packet.

@@ -5,6 +5,7 @@
 //! blobs/<hh>/<hash>.<ext>.tree     hashes of its pieces, beside a large segment
 //! assets/<asset>/index.m3u8        multivariant playlist
 //! assets/<asset>/<rendition>.m3u8  media playlists
+//! assets/<asset>/storyboard.vtt    which part of which sprite sheet shows which time
 //! assets/<asset>/presentation.json all of the above, typed
 //! ```
 
@@ -21,12 +22,14 @@ pub enum BlobKind {
     InitSegment,
     /// A media segment.
     Segment,
+    /// A poster, a thumbnail or a sprite sheet.
+    Image,
 }
 
 impl BlobKind {
     /// Every kind.
-    pub const ALL: [BlobKind; 4] =
-        [BlobKind::SourceBlock, BlobKind::Record, BlobKind::InitSegment, BlobKind::Segment];
+    pub const ALL: [BlobKind; 5] =
+        [BlobKind::SourceBlock, BlobKind::Record, BlobKind::InitSegment, BlobKind::Segment, BlobKind::Image];
 
     /// File name extension, without the dot.
     pub const fn extension(self) -> &'static str {
@@ -35,6 +38,7 @@ impl BlobKind {
             BlobKind::Record => "record",
             BlobKind::InitSegment => "mp4",
             BlobKind::Segment => "m4s",
+            BlobKind::Image => "jpg",
         }
     }
 
@@ -44,6 +48,7 @@ impl BlobKind {
             BlobKind::SourceBlock | BlobKind::Record => None,
             BlobKind::InitSegment => Some("video/mp4"),
             BlobKind::Segment => Some("video/iso.segment"),
+            BlobKind::Image => Some("image/jpeg"),
         }
     }
 
@@ -55,6 +60,9 @@ impl BlobKind {
 
 /// Media type of both kinds of playlist (RFC 8216bis §10).
 pub const PLAYLIST_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
+
+/// Media type of a storyboard (WebVTT §1.5).
+pub const WEBVTT_MEDIA_TYPE: &str = "text/vtt";
 
 /// `blobs/<hh>/<hash>.<ext>`
 pub fn blob(hash: &BlobHash, kind: BlobKind) -> String {
@@ -80,6 +88,21 @@ pub fn multivariant_playlist(asset: AssetId) -> String {
 /// `assets/<asset>/<rendition>.m3u8`
 pub fn media_playlist(asset: AssetId, rendition: &RenditionId) -> String {
     format!("assets/{asset}/{rendition}.m3u8")
+}
+
+/// The name of a rendition's I-frame playlist among the asset's media playlists.
+pub fn iframe_playlist_name(rendition: &RenditionId) -> String {
+    format!("{rendition}-iframes.m3u8")
+}
+
+/// `assets/<asset>/<rendition>-iframes.m3u8`
+pub fn iframe_playlist(asset: AssetId, rendition: &RenditionId) -> String {
+    format!("assets/{asset}/{}", iframe_playlist_name(rendition))
+}
+
+/// `assets/<asset>/storyboard.vtt`
+pub fn storyboard(asset: AssetId) -> String {
+    format!("assets/{asset}/storyboard.vtt")
 }
 
 /// `assets/<asset>/presentation.json`

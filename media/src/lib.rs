@@ -3,13 +3,17 @@
 //! A video's way, readable from the types: [`source::Source`] → [`index::SourceIndex`] → [`ladder::Ladder`] →
 //! [`plan::Plan`] → [`task::Task`] → [`task::TaskReport`] → [`presentation::Presentation`] → [`hls`].
 
+pub mod codec;
+pub mod gathered;
 pub mod hls;
 pub mod ids;
+pub mod image;
 pub mod index;
 pub mod keys;
 pub mod ladder;
 pub mod plan;
 pub mod presentation;
+pub mod profile;
 pub mod segment;
 pub mod source;
 pub mod task;

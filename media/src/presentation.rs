@@ -1,14 +1,12 @@
 //! The typed, numbered description of all renditions published together; playlists are texts made of it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AssetId, RenditionId};
-use crate::plan::Plan;
+use crate::codec::{AudioCodec, VideoCodec};
+use crate::ids::{AssetId, BlobHash, RenditionId};
+use crate::image::Image;
 use crate::segment::{InitSegment, Segment};
-use crate::task::RenditionOutput;
-use crate::time::FrameRate;
+use crate::time::{FrameRate, Timescale};
 
 /// Everything that viewers can see of an asset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,23 +17,33 @@ pub struct Presentation {
     pub complete: bool,
     /// EXT-X-TARGETDURATION of all playlists, in seconds. Known from the plan, so it never changes.
     pub target_duration: u32,
-    /// Duration of the picture in microseconds.
+    /// Duration of the picture, or of the sound where there is none, in microseconds.
     pub duration_micros: i64,
-    /// Video renditions with at least one segment, lowest first.
+    /// Video renditions with at least one segment, in the ladder's order.
     pub video: Vec<VideoRendition>,
-    /// The sound, once it has a segment.
-    pub audio: Option<AudioRendition>,
+    /// Audio renditions with at least one segment, in the ladder's order.
+    pub audio: Vec<AudioRendition>,
+    /// Shown before play begins, once it is made.
+    pub poster: Option<Image>,
+    /// By time.
+    pub thumbnails: Vec<Image>,
+    /// Thumbnails put together, once all are there.
+    pub storyboard: Option<Storyboard>,
 }
 
 /// One encoded video track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoRendition {
+    /// In what it is encoded.
+    pub codec: VideoCodec,
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
     /// Mean frame rate.
     pub frame_rate: FrameRate,
+    /// The lowest of its codec: what scrubbing is shown from.
+    pub lowest: bool,
     /// Its segments.
     pub track: Track,
 }
@@ -43,8 +51,14 @@ pub struct VideoRendition {
 /// One encoded audio track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioRendition {
+    /// In what it is encoded.
+    pub codec: AudioCodec,
     /// Channels.
     pub channels: u16,
+    /// Which of the source's audio tracks; 0 is played unless the viewer chooses another.
+    pub source_track: u32,
+    /// ISO 639-2 code, if known.
+    pub language: Option<String>,
     /// Its segments.
     pub track: Track,
 }
@@ -54,97 +68,63 @@ pub struct AudioRendition {
 pub struct Track {
     /// Name.
     pub id: RenditionId,
-    /// Init segment.
-    pub init: InitSegment,
+    /// The init segment and encoder of the first segment, and each that follows it; never empty.
+    pub runs: Vec<Run>,
     /// From number 0 on, without a gap; never empty.
     pub segments: Vec<Segment>,
     /// No segment is missing.
     pub complete: bool,
 }
 
-/// Gathers what tasks made, in whatever order they report.
-#[derive(Debug, Clone, Default)]
-pub struct Gathered {
-    tracks: BTreeMap<RenditionId, (InitSegment, BTreeMap<u32, Segment>)>,
+/// Segments one after another that share an init segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Number of the first of them.
+    pub from: u32,
+    /// What encoded them.
+    pub encoder: String,
+    /// Their init segment; clock and codec string are the same in all runs of a track.
+    pub init: InitSegment,
 }
 
-/// A task's output that cannot be part of its rendition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("rendition {rendition} was begun with another init segment than this output has")]
-pub struct InitMismatch {
-    /// Which rendition.
-    pub rendition: RenditionId,
+/// Sprite sheets: thumbnails side by side, row by row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storyboard {
+    /// Thumbnails in a full row.
+    pub columns: u32,
+    /// Rows of a full sheet.
+    pub rows: u32,
+    /// The sheets, in order.
+    pub sheets: Vec<Sheet>,
 }
 
-impl Gathered {
-    /// Adds one task's part. The same part twice changes nothing. Refused whole when its init segment differs from
-    /// the one the rendition was begun with.
-    pub fn add(&mut self, outputs: &[RenditionOutput]) -> Result<(), InitMismatch> {
-        let differs =
-            |o: &&RenditionOutput| self.tracks.get(&o.rendition).is_some_and(|(init, _)| *init != o.init);
-        if let Some(output) = outputs.iter().find(differs) {
-            return Err(InitMismatch { rendition: output.rendition.clone() });
-        }
-        for output in outputs {
-            let (_, segments) = self
-                .tracks
-                .entry(output.rendition.clone())
-                .or_insert_with(|| (output.init.clone(), BTreeMap::new()));
-            for segment in &output.segments {
-                segments.entry(segment.number).or_insert(*segment);
-            }
-        }
-        Ok(())
+/// One sprite sheet, a JPEG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sheet {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Content hash.
+    pub hash: BlobHash,
+}
+
+impl Track {
+    /// The rendition's clock.
+    pub fn timescale(&self) -> Timescale {
+        self.runs.first().map_or(Timescale::MPEG, |run| run.init.timescale)
     }
 
-    fn track(&self, id: &RenditionId, planned: usize) -> Option<Track> {
-        let (init, segments) = self.tracks.get(id)?;
-        let prefix: Vec<Segment> =
-            (0u32..).zip(segments.values()).take_while(|(n, s)| *n == s.number).map(|(_, s)| *s).collect();
-        let complete = prefix.len() == planned;
-        (!prefix.is_empty()).then(|| Track { id: id.clone(), init: init.clone(), segments: prefix, complete })
+    /// RFC 6381 codec string.
+    pub fn codecs(&self) -> &str {
+        self.runs.first().map_or("", |run| &run.init.codecs)
     }
 
-    /// What can be shown now: of each rendition the segments from the first on up to the first that is missing.
-    pub fn presentation(&self, asset: AssetId, plan: &Plan) -> Presentation {
-        let video: Vec<VideoRendition> = plan
-            .ladder
-            .video
-            .iter()
-            .filter_map(|rung| {
-                let track = self.track(&rung.id, plan.video.segments.len())?;
-                Some(VideoRendition {
-                    width: rung.width,
-                    height: rung.height,
-                    frame_rate: plan.video.frame_rate,
-                    track,
-                })
-            })
-            .collect();
-        let audio = plan.audio.as_ref().and_then(|audio| {
-            let track = self.track(&audio.rung.id, audio.segments.len())?;
-            Some(AudioRendition { channels: 2, track })
-        });
-        let complete = video.len() == plan.ladder.video.len()
-            && video.iter().all(|r| r.track.complete)
-            && audio.as_ref().map(|a| a.track.complete) == plan.audio.as_ref().map(|_| true);
-        Presentation {
-            asset,
-            complete,
-            target_duration: plan.target_duration(),
-            duration_micros: plan.duration_micros(),
-            video,
-            audio,
-        }
+    /// The run that begins with segment `number`, if one does.
+    pub fn run_from(&self, number: u32) -> Option<&Run> {
+        self.runs.iter().find(|run| run.from == number)
     }
 }
 
 impl Presentation {
-    /// Something can be played: a picture, and the sound if there is to be any.
-    pub fn is_playable(&self, plan: &Plan) -> bool {
-        !self.video.is_empty() && (self.audio.is_some() || plan.audio.is_none())
-    }
-
     /// All tracks, video first.
     pub fn tracks(&self) -> impl Iterator<Item = &Track> {
         self.video.iter().map(|r| &r.track).chain(self.audio.iter().map(|r| &r.track))

@@ -16,8 +16,10 @@ pub struct Segment {
     pub duration: Ticks,
     /// Video frames, or audio packets.
     pub frames: u32,
-    /// Frames that could not be decoded and repeat their predecessor.
+    /// Frames that could not be decoded and repeat their predecessor; of sound, packets that became silence.
     pub concealed: u32,
+    /// Bytes from the segment's start to the end of its first frame, which stands alone; 0 for sound.
+    pub first_frame_bytes: u32,
     /// Length in bytes.
     pub bytes: u64,
     /// Content hash.

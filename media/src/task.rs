@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AssetId, BlobHash, RenditionId, TenantId, WorkerId};
+use crate::image::Image;
 use crate::segment::{InitSegment, Segment};
 use crate::source::SourceRef;
 
@@ -49,12 +50,14 @@ pub enum Work {
     Video {
         /// Segments of the plan's video grid.
         segments: Range<u32>,
-        /// Rungs of the plan's ladder.
+        /// Rungs of the plan's ladder, all of one codec.
         rungs: Vec<RenditionId>,
     },
     /// Encode sound.
     Audio {
-        /// Segments of the plan's audio grid.
+        /// Which rendition of the plan's.
+        rendition: RenditionId,
+        /// Segments of its grid.
         segments: Range<u32>,
     },
 }
@@ -117,8 +120,12 @@ pub enum Outcome {
     },
     /// Segments are made.
     Made {
+        /// Names what was made of what by which engine: the same name means the same bytes.
+        recipe: BlobHash,
         /// One entry per rendition that the task was to make.
         outputs: Vec<RenditionOutput>,
+        /// The pictures planned for this part.
+        images: Vec<Image>,
     },
     /// It could not be done.
     Failed(Failure),
@@ -129,7 +136,9 @@ pub enum Outcome {
 pub struct RenditionOutput {
     /// Which rendition.
     pub rendition: RenditionId,
-    /// Its init segment: equal for all tasks of the rendition, or the output is refused.
+    /// What encoded it, by libav's name: `libx264`, `h264_nvenc`…
+    pub encoder: String,
+    /// Its init segment: equal for all parts from the same encoder, or the output is refused.
     pub init: InitSegment,
     /// The segments, in order.
     pub segments: Vec<Segment>,
@@ -156,8 +165,8 @@ pub enum FailureCode {
     Unreachable,
     /// The bytes are no video container that is known here.
     NotMedia,
-    /// A container, but without a picture track.
-    NoVideo,
+    /// A container, but with neither picture nor sound in it.
+    NoTracks,
     /// A container or codec that is known but not supported.
     Unsupported,
     /// The container promises bytes that are not there.
@@ -181,7 +190,7 @@ impl FailureCode {
             | FailureCode::Incomplete
             | FailureCode::Unreachable
             | FailureCode::NotMedia
-            | FailureCode::NoVideo
+            | FailureCode::NoTracks
             | FailureCode::Unsupported
             | FailureCode::Truncated
             | FailureCode::Corrupt

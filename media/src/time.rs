@@ -14,6 +14,12 @@ impl Timescale {
     /// The MPEG system clock, 90 kHz: what we fall back on when a source's own clock is unusable.
     pub const MPEG: Timescale = Timescale(NonZeroU32::new(90_000).unwrap());
 
+    /// 44.1 kHz, of sound.
+    pub const HZ_44_100: Timescale = Timescale(NonZeroU32::new(44_100).unwrap());
+
+    /// 48 kHz, of sound.
+    pub const HZ_48_000: Timescale = Timescale(NonZeroU32::new(48_000).unwrap());
+
     /// `None` for zero.
     pub const fn new(ticks_per_second: u32) -> Option<Self> {
         match NonZeroU32::new(ticks_per_second) {
@@ -117,6 +123,11 @@ impl FrameRate {
     /// Frames per second, for texts, rate caps and levels.
     pub fn per_second(self) -> f64 {
         f64::from(self.num) / f64::from(self.den.max(1))
+    }
+
+    /// Keeping one frame of so many brings the rate down to `most` frames per second, give or take 5 %; at least 1.
+    pub fn steps_to(self, most: u32) -> u32 {
+        (self.per_second() / (f64::from(most.max(1)) * 1.05)).ceil().max(1.0) as u32
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::AudioCodec;
 use crate::index::{AudioTrack, SourceIndex, VideoTrack};
 use crate::time::{FrameRate, Ticks, Timescale};
 
@@ -30,7 +31,7 @@ pub struct VideoTimeline {
     pub nominal_rate: Option<FrameRate>,
 }
 
-/// When time starts on both tracks: the earlier of the first frame and the first sound.
+/// When time starts on all tracks: the earliest of the first frame and the first sounds.
 ///
 /// A picture that starts after the sound is held from 0 on: players line tracks up by their first segments,
 /// and a hole at the start would cost the sound before it.
@@ -42,12 +43,20 @@ struct Zero {
 
 impl Zero {
     fn of(index: &SourceIndex) -> Option<Zero> {
-        let (first, _) = presented(&index.video).first().copied()?;
-        let video = Zero { at: first, clock: index.video.timescale };
-        let Some(audio) = index.audio.as_ref() else { return Some(video) };
-        let Some(span) = audio.span() else { return Some(video) };
-        let on_video = span.start.rescale(audio.timescale, video.clock);
-        if on_video < video.at { Some(Zero { at: span.start, clock: audio.timescale }) } else { Some(video) }
+        let picture = index.video.as_ref().and_then(|video| {
+            let (first, _) = presented(video).first().copied()?;
+            Some(Zero { at: first, clock: video.timescale })
+        });
+        let sounds = index
+            .audio
+            .iter()
+            .filter_map(|audio| Some(Zero { at: audio.span()?.start, clock: audio.timescale }));
+        // Compared on the earlier one's clock; of equals the picture.
+        picture.into_iter().chain(sounds).reduce(
+            |first, next| {
+                if next.on(first.clock) < first.at { next } else { first }
+            },
+        )
     }
 
     fn on(self, clock: Timescale) -> Ticks {
@@ -70,9 +79,9 @@ fn presented(track: &VideoTrack) -> Vec<(Ticks, u32)> {
 }
 
 impl VideoTimeline {
-    /// Lays out the frames of `index`; `None` when nothing is presented.
+    /// Lays out the frames of `index`; `None` when no picture is presented.
     pub fn of(index: &SourceIndex) -> Option<VideoTimeline> {
-        let track = &index.video;
+        let track = index.video.as_ref()?;
         let list = presented(track);
         let zero = Zero::of(index)?;
         let snapped = Grid::evident(&list, track.timescale);
@@ -97,6 +106,17 @@ impl VideoTimeline {
         }
         let nominal_rate = snapped.map(|grid| grid.rate).or_else(|| constant_rate(&frames, timescale));
         Some(VideoTimeline { timescale, frames, end, nominal_rate })
+    }
+
+    /// Keeps every `nth` frame, from the first on.
+    pub fn thinned(mut self, nth: u32) -> VideoTimeline {
+        if nth > 1 {
+            self.frames = self.frames.into_iter().step_by(nth as usize).collect();
+            self.nominal_rate = self
+                .nominal_rate
+                .and_then(|rate| Some(FrameRate { num: rate.num, den: rate.den.checked_mul(nth)? }));
+        }
+        self
     }
 
     /// Mean frame rate: the evident constant one, or frames over duration.
@@ -175,12 +195,12 @@ pub struct AudioTimeline {
 }
 
 impl AudioTimeline {
-    /// `None` when there is no sound. Rates other than 44.1 and 48 kHz become 48 kHz.
-    pub fn of(index: &SourceIndex) -> Option<AudioTimeline> {
-        let track: &AudioTrack = index.audio.as_ref()?;
+    /// The sound of track `track` of `index`, encoded as `codec`; `None` when it presents nothing.
+    pub fn of(index: &SourceIndex, track: usize, codec: AudioCodec) -> Option<AudioTimeline> {
+        let track: &AudioTrack = index.audio.get(track)?;
         let span = track.span()?;
         let zero = Zero::of(index)?.on(track.timescale);
-        let sample_rate = Timescale::new(if track.sample_rate == 44_100 { 44_100 } else { 48_000 })?;
+        let sample_rate = codec.sample_rate(track.sample_rate);
         let start = (span.start - zero).rescale(track.timescale, sample_rate).0.max(0);
         let samples = (span.end - zero).rescale(track.timescale, sample_rate).0;
         (samples > start).then_some(AudioTimeline { sample_rate, zero, start, samples })

@@ -8,19 +8,22 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::ladder::Ladder;
-use reelmill_media::plan::{Plan, PlanError};
+use reelmill_media::plan::{Plan, PlanError, VideoPlan};
+use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
-use reelmill_media::time::{FrameRate, Ticks};
+use reelmill_media::time::Ticks;
 use reelmill_media::timeline::{AudioTimeline, VideoTimeline};
-use sources::any_source;
+use sources::{any_profile, any_source};
 
 fn plan(index: &SourceIndex, slots: u32) -> (VideoTimeline, Plan) {
-    let timeline = VideoTimeline::of(index).unwrap();
-    let ladder = Ladder::default_for(&index.video.picture, timeline.frame_rate(), index.audio.as_ref());
-    let plan = Plan::new(index, ladder, slots).unwrap();
-    (timeline, plan)
+    let plan = Plan::new(index, &Profile::default(), slots).unwrap();
+    (VideoTimeline::of(index).unwrap(), plan)
+}
+
+fn picture(plan: &Plan) -> &VideoPlan {
+    plan.video.as_ref().unwrap()
 }
 
 proptest! {
@@ -29,13 +32,14 @@ proptest! {
     #[test]
     fn timelines_start_at_zero_and_keep_every_frame(index in any_source()) {
         let (timeline, _) = plan(&index, 2);
-        prop_assert_eq!(timeline.frames.len(), index.video.samples.len());
+        let track = index.video.as_ref().unwrap();
+        prop_assert_eq!(timeline.frames.len(), track.samples.len());
         prop_assert_eq!(timeline.frames[0].pts, Ticks::ZERO);
         for (k, pair) in timeline.frames.windows(2).enumerate() {
             prop_assert!(pair[0].pts < pair[1].pts);
             prop_assert!(pair[0].source_pts < pair[1].source_pts);
             // Distances stay as they were, but for the first frame, which may be held, and for millisecond clocks.
-            if k > 0 && timeline.timescale == index.video.timescale {
+            if k > 0 && timeline.timescale == track.timescale {
                 prop_assert_eq!(pair[1].pts - pair[0].pts, pair[1].source_pts - pair[0].source_pts);
             }
         }
@@ -45,7 +49,8 @@ proptest! {
     #[test]
     fn segments_cover_all_frames_without_gap(index in any_source(), slots in 1u32..100) {
         let (timeline, plan) = plan(&index, slots);
-        let segments = &plan.video.segments;
+        let video = picture(&plan);
+        let segments = &video.segments;
         prop_assert_eq!(segments[0].frames.start, 0);
         prop_assert_eq!(segments[0].start, Ticks::ZERO);
         prop_assert_eq!(segments[segments.len() - 1].frames.end as usize, timeline.frames.len());
@@ -58,65 +63,107 @@ proptest! {
             prop_assert_eq!(pair[0].frames.end, pair[1].frames.start);
             prop_assert_eq!(pair[0].end, pair[1].start);
             // The grid: 0, 1, 2, 4, 8, … s. A segment holds no boundary but at or before its first frame.
-            let micros = |t: Ticks| t.micros(plan.video.timescale);
+            let micros = |t: Ticks| t.micros(video.timescale);
             let grid = [0, 1, 2].into_iter().chain((1..).map(|k| k * 4)).map(|s: i64| s * 1_000_000);
             let last_before = grid.take_while(|b| *b <= micros(pair[1].start) + 1).last().unwrap();
             prop_assert!(micros(pair[1].start) + 1 >= last_before);
             prop_assert!(micros(pair[0].start) < last_before);
         }
-        let longest = segments.iter().map(|s| (s.end - s.start).micros(plan.video.timescale)).max().unwrap();
+        let longest = segments.iter().map(|s| (s.end - s.start).micros(video.timescale)).max().unwrap();
         prop_assert!(i64::from(plan.target_duration()) * 1_000_000 + 500_000 >= longest);
     }
 
     #[test]
-    fn every_segment_of_every_rung_is_made_exactly_once(index in any_source(), slots in 1u32..100) {
-        let (_, plan) = plan(&index, slots);
+    fn every_segment_of_every_rendition_is_made_exactly_once(
+        index in any_source(), profile in any_profile(), slots in 1u32..100, silent in any::<bool>(), blind in any::<bool>(),
+    ) {
+        let mut index = index;
+        if silent {
+            index.audio.clear();
+        } else if blind && !index.audio.is_empty() {
+            index.video = None;
+        }
+        let plan = match Plan::new(&index, &profile, slots) {
+            Ok(plan) => plan,
+            Err(error) => {
+                prop_assert!(error == PlanError::Nothing && index.video.is_none() && profile.audio.is_empty());
+                return Ok(());
+            }
+        };
         let mut made: BTreeMap<(String, u32), u32> = BTreeMap::new();
         for task in &plan.tasks {
             prop_assert!(task.cost_ms > 0);
             let (segments, names): (_, Vec<String>) = match &task.work {
-                Work::Video { segments, rungs } => (segments.clone(), rungs.iter().map(|r| r.to_string()).collect()),
-                Work::Audio { segments } => (segments.clone(), vec!["sound".into()]),
+                Work::Video { segments, rungs } => {
+                    let of = |id: &RenditionId| plan.ladder.video.iter().find(|r| r.id == *id).unwrap().codec;
+                    prop_assert!(rungs.iter().all(|id| of(id) == of(&rungs[0])), "one codec per task");
+                    (segments.clone(), rungs.iter().map(|r| r.to_string()).collect())
+                }
+                Work::Audio { segments, rendition } => (segments.clone(), vec![rendition.to_string()]),
                 Work::Index => panic!("planned an index"),
             };
-            prop_assert!(!segments.is_empty() && !names.is_empty());
-            for name in names {
-                for segment in segments.clone() {
+            for segment in segments {
+                for name in &names {
                     *made.entry((name.clone(), segment)).or_default() += 1;
                 }
             }
         }
-        let wanted = plan.ladder.video.len() * plan.video.segments.len()
-            + plan.audio.as_ref().map_or(0, |a| a.segments.len());
+        let pictures = plan.video.as_ref().map_or(0, |v| v.segments.len()) * plan.ladder.video.len();
+        let wanted = pictures + plan.audio.iter().map(|a| a.segments.len()).sum::<usize>();
         prop_assert_eq!(made.len(), wanted);
         prop_assert!(made.values().all(|n| *n == 1));
+        prop_assert_eq!(plan.audio.len(), index.audio.len() * profile.audio.len());
         // The lowest rung's first segment comes first: a video plays as soon as it is there.
-        prop_assert_eq!(
-            &plan.tasks[0].work,
-            &Work::Video { segments: 0..1, rungs: vec![plan.ladder.video[0].id.clone()] }
-        );
+        if let Some(lowest) = plan.ladder.video.first() {
+            prop_assert_eq!(&plan.tasks[0].work, &Work::Video { segments: 0..1, rungs: vec![lowest.id.clone()] });
+            let images = plan.images.as_ref().unwrap();
+            prop_assert!(images.thumbnails.len() <= 102 && images.thumbnails[0] == 0);
+            prop_assert!(images.thumbnails.is_sorted_by(|a, b| a < b));
+        }
     }
 
     #[test]
-    fn sound_is_cut_on_its_own_grid_to_the_sample(index in any_source()) {
-        let (_, plan) = plan(&index, 2);
-        let timeline = AudioTimeline::of(&index);
-        prop_assert_eq!(timeline, plan.audio.as_ref().map(|a| a.timeline));
-        let (Some(timeline), Some(audio)) = (timeline, &plan.audio) else { return Ok(()) };
-        prop_assert_eq!(audio.segments[0].start, 0);
-        for pair in audio.segments.windows(2) {
-            prop_assert_eq!(pair[0].end, pair[1].start);
+    fn faster_sources_are_thinned_evenly(index in any_source(), most in 10u32..30) {
+        let profile = Profile { max_frame_rate: Some(most), ..Profile::default() };
+        let plan = Plan::new(&index, &profile, 2).unwrap();
+        let whole = VideoTimeline::of(&index).unwrap();
+        let every = picture(&plan).every;
+        prop_assert!(whole.frame_rate().per_second() / f64::from(every) <= f64::from(most) * 1.06);
+        let kept = picture(&plan).segments.last().unwrap().frames.end;
+        prop_assert_eq!(kept, (whole.frames.len() as u32).div_ceil(every));
+        prop_assert_eq!(picture(&plan).segments.last().unwrap().end, whole.end);
+    }
+
+    #[test]
+    fn sound_is_cut_on_its_own_grid_to_the_sample(
+        index in any_source(), profile in any_profile(), blind in any::<bool>(),
+    ) {
+        let mut index = index;
+        if blind {
+            index.video = None;
         }
-        let mut at = Ticks::ZERO;
-        for n in 0..audio.segments.len() {
-            let span = audio.span(n).unwrap();
-            prop_assert_eq!(span.start, at);
-            prop_assert!(span.end > span.start);
-            at = span.end;
+        let Ok(plan) = Plan::new(&index, &profile, 2) else { return Ok(()) };
+        for audio in &plan.audio {
+            let codec = audio.rung.codec;
+            prop_assert_eq!(
+                AudioTimeline::of(&index, audio.rung.track as usize, codec), Some(audio.timeline)
+            );
+            prop_assert_eq!(audio.segments[0].start, 0);
+            for pair in audio.segments.windows(2) {
+                prop_assert_eq!(pair[0].end, pair[1].start);
+            }
+            let mut at = Ticks::ZERO;
+            for n in 0..audio.segments.len() {
+                let span = audio.span(n).unwrap();
+                prop_assert_eq!(span.start, at);
+                prop_assert!(span.end > span.start);
+                at = span.end;
+            }
+            prop_assert_eq!(at, Ticks(audio.timeline.samples));
+            let packets = i64::from(audio.segments[audio.segments.len() - 1].end);
+            let fed = audio.timeline.samples + codec.priming_samples();
+            prop_assert_eq!(packets, (fed + codec.packet_samples() - 1) / codec.packet_samples());
         }
-        prop_assert_eq!(at, Ticks(timeline.samples));
-        let packets = i64::from(audio.segments[audio.segments.len() - 1].end);
-        prop_assert_eq!(packets - 1, (timeline.samples + 1023) / 1024);
     }
 
     #[test]
@@ -140,18 +187,17 @@ fn sources_beyond_a_week_are_refused() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for _ in 0..20 {
         let mut index = any_source().new_tree(&mut runner).unwrap().current();
+        let track = index.video.as_mut().unwrap();
         // On an evident grid the last frame lasts as long as the others, whatever is said.
-        if index.video.timescale.get() == 1000 {
+        if track.timescale.get() == 1000 {
             continue;
         }
-        let ladder =
-            Ladder::default_for(&index.video.picture, FrameRate { num: 25, den: 1 }, index.audio.as_ref());
-        index.video.last_duration = Ticks(i64::from(index.video.timescale.get()) * 1_000_000);
-        assert_eq!(Plan::new(&index, ladder.clone(), 2), Err(PlanError::TooLong));
-        if let Some(audio) = &mut index.audio {
-            index.video.last_duration = Ticks(1);
+        track.last_duration = Ticks(i64::from(track.timescale.get()) * 1_000_000);
+        assert_eq!(Plan::new(&index, &Profile::default(), 2), Err(PlanError::TooLong));
+        if let Some(audio) = index.audio.first_mut() {
+            index.video.as_mut().unwrap().last_duration = Ticks(1);
             audio.samples.last_mut().unwrap().pts = Ticks(i64::MAX / 2);
-            assert_eq!(Plan::new(&index, ladder, 2), Err(PlanError::TooLong));
+            assert_eq!(Plan::new(&index, &Profile::default(), 2), Err(PlanError::TooLong));
         }
     }
 }

@@ -25,27 +25,28 @@ fn main() -> Result<()> {
         Err(failure) => return Err(anyhow!("{:?}: {}", failure.code, failure.reason)),
     };
     let indexed = began.elapsed();
-    let video = &title.index.video;
-    println!(
-        "{:?} {} {:?} clock {} samples {} frames {} rate {} end {:.3}s index {indexed:?}",
-        title.index.container,
-        video.setup.codec,
-        video.picture,
-        video.timescale.get(),
-        video.samples.len(),
-        title.timeline.frames.len(),
-        title.timeline.frame_rate(),
-        title.timeline.end.seconds(title.timeline.timescale),
-    );
-    if let Some(audio) = &title.index.audio {
+    println!("{:?} index {indexed:?}", title.index.container);
+    if let (Some(video), Some(timeline)) = (&title.index.video, &title.timeline) {
         println!(
-            "  audio {} {} Hz {} ch clock {} packets {} timeline {:?}",
+            "  video {} {:?} clock {} samples {} frames {} rate {} end {:.3}s",
+            video.setup.codec,
+            video.picture,
+            video.timescale.get(),
+            video.samples.len(),
+            timeline.frames.len(),
+            timeline.frame_rate(),
+            timeline.end.seconds(timeline.timescale),
+        );
+    }
+    for audio in &title.index.audio {
+        println!(
+            "  audio {} {} Hz {} ch {:?} clock {} packets {}",
             audio.setup.codec,
             audio.sample_rate,
             audio.channels,
+            audio.language,
             audio.timescale.get(),
             audio.samples.len(),
-            title.plan.audio.as_ref().map(|a| a.timeline)
         );
     }
     std::fs::create_dir_all(&folder)?;

@@ -1,5 +1,6 @@
 //! The parent's side of a child process: start it ahead of need, hand it a job, answer its reads, bound it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,13 +13,24 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::exec::protocol::{
-    FromChild, InitOutput, Job, MAX_READ_BYTES, SegmentOutput, ToChild, decode_message, encode_message,
-    message_length,
+    FromChild, ImageOutput, InitOutput, Job, MAX_READ_BYTES, SegmentOutput, ToChild, decode_message,
+    encode_message, message_length,
 };
 use crate::source_reader::SourceReader;
 
+/// What the worker calls itself with to start a child.
+pub const EXEC: &str = "exec";
+
+/// The same for a child that may use devices.
+pub const EXEC_WITH_DEVICES: &str = "exec-with-devices";
+
 /// How often a child's memory is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// What a driver may be told by the environment, which a child is otherwise kept from: where libraries lie, and which device
+/// is whose.
+const DEVICE_VARIABLES: [&str; 4] =
+    ["LD_LIBRARY_PATH", "LIBVA_DRIVERS_PATH", "LIBVA_DRIVER_NAME", "CUDA_VISIBLE_DEVICES"];
 
 /// What a child makes, as it makes it.
 #[derive(Debug)]
@@ -29,6 +41,8 @@ pub enum Made {
     Init(InitOutput),
     /// A finished segment.
     Segment(SegmentOutput),
+    /// See [`FromChild::Image`].
+    Image(ImageOutput),
     /// The source's index.
     Index(Box<SourceIndex>),
 }
@@ -69,13 +83,21 @@ impl Nursery {
 
     /// Starts a child that waits for a job. It inherits nothing but its pipes and this process's stderr.
     pub fn start(&self) -> std::io::Result<Child> {
-        let mut process = Command::new(&self.program)
-            .arg("exec")
-            .env_clear()
+        Self::spawn(Command::new(&self.program).arg(EXEC).env_clear().stderr(Stdio::inherit()))
+    }
+
+    /// Starts a child that waits for a job and may use the machine's encoders. Drivers talk, so it has no stderr.
+    pub fn start_with_devices(&self) -> std::io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.arg(EXEC_WITH_DEVICES).env_clear().envs(device_environment()).stderr(Stdio::null());
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> std::io::Result<Child> {
+        let mut process = command
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             // Its own group: a Ctrl-C in the terminal is for the worker, which drains.
             .process_group(0)
             .kill_on_drop(true)
@@ -85,6 +107,11 @@ impl Nursery {
         };
         Ok(Child { process, input, output: BufReader::with_capacity(1 << 20, output) })
     }
+}
+
+/// The environment of a child with devices.
+pub fn device_environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    DEVICE_VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn failed(code: FailureCode, reason: impl Into<String>) -> Failure {
@@ -150,6 +177,7 @@ impl Child {
                 FromChild::Progress { permille } => Made::Progress(permille),
                 FromChild::Init(init) => Made::Init(init),
                 FromChild::Segment(segment) => Made::Segment(segment),
+                FromChild::Image(image) => Made::Image(image),
                 FromChild::Index(index) => Made::Index(index),
                 FromChild::Done => return Ok(()),
                 FromChild::Failed(told) => {

@@ -5,11 +5,13 @@
 
 pub mod child;
 pub mod confine;
+pub mod engine;
 pub mod exec;
 pub mod heartbeat;
 pub mod metrics;
 pub mod mp4;
 pub mod perform;
+pub mod probe;
 pub mod recipes;
 pub mod slot;
 pub mod source_reader;

@@ -1,6 +1,9 @@
 //! What a worker counts.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use reelmill_media::codec::VideoCodec;
 use reelmill_media::task::{Outcome, Task, Work};
 
 /// The counters. Cheap to clone.
@@ -12,6 +15,8 @@ pub struct Metrics {
     bytes: IntCounter,
     frames: IntCounter,
     concealed: IntCounter,
+    encoder_ready: IntGaugeVec,
+    encoder_sessions: IntGaugeVec,
     /// Slots there are.
     pub slots: IntGauge,
     /// Slots that work.
@@ -42,7 +47,20 @@ impl Metrics {
             &["work"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
+        let by_encoder = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
+            let made = IntGaugeVec::new(Opts::new(name, help), &["family", "codec"])?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
         Ok(Self {
+            encoder_ready: by_encoder(
+                "reelmill_worker_encoder_ready",
+                "Whether this hardware encoder has proven itself (1) or not (0)",
+            )?,
+            encoder_sessions: by_encoder(
+                "reelmill_worker_encoder_sessions",
+                "Streams this hardware encoder was seen to encode at once",
+            )?,
             tasks,
             seconds,
             segments: counter("reelmill_worker_segments_total", "Segments stored")?,
@@ -55,6 +73,13 @@ impl Metrics {
             slots: gauge("reelmill_worker_slots", "Tasks this worker can do at once")?,
             busy: gauge("reelmill_worker_slots_busy", "Tasks this worker is doing")?,
         })
+    }
+
+    /// Shows a hardware encoder as ready for so many sessions, or as not ready.
+    pub fn encoder(&self, family: &str, codec: VideoCodec, sessions: Option<u32>) {
+        let labels = [family, codec.name()];
+        self.encoder_ready.with_label_values(&labels).set(i64::from(sessions.is_some()));
+        self.encoder_sessions.with_label_values(&labels).set(i64::from(sessions.unwrap_or(0)));
     }
 
     /// Counts the end of a task.
@@ -71,7 +96,7 @@ impl Metrics {
         };
         self.tasks.with_label_values(&[work, end]).inc();
         self.seconds.with_label_values(&[work]).observe(seconds);
-        if let Outcome::Made { outputs } = outcome {
+        if let Outcome::Made { outputs, .. } = outcome {
             for segment in outputs.iter().flat_map(|o| &o.segments) {
                 self.segments.inc();
                 self.bytes.inc_by(segment.bytes);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reelmill_media::ids::{BlobHash, RenditionId};
+use reelmill_media::image::Image;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::segment::{InitSegment, Segment};
 use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task};
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::child::{Bounds, Child, Made};
-use crate::exec::protocol::{InitOutput, Job, SegmentOutput};
+use crate::engine;
+use crate::exec::protocol::{ImageOutput, InitOutput, Job, SegmentOutput, Still};
 use crate::recipes::Recipes;
 use crate::source_reader::Blocks;
 
@@ -76,7 +78,7 @@ impl Kitchen {
             tokio::join!(child.run(job, &source, bounds, sender), results.gather(receiver, progress));
         stored.map_err(internal)?;
         ran?;
-        results.outcome()
+        results.outcome(engine::recipe_of(task))
     }
 }
 
@@ -84,12 +86,13 @@ impl Kitchen {
 struct Results {
     store: Store,
     index: Option<BlobHash>,
-    renditions: BTreeMap<RenditionId, (InitSegment, Vec<Segment>)>,
+    renditions: BTreeMap<RenditionId, RenditionOutput>,
+    images: Vec<Image>,
 }
 
 impl Results {
     fn new(store: Store) -> Self {
-        Self { store, index: None, renditions: BTreeMap::new() }
+        Self { store, index: None, renditions: BTreeMap::new(), images: Vec::new() }
     }
 
     async fn gather(
@@ -115,6 +118,12 @@ impl Results {
                     let hash = self.put(&mut puts, BlobKind::Segment, bytes);
                     self.append(&segment, hash, length);
                 }
+                Made::Image(ImageOutput { still, bytes }) => {
+                    let (length, bytes) = (bytes.len() as u64, Bytes::from(bytes));
+                    let hash = self.put(&mut puts, BlobKind::Image, bytes);
+                    let Still { kind, frame, at_micros, width, height, .. } = still;
+                    self.images.push(Image { kind, frame, at_micros, width, height, bytes: length, hash });
+                }
                 Made::Index(index) => {
                     // What cannot be encoded is missing at the end, and reported there.
                     if let Ok(bytes) = postcard::to_stdvec(&*index) {
@@ -137,42 +146,44 @@ impl Results {
     }
 
     fn begin(&mut self, init: &InitOutput, hash: BlobHash) {
-        let segment = InitSegment {
-            hash,
-            bytes: init.bytes.len() as u64,
-            timescale: init.timescale,
-            codecs: init.codecs.clone(),
+        let output = RenditionOutput {
+            rendition: init.rendition.clone(),
+            encoder: init.encoder.clone(),
+            init: InitSegment {
+                hash,
+                bytes: init.bytes.len() as u64,
+                timescale: init.timescale,
+                codecs: init.codecs.clone(),
+            },
+            segments: Vec::new(),
         };
-        self.renditions.insert(init.rendition.clone(), (segment, Vec::new()));
+        self.renditions.insert(init.rendition.clone(), output);
     }
 
     fn append(&mut self, made: &SegmentOutput, hash: BlobHash, bytes: u64) {
-        if let Some((_, segments)) = self.renditions.get_mut(&made.rendition) {
-            segments.push(Segment {
+        if let Some(output) = self.renditions.get_mut(&made.rendition) {
+            output.segments.push(Segment {
                 number: made.number,
                 start: made.start,
                 duration: made.duration,
                 frames: made.frames,
                 concealed: made.concealed,
+                first_frame_bytes: made.first_frame_bytes,
                 bytes,
                 hash,
             });
         }
     }
 
-    fn outcome(self) -> Result<Outcome, Failure> {
+    fn outcome(self, recipe: BlobHash) -> Result<Outcome, Failure> {
         if let Some(index) = self.index {
             return Ok(Outcome::Indexed { index });
         }
         if self.renditions.is_empty() {
             return Err(internal("the media process ended without a result"));
         }
-        let outputs = self
-            .renditions
-            .into_iter()
-            .map(|(rendition, (init, segments))| RenditionOutput { rendition, init, segments })
-            .collect();
-        Ok(Outcome::Made { outputs })
+        let outputs = self.renditions.into_values().collect();
+        Ok(Outcome::Made { recipe, outputs, images: self.images })
     }
 }
 

@@ -39,7 +39,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let bytes = fs::read(fixture(Kind::NoAudio).path).unwrap();
         let title = Title::of(&bytes).unwrap();
-        let work = Work::Video { segments: 0..title.plan.video.segments.len() as u32, rungs: title.rungs() };
+        let work = Work::Video { segments: 0..title.video().segments.len() as u32, rungs: title.rungs() };
         let length = bytes.len() as u64;
         let job = Job::for_work(&work, length, Some((&title.index, &title.plan))).unwrap();
         let store = Store::open(&format!("file://{}", folder.path().join("store").display())).unwrap();

@@ -35,7 +35,10 @@ fn worker() -> Command {
 fn jobs(source: &[u8]) -> Vec<Job> {
     let length = source.len() as u64;
     let title = Title::of(source).unwrap().lowest(1);
-    let work = [Work::Video { segments: 1..2, rungs: title.rungs() }, Work::Audio { segments: 1..2 }];
+    let work = [
+        Work::Video { segments: 1..2, rungs: title.rungs() },
+        Work::Audio { rendition: title.plan.audio[0].rung.id.clone(), segments: 1..2 },
+    ];
     let cut = |work: &Work| Job::for_work(work, length, Some((&title.index, &title.plan))).unwrap();
     std::iter::once(Job::Index { source_bytes: length }).chain(work.iter().map(cut)).collect()
 }

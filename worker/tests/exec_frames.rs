@@ -5,6 +5,8 @@
 
 #[path = "harness/boxes.rs"]
 mod boxes;
+#[path = "harness/entry.rs"]
+mod entry;
 mod harness;
 
 use std::process::Command;
@@ -12,15 +14,19 @@ use std::process::Command;
 use harness::{Rendition, Title};
 use reelmill_e2e::barcode::read_barcodes;
 use reelmill_e2e::fixtures::{Fixture, Kind, ffmpeg, fixture};
+use reelmill_media::codec::VideoCodec;
+use reelmill_media::profile::Profile;
 use reelmill_media::time::{Ticks, Timescale};
 
 /// Segments per chunk, taken in turns.
 const CUTS: [&[usize]; 3] = [&[1], &[2, 1], &[100]];
 
-fn check(kind: Kind) {
+fn check(kind: Kind, codec: VideoCodec) {
     let fixture = fixture(kind);
     let source = std::fs::read(&fixture.path).unwrap();
-    let title = Title::of(&source).unwrap();
+    let mut profile = Profile::default();
+    profile.video[0].codec = codec;
+    let title = Title::planned(harness::index(&source).unwrap(), &profile);
     let made: Vec<_> = CUTS.iter().map(|cut| title.make(&source, cut).unwrap()).collect();
     for renditions in &made {
         for (name, rendition) in renditions.iter().filter(|(name, _)| name.starts_with('v')) {
@@ -30,17 +36,17 @@ fn check(kind: Kind) {
         assert_eq!(renditions.contains_key("a0"), fixture.has_audio);
     }
     check_presentation(&fixture, &title);
-    each_segment_decodes_alone(&made[0]["v360"]);
+    each_segment_decodes_alone(made[0].iter().find(|(name, _)| name.starts_with("v")).unwrap().1);
     assert!(made[0] == title.make(&source, CUTS[0]).unwrap(), "the same job made other bytes");
 }
 
 /// Presentation times are the source's, to the tick where its clock was kept.
 fn check_presentation(fixture: &Fixture, title: &Title) {
-    let clock = title.timeline.timescale;
-    assert_eq!(title.timeline.frames.len(), fixture.frames as usize);
-    let times = title.timeline.frames.iter().map(|f| f.pts).chain([title.timeline.end]);
+    let clock = title.timeline().timescale;
+    assert_eq!(title.timeline().frames.len(), fixture.frames as usize);
+    let times = title.timeline().frames.iter().map(|f| f.pts).chain([title.timeline().end]);
     // Sound may begin a moment before the picture: then the first frame is held, and all others come later.
-    let late = title.timeline.frames.get(1).map_or(Ticks::ZERO, |f| f.pts - on(clock, fixture.pts_90k(1)));
+    let late = title.timeline().frames.get(1).map_or(Ticks::ZERO, |f| f.pts - on(clock, fixture.pts_90k(1)));
     assert!(late.micros(clock).abs() < 70_000, "the picture is {} µs late", late.micros(clock));
     for (n, pts) in (0u32..).zip(times).skip(1) {
         let off = (pts - late - on(clock, fixture.pts_90k(n))).micros(clock).abs();
@@ -72,8 +78,8 @@ fn check_times(title: &Title, rendition: &Rendition) {
         assert_eq!(segment.start + segment.duration, Ticks(end));
     }
     shown.sort_unstable();
-    assert_eq!(shown, title.timeline.frames.iter().map(|f| f.pts.0).collect::<Vec<_>>());
-    assert_eq!(end, title.timeline.end.0);
+    assert_eq!(shown, title.timeline().frames.iter().map(|f| f.pts.0).collect::<Vec<_>>());
+    assert_eq!(end, title.timeline().end.0);
 }
 
 fn check_frames(fixture: &Fixture, name: &str, rendition: &Rendition) {
@@ -81,14 +87,9 @@ fn check_frames(fixture: &Fixture, name: &str, rendition: &Rendition) {
     std::fs::write(file.path(), rendition.file()).unwrap();
     let expected: Vec<_> = (0..fixture.frames).map(Some).collect();
     assert_eq!(read_barcodes(file.path(), fixture.rotation), expected, "{name} of {:?}", fixture.kind);
-    let moov = boxes::moov(&rendition.init);
-    let mp4_atom::Codec::Avc1(avc1) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("not avc1") };
-    assert_eq!((u32::from(avc1.visual.width), u32::from(avc1.visual.height)), fixture.presented_size());
-    let (profile, level) = (avc1.avcc.avc_profile_indication, avc1.avcc.avc_level_indication);
-    assert_eq!(
-        rendition.codecs,
-        format!("avc1.{profile:02x}{:02x}{level:02x}", avc1.avcc.profile_compatibility)
-    );
+    let entry = entry::video(rendition);
+    assert_eq!(entry.size, fixture.presented_size());
+    assert_eq!(entry.codecs, rendition.codecs);
 }
 
 fn each_segment_decodes_alone(rendition: &Rendition) {
@@ -112,26 +113,59 @@ fn each_segment_decodes_alone(rendition: &Rendition) {
 }
 
 macro_rules! kinds {
-    ($($name:ident: $kind:ident,)*) => {
-        $(#[test] fn $name() { check(Kind::$kind); })*
+    ($codec:ident: $($name:ident: $kind:ident,)*) => {
+        $(#[test] fn $name() { check(Kind::$kind, VideoCodec::$codec); })*
     };
 }
 
-kinds! {
-    plain: Landscape,
-    moov_at_end: MoovAtEnd,
-    fragmented: Fragmented,
-    turned_by_90: Portrait,
-    turned_by_180: UpsideDown,
-    turned_by_270: Portrait270,
-    silent: NoAudio,
-    matroska: Mkv,
-    webm: WebM,
-    transport_stream: MpegTs,
-    open_gop: OpenGop,
-    one_long_gop: LongGop,
-    uneven_frames: Vfr,
-    ntsc: Ntsc,
-    one_frame: OneFrame,
-    half_a_second: HalfSecond,
+mod h264 {
+    use super::*;
+
+    kinds! {
+        H264:
+        plain: Landscape,
+        moov_at_end: MoovAtEnd,
+        fragmented: Fragmented,
+        turned_by_90: Portrait,
+        turned_by_180: UpsideDown,
+        turned_by_270: Portrait270,
+        silent: NoAudio,
+        matroska: Mkv,
+        webm: WebM,
+        transport_stream: MpegTs,
+        open_gop: OpenGop,
+        one_long_gop: LongGop,
+        uneven_frames: Vfr,
+        ntsc: Ntsc,
+        one_frame: OneFrame,
+        half_a_second: HalfSecond,
+    }
+}
+
+mod hevc {
+    use super::*;
+
+    kinds! {
+        Hevc:
+        turned_by_90: Portrait,
+        open_gop: OpenGop,
+        uneven_frames: Vfr,
+        ntsc: Ntsc,
+        one_frame: OneFrame,
+        half_a_second: HalfSecond,
+    }
+}
+
+mod av1 {
+    use super::*;
+
+    kinds! {
+        Av1:
+        turned_by_90: Portrait,
+        open_gop: OpenGop,
+        uneven_frames: Vfr,
+        ntsc: Ntsc,
+        one_frame: OneFrame,
+        half_a_second: HalfSecond,
+    }
 }

@@ -14,9 +14,9 @@ fn bad_files_are_refused_for_what_they_are() {
         let source = std::fs::read(bad(kind)).unwrap();
         let failure = harness::index(&source).expect_err("an index of a bad file");
         let expected = match kind {
+            Bad::SubtitlesOnly => FailureCode::NoTracks,
             Bad::Empty => FailureCode::Empty,
             Bad::Text | Bad::Playlist | Bad::Png | Bad::Garbage => FailureCode::NotMedia,
-            Bad::AudioOnly => FailureCode::NoVideo,
             Bad::TruncatedMoovFirst | Bad::TruncatedMoovMissing => FailureCode::Truncated,
         };
         assert_eq!(failure.code, expected, "{kind:?}: {}", failure.reason);
@@ -57,8 +57,8 @@ fn damaged_media_is_concealed_and_keeps_its_length() {
         let made = title.make(&damaged, &[1]).unwrap();
         let segments = &made["v360"].segments;
         let frames: u32 = segments.iter().map(|s| s.frames).sum();
-        assert_eq!(frames as usize, title.timeline.frames.len(), "{kind:?}");
-        assert_eq!(segments.last().map(|s| s.start + s.duration), Some(title.timeline.end));
+        assert_eq!(frames as usize, title.timeline().frames.len(), "{kind:?}");
+        assert_eq!(segments.last().map(|s| s.start + s.duration), Some(title.timeline().end));
     }
 }
 
@@ -66,7 +66,7 @@ fn damaged_media_is_concealed_and_keeps_its_length() {
 fn a_chunk_of_which_nothing_decodes_fails() {
     let mut source = std::fs::read(fixture(Kind::NoAudio).path).unwrap();
     let title = harness::Title::of(&source).unwrap();
-    let first = title.index.video.samples.iter().map(|s| s.offset).min().unwrap() as usize;
+    let first = title.index.video.as_ref().unwrap().samples.iter().map(|s| s.offset).min().unwrap() as usize;
     source[first..].fill(0);
     assert_eq!(title.make(&source, &[1]).unwrap_err().code, FailureCode::Corrupt);
 }
@@ -98,6 +98,7 @@ fn a_source_that_cannot_be_read_is_not_called_bad() {
                 FromChild::Progress { .. } => {}
                 other @ (FromChild::Init(_)
                 | FromChild::Segment(_)
+                | FromChild::Image(_)
                 | FromChild::Index(_)
                 | FromChild::Done) => {
                     panic!("{kind:?}: {other:?}")

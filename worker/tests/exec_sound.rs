@@ -18,7 +18,7 @@ fn check(kind: Kind, tolerance_samples: i64) {
     let fixture = fixture(kind);
     let source = std::fs::read(&fixture.path).unwrap();
     let title = Title::of(&source).unwrap();
-    let timeline = title.plan.audio.as_ref().unwrap().timeline;
+    let timeline = title.plan.audio[0].timeline;
     for cut in [&[1usize][..], &[2, 1], &[100]] {
         let made = title.make(&source, cut).unwrap();
         let rendition = &made["a0"];

@@ -17,10 +17,9 @@ use std::time::{Duration, Instant};
 
 use evil::Evil;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::ladder::Ladder;
 use reelmill_media::plan::Plan;
+use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, FailureCode};
-use reelmill_media::timeline::VideoTimeline;
 use reelmill_worker::exec::protocol::Job;
 
 /// One input may take this long on a busy machine.
@@ -41,11 +40,7 @@ fn judge(what: &str, ended: Result<Option<SourceIndex>, Failure>) {
     match ended {
         Ok(index) => {
             let index = index.expect("an index");
-            if let Some(timeline) = VideoTimeline::of(&index) {
-                let rate = timeline.frame_rate();
-                let ladder = Ladder::default_for(&index.video.picture, rate, index.audio.as_ref());
-                let _ = Plan::new(&index, ladder, 4);
-            }
+            let _ = Plan::new(&index, &Profile::default(), 4);
         }
         Err(failure) => {
             assert!(!failure.reason.is_empty(), "{what}");

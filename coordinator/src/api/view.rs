@@ -38,11 +38,13 @@ struct UploadView {
 #[derive(Debug, Serialize)]
 struct SourceView<'a> {
     container: Container,
-    video_codec: &'a str,
+    video_codec: Option<&'a str>,
+    /// Of the first sound track.
     audio_codec: Option<&'a str>,
-    width: u32,
-    height: u32,
-    frame_rate: f64,
+    audio_tracks: usize,
+    width: Option<u32>,
+    height: Option<u32>,
+    frame_rate: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +52,12 @@ struct RenditionView<'a> {
     id: &'a RenditionId,
     #[serde(flatten)]
     kind: RenditionKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
     codecs: Option<&'a str>,
+    encoders: Vec<&'a str>,
+    /// Frames (of sound, packets) of the source that could not be decoded and were filled in.
+    concealed: u32,
     /// 0 to 1.
     progress: f64,
     /// Segments made.
@@ -95,7 +102,10 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
     let renditions = asset.renditions.iter().map(|rendition| RenditionView {
         id: &rendition.planned.id,
         kind: rendition.planned.kind,
+        language: rendition.planned.language.as_deref(),
         codecs: rendition.codecs.as_deref(),
+        encoders: rendition.encoders.iter().map(|encoder| encoder.name.as_str()).collect(),
+        concealed: rendition.concealed,
         progress: part(u64::from(rendition.made), u64::from(rendition.planned.segments)),
         segments: rendition.made,
         segments_planned: rendition.planned.segments,
@@ -108,13 +118,17 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
         created_at: asset.created_at,
         upload: UploadView { bytes: asset.upload.bytes, length: asset.upload.length },
         duration_seconds: asset.facts.as_ref().map(|facts| facts.duration_micros as f64 / 1e6),
-        source: asset.facts.as_ref().map(|facts| SourceView {
-            container: facts.container,
-            video_codec: &facts.video_codec,
-            audio_codec: facts.audio_codec.as_deref(),
-            width: facts.width,
-            height: facts.height,
-            frame_rate: facts.frame_rate,
+        source: asset.facts.as_ref().map(|facts| {
+            let video = facts.video.as_ref();
+            SourceView {
+                container: facts.container,
+                video_codec: video.map(|video| video.codec.as_str()),
+                audio_codec: facts.audio_codecs.first().map(String::as_str),
+                audio_tracks: facts.audio_codecs.len(),
+                width: video.map(|video| video.width),
+                height: video.map(|video| video.height),
+                frame_rate: video.map(|video| video.frame_rate),
+            }
         }),
         renditions: renditions.collect(),
         progress: progress(asset, sight),

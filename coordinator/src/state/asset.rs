@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId};
 use reelmill_media::index::Container;
+use reelmill_media::profile::Profile;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct Asset {
     pub name: Option<String>,
     /// When its upload began.
     pub created_at: Timestamp,
+    /// What is to be made of it.
+    #[serde(default)]
+    pub profile: Profile,
     /// How its bytes come.
     pub upload: Upload,
     /// When it reached what.
@@ -93,18 +97,25 @@ pub struct Timings {
 pub struct SourceFacts {
     /// How it is wrapped.
     pub container: Container,
-    /// Codec of the picture.
-    pub video_codec: String,
-    /// Codec of the sound, if there is any.
-    pub audio_codec: Option<String>,
+    /// The picture, if there is one.
+    pub video: Option<VideoFacts>,
+    /// Codec of each sound track.
+    pub audio_codecs: Vec<String>,
+    /// Duration of the picture, or of the sound where there is none, in microseconds.
+    pub duration_micros: i64,
+}
+
+/// What people want to know of a picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoFacts {
+    /// Its codec.
+    pub codec: String,
     /// Width in pixels as a viewer sees it.
     pub width: u32,
     /// Height in pixels as a viewer sees it.
     pub height: u32,
     /// Mean frames per second.
     pub frame_rate: f64,
-    /// Duration of the picture in microseconds.
-    pub duration_micros: i64,
 }
 
 /// One rendition and how far it is.
@@ -115,11 +126,37 @@ pub struct Rendition {
     pub planned: Planned,
     /// Segments that are made.
     pub made: u32,
-    /// Init segment that it was begun with: all its parts have the same.
-    pub init: Option<BlobHash>,
+    /// What has encoded parts of it: all parts from one encoder have the same init segment.
+    #[serde(default)]
+    pub encoders: Vec<Encoder>,
     /// RFC 6381 codec string, from the first part made.
     pub codecs: Option<String>,
+    /// Frames (of sound, packets) of the source that could not be decoded and were filled in.
+    #[serde(default)]
+    pub concealed: u32,
 }
+
+/// An encoder at work on a rendition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoder {
+    /// Its name.
+    pub name: String,
+    /// The init segment of its parts.
+    pub init: BlobHash,
+}
+
+impl Rendition {
+    /// Whether a part from this encoder with this init segment belongs to it.
+    pub fn fits(&self, encoder: &str, init: BlobHash) -> bool {
+        match self.encoders.iter().find(|known| known.name == encoder) {
+            Some(known) => known.init == init,
+            None => self.encoders.len() < MAX_ENCODERS,
+        }
+    }
+}
+
+/// Encoders of one rendition: software, and a device that gave up or came late.
+const MAX_ENCODERS: usize = 4;
 
 /// A rendition to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +166,9 @@ pub struct Planned {
     /// Picture or sound.
     #[serde(flatten)]
     pub kind: RenditionKind,
+    /// ISO 639-2 code, of sound and if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// How many segments it will have.
     pub segments: u32,
 }
@@ -301,6 +341,7 @@ impl Asset {
             tenant,
             name,
             created_at: now,
+            profile: Profile::default(),
             upload: Upload { bytes: 0, length, arrival, touched_at: now },
             timings: Timings::default(),
             facts: None,

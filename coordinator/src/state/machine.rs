@@ -5,7 +5,7 @@ use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
 use super::Occasion;
-use super::asset::{Arrival, Asset, Attempt, Job, Rendition, Stage};
+use super::asset::{Arrival, Asset, Attempt, Encoder, Job, Rendition, Stage};
 use super::done::DoneSet;
 use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
 
@@ -147,7 +147,8 @@ impl Step {
             | Stage::Deleted { .. } => return,
         };
         self.asset.facts = Some(plan.facts);
-        let begun = |planned| Rendition { planned, made: 0, init: None, codecs: None };
+        let begun =
+            |planned| Rendition { planned, made: 0, encoders: Vec::new(), codecs: None, concealed: 0 };
         self.asset.renditions = plan.renditions.into_iter().map(begun).collect();
         let job = Job {
             recipe: plan.recipe,
@@ -173,7 +174,7 @@ impl Step {
         let renditions = &mut self.asset.renditions;
         let stranger = made.parts.iter().find(|part| {
             let known = renditions.iter().find(|r| r.planned.id == part.rendition);
-            known.is_none_or(|r| r.init.is_some_and(|init| init != part.init))
+            known.is_none_or(|r| !r.fits(&part.encoder, part.init))
         });
         if let Some(part) = stranger {
             let reason = format!("task {} gave rendition {} another init segment", number.0, part.rendition);
@@ -182,7 +183,10 @@ impl Step {
         for part in &made.parts {
             for rendition in renditions.iter_mut().filter(|r| r.planned.id == part.rendition) {
                 rendition.made = rendition.made.saturating_add(part.segments);
-                rendition.init = Some(part.init);
+                if !rendition.encoders.iter().any(|known| known.name == part.encoder) {
+                    rendition.encoders.push(Encoder { name: part.encoder.clone(), init: part.init });
+                }
+                rendition.concealed = rendition.concealed.saturating_add(part.concealed);
                 rendition.codecs.get_or_insert_with(|| part.codecs.clone());
             }
         }

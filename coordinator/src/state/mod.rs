@@ -16,8 +16,8 @@ mod simulation;
 mod words;
 
 pub use asset::{
-    Arrival, Asset, Attempt, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName, Timings,
-    Upload,
+    Arrival, Asset, Attempt, Encoder, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName,
+    Timings, Upload, VideoFacts,
 };
 pub use done::DoneSet;
 pub use machine::{UPLOAD_EXPIRES_AFTER, handle};

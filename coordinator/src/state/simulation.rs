@@ -132,16 +132,14 @@ impl World {
             cost_ms: u64::from(self.tasks) * 100,
             facts: SourceFacts {
                 container: Container::Mp4,
-                video_codec: "h264".into(),
-                audio_codec: None,
-                width: 640,
-                height: 360,
-                frame_rate: 30.0,
+                video: None,
+                audio_codecs: Vec::new(),
                 duration_micros: 1,
             },
             renditions: vec![Planned {
                 id: "v360".parse().unwrap(),
                 kind: RenditionKind::Video { width: 640, height: 360 },
+                language: None,
                 segments: self.tasks,
             }],
         }
@@ -153,9 +151,11 @@ impl World {
         }
         let part = MadePart {
             rendition: "v360".parse().unwrap(),
+            encoder: "libx264".into(),
             init: BlobHash::of(b"init"),
             codecs: "avc1.64001f".into(),
             segments: 1,
+            concealed: 0,
         };
         Input::TaskDone { number, epoch, made: Made { cost_ms: 100, parts: vec![part] } }
     }

@@ -134,12 +134,16 @@ pub struct Made {
 pub struct MadePart {
     /// Of which.
     pub rendition: RenditionId,
+    /// What encoded it.
+    pub encoder: String,
     /// Its init segment.
     pub init: BlobHash,
     /// Its codec string.
     pub codecs: String,
     /// How many segments.
     pub segments: u32,
+    /// How many frames, or packets of sound, were filled in.
+    pub concealed: u32,
 }
 
 /// What is to be done about it. Doing any of these twice is harmless.

@@ -52,9 +52,13 @@ pub fn texts(machines: &Machines, asset: &str) -> HashMap<String, String> {
 /// Checks that what is published is closed, complete and there.
 pub fn is_whole(machines: &Machines, asset: &str, seconds: u32) {
     let all = multivariant(machines, asset).expect("a multivariant playlist");
-    let heights: Vec<u64> = all.variants.iter().map(|v| v.resolution.unwrap().height).collect();
-    assert_eq!(heights, [360, 480, 720]);
-    assert!(all.variants.iter().all(|v| v.codecs.as_deref() == Some("avc1.64001f,mp4a.40.2")));
+    let heights = |iframes: bool| -> Vec<u64> {
+        let of_kind = all.variants.iter().filter(|v| v.is_i_frame == iframes);
+        of_kind.map(|v| v.resolution.unwrap().height).collect()
+    };
+    assert_eq!((heights(false), heights(true)), (vec![360, 480, 720], vec![360]));
+    let plain = all.variants.iter().filter(|v| !v.is_i_frame);
+    assert!(plain.map(|v| v.codecs.as_deref()).all(|codecs| codecs == Some("avc1.64001f,mp4a.40.2")));
     let sound = all.alternatives.iter().map(|a| a.uri.clone().unwrap());
     let folder = machines.file(&format!("assets/{asset}"));
     for uri in all.variants.iter().map(|v| v.uri.clone()).chain(sound) {
@@ -64,6 +68,11 @@ pub fn is_whole(machines: &Machines, asset: &str, seconds: u32) {
         assert!((length - seconds as f32).abs() < 0.05, "{uri} lasts {length} s");
         names_what_is_there(&folder, &list);
     }
+    let storyboard = std::fs::read_to_string(folder.join("storyboard.vtt")).expect("a storyboard");
+    let cues: Vec<&str> =
+        storyboard.lines().filter_map(|line| line.split_once("#xywh=")).map(|c| c.0).collect();
+    assert_eq!(cues.len(), seconds.min(100) as usize);
+    assert!(cues.iter().all(|sheet| folder.join(sheet).is_file()));
 }
 
 fn names_what_is_there(folder: &Path, list: &MediaPlaylist) {

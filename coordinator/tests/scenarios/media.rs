@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use reelmill_media::ids::RenditionId;
+use reelmill_media::image::{Image, ImageKind};
 use reelmill_media::index::{
     AudioTrack, CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex, VideoTrack,
 };
@@ -31,7 +32,7 @@ pub fn index(seconds: u32) -> SourceIndex {
     let always = Ticks(i64::MIN)..Ticks(i64::MAX);
     SourceIndex {
         container: Container::Mp4,
-        video: VideoTrack {
+        video: Some(VideoTrack {
             stream: 0,
             setup: CodecSetup { codec: "h264".into(), extradata: Vec::new() },
             timescale: Timescale::MPEG,
@@ -46,8 +47,8 @@ pub fn index(seconds: u32) -> SourceIndex {
             samples: video.collect(),
             window: always.clone(),
             last_duration: Ticks(3000),
-        },
-        audio: Some(AudioTrack {
+        }),
+        audio: vec![AudioTrack {
             stream: 1,
             setup: CodecSetup { codec: "aac".into(), extradata: Vec::new() },
             timescale: Timescale::new(48_000).unwrap(),
@@ -56,8 +57,31 @@ pub fn index(seconds: u32) -> SourceIndex {
             language: None,
             samples: audio.collect(),
             window: always,
-        }),
+        }],
     }
+}
+
+/// The stills of a planned task.
+pub async fn stills(store: &Store, plan: &Plan, work: &Work) -> Vec<Image> {
+    let (Some(images), Work::Video { segments, rungs }) = (&plan.images, work) else { return Vec::new() };
+    if !rungs.contains(&plan.ladder.video[0].id) {
+        return Vec::new();
+    }
+    let video = plan.video.as_ref().unwrap();
+    let frames = video.segments[segments.start as usize].frames.start
+        ..video.segments[segments.end as usize - 1].frames.end;
+    let (width, height) = images.thumbnail_size;
+    let mut made = Vec::new();
+    for frame in images.thumbnails.iter().copied().filter(|frame| frames.contains(frame)) {
+        let mut jpeg = Vec::new();
+        let picture = image::RgbImage::from_pixel(width, height, image::Rgb([frame as u8; 3]));
+        image::codecs::jpeg::JpegEncoder::new(&mut jpeg).encode_image(&picture).unwrap();
+        let bytes = jpeg.len() as u64;
+        let hash = store.put_blob(BlobKind::Image, Bytes::from(jpeg)).await.unwrap();
+        let at_micros = i64::from(frame) * 1_000_000 / 30;
+        made.push(Image { kind: ImageKind::Thumbnail, frame, at_micros, width, height, bytes, hash });
+    }
+    made
 }
 
 /// Does a planned task: every segment is stored, and says which one it is.
@@ -66,16 +90,17 @@ pub async fn make(store: &Store, plan: &Plan, work: &Work) -> Vec<RenditionOutpu
     match work {
         Work::Index => {}
         Work::Video { segments, rungs } => {
+            let video = plan.video.as_ref().unwrap();
             for rung in rungs {
                 let spans = segments.clone().map(|n| {
-                    let span = &plan.video.segments[n as usize];
+                    let span = &video.segments[n as usize];
                     (n, span.start, span.end - span.start, span.frames.end - span.frames.start)
                 });
-                outputs.push(rendition(store, rung, plan.video.timescale, "avc1.64001f", spans).await);
+                outputs.push(rendition(store, rung, video.timescale, "avc1.64001f", spans).await);
             }
         }
-        Work::Audio { segments } => {
-            let audio = plan.audio.as_ref().unwrap();
+        Work::Audio { rendition: id, segments } => {
+            let audio = plan.sound(id).unwrap();
             let spans = segments.clone().map(|n| {
                 let (span, packets) = (audio.span(n as usize).unwrap(), &audio.segments[n as usize]);
                 (n, span.start, span.end - span.start, packets.end - packets.start)
@@ -103,7 +128,16 @@ async fn rendition(
         let text = Bytes::from(format!("segment {number} of {id}"));
         let bytes = text.len() as u64;
         let hash = store.put_blob(BlobKind::Segment, text).await.unwrap();
-        segments.push(Segment { number, start, duration, frames, concealed: 0, bytes, hash });
+        segments.push(Segment {
+            number,
+            start,
+            duration,
+            frames,
+            concealed: 0,
+            first_frame_bytes: 1,
+            bytes,
+            hash,
+        });
     }
-    RenditionOutput { rendition: id.clone(), init, segments }
+    RenditionOutput { rendition: id.clone(), encoder: "a test".into(), init, segments }
 }

@@ -97,9 +97,9 @@ async fn perform(bus: &Bus, store: &Store, seconds: u32, delivery: Delivery<Task
         Act::Fail(code) => Outcome::Failed(Failure { code, reason: "as the test wants".into() }),
         Act::Do | Act::DoTwice => outcome(store, task, seconds).await,
         Act::Botch => match outcome(store, task, seconds).await {
-            Outcome::Made { mut outputs } => {
+            Outcome::Made { recipe, mut outputs, images } => {
                 outputs[0].segments[0].frames += 1;
-                Outcome::Made { outputs }
+                Outcome::Made { recipe, outputs, images }
             }
             other => other,
         },
@@ -122,5 +122,10 @@ async fn outcome(store: &Store, task: &Task, seconds: u32) -> Outcome {
     }
     let plan = store.get_blob(BlobKind::Record, task.recipe.unwrap().plan).await.unwrap();
     let plan: Plan = postcard::from_bytes(plan.bytes()).unwrap();
-    Outcome::Made { outputs: media::make(store, &plan, &task.work).await }
+    let outputs = media::make(store, &plan, &task.work).await;
+    Outcome::Made {
+        recipe: task.source.blocks,
+        outputs,
+        images: media::stills(store, &plan, &task.work).await,
+    }
 }

@@ -3,9 +3,11 @@
 mod bandwidth;
 mod media_playlist;
 mod multivariant;
+mod storyboard;
 
-pub use media_playlist::media_playlist;
+pub use media_playlist::{iframe_playlist, media_playlist};
 pub use multivariant::multivariant_playlist;
+pub use storyboard::storyboard;
 
 /// EXT-X-MAP outside I-frame playlists needs 6 (RFC 8216bis §8); nothing here needs more.
 const VERSION: u8 = 6;

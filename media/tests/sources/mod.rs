@@ -1,9 +1,11 @@
 //! Sources of every shape that the planner may meet, as proptest strategies.
 
 use proptest::prelude::*;
+use reelmill_media::codec::{AudioCodec, VideoCodec};
 use reelmill_media::index::{
     AudioTrack, CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex, VideoTrack,
 };
+use reelmill_media::profile::{AudioLane, Profile, VideoLane};
 use reelmill_media::time::{Ticks, Timescale};
 
 /// An index with `steps` between frames (ticks of `timescale`), starting at `start`, a key frame every `gop`, and
@@ -91,11 +93,32 @@ pub fn any_source() -> impl Strategy<Value = SourceIndex> {
             };
             steps.prop_map(move |steps| SourceIndex {
                 container: Container::Mp4,
-                video: video(clock, start, &steps, gop, (640, 360)),
-                audio: sound.then(|| {
-                    let near = start * 48_000 / i64::from(clock) + shift;
-                    audio(48_000, near, packets)
-                }),
+                video: Some(video(clock, start, &steps, gop, (640, 360))),
+                audio: (0..if sound { 1 + packets % 2 } else { 0 } as u32)
+                    .map(|n| {
+                        let near = start * 48_000 / i64::from(clock) + shift + i64::from(n) * 700;
+                        audio(48_000, near, packets)
+                    })
+                    .collect(),
             })
         })
+}
+
+/// Profiles of any codecs and segment lengths.
+pub fn any_profile() -> impl Strategy<Value = Profile> {
+    let video = prop::sample::subsequence(vec![VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1], 1..=3);
+    let audio = prop::sample::subsequence(vec![AudioCodec::Aac, AudioCodec::Opus], 0..=2);
+    (video, audio, 1u32..=10, prop::option::of(10u32..60)).prop_map(
+        |(video, audio, segment_seconds, max_frame_rate)| {
+            let lane =
+                |codec| VideoLane { codec, short_sides: vec![120, 240], crf: None, max_kbps_1080: None };
+            Profile {
+                video: video.into_iter().map(lane).collect(),
+                audio: audio.into_iter().map(|codec| AudioLane { codec, kbps: None }).collect(),
+                segment_seconds,
+                max_frame_rate,
+                hardware: false,
+            }
+        },
+    )
 }

@@ -54,8 +54,6 @@ impl Format {
 /// Where to go on reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
-    /// The first packet.
-    Start,
     /// At or before a time on a stream's clock, in ticks.
     Time {
         /// The stream whose clock it is.
@@ -200,7 +198,6 @@ impl Demuxer {
     /// Goes elsewhere.
     pub fn seek(&mut self, to: Seek) -> Result<(), AvError> {
         let (stream, at, flags) = match to {
-            Seek::Start => (-1, 0, ffi::AVSEEK_FLAG_BYTE),
             Seek::Time { stream, ticks } => {
                 (i32::try_from(stream).unwrap_or(-1), ticks, ffi::AVSEEK_FLAG_BACKWARD)
             }

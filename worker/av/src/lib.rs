@@ -6,37 +6,51 @@
 //!
 //! ```text
 //! Demuxer ─► Packet ─► VideoDecoder ─► Frame ─► Ladder (filter graph) ─► Frame ─► VideoEncoder ─► EncodedFrame
-//!                  └─► AudioDecoder ─► Frame ─► Resampler ─► AacEncoder ─► EncodedPacket
+//!                  └─► AudioDecoder ─► Frame ─► Resampler ─► AudioEncoder ─► EncodedPacket
 //! ```
 
 #![allow(unsafe_code)] // The one crate whose work it is; each block says why it is sound.
 
-mod aac;
+mod audio_encoder;
 mod codec;
 mod context;
 mod decode;
 mod demux;
 mod error;
+#[cfg(any(test, feature = "faulty-encoder"))]
+mod faulty;
 mod field;
 mod frame;
 mod graph;
+mod hardware;
+mod libraries;
 mod log;
 mod packet;
+mod proof;
 mod resample;
+mod still;
+mod svt_av1;
 mod tone;
 mod video_encoder;
 mod x264;
+mod x265;
 
-pub use aac::{AacEncoder, EncodedPacket, FRAME_SAMPLES};
+pub use audio_encoder::{AudioEncoder, EncodedPacket};
 pub use codec::{AudioCodec, VideoCodec};
 pub use decode::{AudioDecoder, DecodeError, Decoded, VideoDecoder};
 pub use demux::{Demuxer, Format, Seek, StreamFacts, StreamKind};
 pub use error::AvError;
+#[cfg(any(test, feature = "faulty-encoder"))]
+pub use faulty::Fault;
 pub use field::{FieldParser, PictureKind};
 pub use frame::Frame;
 pub use graph::{Deliver, Ladder, RungSize};
+pub use hardware::{Family, Hardware};
+pub use libraries::libraries;
 pub use log::{LogLine, quiet, take_log};
 pub use packet::Packet;
+pub use proof::{Unproven, prove, test_picture};
 pub use resample::{Resampler, Stereo};
+pub use still::StillMaker;
 pub use tone::OutputColour;
 pub use video_encoder::{EncodedFrame, VideoEncoder, VideoEngine, VideoSettings};

@@ -58,7 +58,7 @@ pub enum Unproven {
     },
 }
 
-/// Encodes a few pictures and looks at what comes out.
+/// Encodes a few pictures and looks at what comes out. The encoder's clock is to count frames.
 pub fn prove(mut encoder: VideoEncoder, codec: Codec) -> Result<(), Unproven> {
     let (width, height) = encoder.size();
     let parameter_sets = encoder.parameter_sets().to_vec();
@@ -127,8 +127,9 @@ fn decode(
     Ok(seen)
 }
 
-/// Smooth ramps that run diagonally, in each plane and in each frame from another place on.
-pub(crate) fn test_picture(width: u32, height: u32, n: u32) -> Result<Frame, AvError> {
+/// Picture `n`, below 10, of a known sequence: smooth ramps that run diagonally, in each plane and in each frame from
+/// another place on.
+pub fn test_picture(width: u32, height: u32, n: u32) -> Result<Frame, AvError> {
     let mut frame = Frame::new()?;
     let raw = frame.raw_mut();
     raw.width = i32::try_from(width).unwrap_or(i32::MAX);
@@ -234,6 +235,20 @@ mod tests {
             assert_eq!(proven(VideoEngine::software(codec), codec), Ok(()), "{codec}");
         }
         assert_eq!(proven(VideoEngine::Faulty(Fault::None), Codec::H264), Ok(()));
+    }
+
+    #[test]
+    fn encoders_close_whenever_they_are_dropped() {
+        for codec in [Codec::H264, Codec::Hevc, Codec::Av1] {
+            for pictures in [0, 1, 3] {
+                let mut encoder = open(VideoEngine::software(codec)).unwrap();
+                for n in 0..pictures {
+                    let picture = test_picture(256, 144, n).unwrap();
+                    encoder.encode(picture, Ticks(i64::from(n)), n == 0, &mut Vec::new()).unwrap();
+                }
+                drop(encoder);
+            }
+        }
     }
 
     #[test]

@@ -5,20 +5,36 @@
 use std::ffi::CStr;
 
 use ffmpeg_next::{Dictionary, ffi};
+use reelmill_media::codec::VideoCodec;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
+use serde::{Deserialize, Serialize};
 
 use crate::context::{CodecContext, Step};
 use crate::error::AvError;
+#[cfg(any(test, feature = "faulty-encoder"))]
+use crate::faulty::{Fault, Faults};
 use crate::frame::Frame;
+use crate::hardware::{Family, Hardware, Upload};
 use crate::packet::Packet;
+use crate::proof::test_picture;
 use crate::tone::OutputColour;
-use crate::x264;
+use crate::{svt_av1, x264, x265};
 
 /// The library that encodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VideoEngine {
     /// libx264, for H.264.
     X264,
+    /// libx265, for HEVC.
+    X265,
+    /// SVT-AV1, for AV1.
+    SvtAv1,
+    /// A device of the machine.
+    Hardware(Hardware),
+    /// libx264 with a fault, for tests.
+    #[cfg(any(test, feature = "faulty-encoder"))]
+    Faulty(Fault),
 }
 
 /// What one rung's encoder is set to; equal settings make joinable chunks.
@@ -49,22 +65,89 @@ pub struct EncodedFrame {
     pub pts: Ticks,
     /// Decoding can start here, and nothing after it refers to what was before.
     pub sync: bool,
-    /// NAL units in Annex B form.
+    /// H.264 and HEVC: NAL units in Annex B form. AV1: a temporal unit in low-overhead form (AV1 §5.2).
     pub data: Vec<u8>,
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No picture was sent.
+    Fresh,
+    /// Some were.
+    Fed,
+    /// All were.
+    Ended,
 }
 
 /// Encodes one rung on one thread.
 pub struct VideoEncoder {
     context: CodecContext,
+    engine: VideoEngine,
     settings: VideoSettings,
     packet: Packet,
+    stage: Stage,
+    upload: Option<Upload>,
+    #[cfg(any(test, feature = "faulty-encoder"))]
+    faults: Option<Faults>,
 }
 
 impl VideoEngine {
-    /// libav's name of the encoder, also for messages.
+    /// The engine that needs no hardware.
+    pub const fn software(codec: VideoCodec) -> Self {
+        match codec {
+            VideoCodec::H264 => VideoEngine::X264,
+            VideoCodec::Hevc => VideoEngine::X265,
+            VideoCodec::Av1 => VideoEngine::SvtAv1,
+        }
+    }
+
+    /// What it encodes.
+    pub const fn codec(self) -> VideoCodec {
+        match self {
+            VideoEngine::X264 => VideoCodec::H264,
+            VideoEngine::X265 => VideoCodec::Hevc,
+            VideoEngine::SvtAv1 => VideoCodec::Av1,
+            VideoEngine::Hardware(hardware) => hardware.codec,
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(_) => VideoCodec::H264,
+        }
+    }
+
+    /// Whether it needs no device.
+    pub const fn is_software(self) -> bool {
+        match self {
+            VideoEngine::X264 | VideoEngine::X265 | VideoEngine::SvtAv1 => true,
+            VideoEngine::Hardware(_) => false,
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(_) => false,
+        }
+    }
+
+    /// How its device is reached.
+    pub fn family(self) -> Option<Family> {
+        self.hardware().map(|hardware| hardware.family)
+    }
+
+    /// The device, if it is one.
+    pub const fn hardware(self) -> Option<Hardware> {
+        match self {
+            VideoEngine::Hardware(hardware) => Some(hardware),
+            VideoEngine::X264 | VideoEngine::X265 | VideoEngine::SvtAv1 => None,
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(_) => None,
+        }
+    }
+
+    /// libav's name of the encoder, and what it is called.
     const fn encoder(self) -> (&'static CStr, &'static str) {
         match self {
             VideoEngine::X264 => (c"libx264", "libx264"),
+            VideoEngine::X265 => (c"libx265", "libx265"),
+            VideoEngine::SvtAv1 => (c"libsvtav1", "libsvtav1"),
+            VideoEngine::Hardware(hardware) => (hardware.encoder(), hardware.name()),
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(_) => (c"libx264", "faulty"),
         }
     }
 
@@ -72,6 +155,24 @@ impl VideoEngine {
     fn options(self, settings: &VideoSettings) -> Dictionary<'static> {
         match self {
             VideoEngine::X264 => x264::options(settings),
+            VideoEngine::X265 => x265::options(settings),
+            VideoEngine::SvtAv1 => svt_av1::options(settings),
+            VideoEngine::Hardware(hardware) => hardware.options(),
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(fault) => fault.options(settings),
+        }
+    }
+
+    /// libav's name of the encoder.
+    pub const fn name(self) -> &'static str {
+        self.encoder().1
+    }
+
+    /// The same encoder, told which level to signal, as its codec numbers it, where it does not find that by itself.
+    pub fn at_level(self, level: u8) -> Self {
+        match self.hardware() {
+            Some(hardware) => VideoEngine::Hardware(Hardware { level: Some(level), ..hardware }),
+            None => self,
         }
     }
 }
@@ -103,8 +204,28 @@ impl VideoEncoder {
         raw.color_trc = transfer(settings.colour.transfer);
         raw.colorspace = matrix(settings.colour.matrix);
         raw.chroma_sample_location = ffi::AVChromaLocation::AVCHROMA_LOC_LEFT;
+        let upload = match engine {
+            VideoEngine::Hardware(hardware) => Some(Upload::open(hardware, &settings, &mut context)?),
+            VideoEngine::X264 | VideoEngine::X265 | VideoEngine::SvtAv1 => None,
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            VideoEngine::Faulty(_) => None,
+        };
         context.open(engine.options(&settings))?;
-        Ok(Self { context, settings, packet: Packet::new()? })
+        Ok(Self {
+            context,
+            engine,
+            settings,
+            packet: Packet::new()?,
+            stage: Stage::Fresh,
+            upload,
+            #[cfg(any(test, feature = "faulty-encoder"))]
+            faults: Faults::of(engine),
+        })
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.settings.width, self.settings.height)
     }
 
     /// Parameter sets in the form of [`EncodedFrame::data`], perhaps with more beside them.
@@ -138,27 +259,56 @@ impl VideoEncoder {
         } else {
             ffi::AVPictureType::AV_PICTURE_TYPE_NONE
         };
+        #[cfg(any(test, feature = "faulty-encoder"))]
+        if let Some(faults) = &mut self.faults {
+            faults.before(&mut frame)?;
+        }
+        if let Some(upload) = &mut self.upload {
+            frame = upload.take(&frame)?;
+        }
         self.context.send_frame(Some(&frame))?;
+        self.stage = Stage::Fed;
         self.receive(out)
     }
 
     /// Ends the stream and appends all that is left to `out`.
     pub fn finish(&mut self, out: &mut Vec<EncodedFrame>) -> Result<(), AvError> {
         self.context.send_frame(None)?;
+        self.stage = Stage::Ended;
         self.receive(out)
     }
 
     fn receive(&mut self, out: &mut Vec<EncodedFrame>) -> Result<(), AvError> {
-        loop {
-            match self.context.receive_packet(&mut self.packet)? {
-                Step::Got => out.push(EncodedFrame {
-                    pts: Ticks(self.packet.pts().ok_or(AvError::Missing("encoder time stamp"))?),
-                    sync: self.packet.is_key(),
-                    data: self.packet.data().to_vec(),
-                }),
-                Step::Hungry | Step::Ended => return Ok(()),
-            }
+        while let Step::Got = self.context.receive_packet(&mut self.packet)? {
+            out.push(EncodedFrame {
+                pts: Ticks(self.packet.pts().ok_or(AvError::Missing("encoder time stamp"))?),
+                sync: self.packet.is_key(),
+                data: self.packet.data().to_vec(),
+            });
         }
+        #[cfg(any(test, feature = "faulty-encoder"))]
+        if let Some(faults) = &mut self.faults {
+            faults.after(out);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for VideoEncoder {
+    fn drop(&mut self) {
+        // SVT-AV1 waits for ever when it is closed before a stream has ended that has a picture in it.
+        if self.engine != VideoEngine::SvtAv1 {
+            return;
+        }
+        let mut unwanted = Vec::new();
+        let (width, height) = self.size();
+        let fed = match self.stage {
+            Stage::Fresh => test_picture(width, height, 0)
+                .and_then(|picture| self.encode(picture, Ticks::ZERO, true, &mut unwanted)),
+            Stage::Fed => Ok(()),
+            Stage::Ended => return,
+        };
+        let _ = fed.and_then(|()| self.finish(&mut unwanted));
     }
 }
 

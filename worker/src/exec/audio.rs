@@ -1,4 +1,5 @@
-//! A run of audio segments on the encoder's absolute grid: packet n presents the samples from (n − 1) × 1024.
+//! A run of audio segments on the encoder's absolute grid: packet n presents the samples from n packets minus the
+//! encoder's delay on.
 //!
 //! The encoder starts some packets early and goes on past the end; what it makes there is thrown away, so that a seam
 //! between two runs cannot be told from the middle of one.
@@ -6,25 +7,20 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    AacEncoder, AudioCodec, AudioDecoder, DecodeError, Decoded, EncodedPacket, FRAME_SAMPLES, Frame,
-    Resampler, Stereo,
+    AudioCodec, AudioDecoder, AudioEncoder, DecodeError, Decoded, EncodedPacket, Frame, Resampler, Stereo,
 };
-use reelmill_media::plan::{AAC_PACKET_SAMPLES, AAC_PRIMING_PACKETS};
 use reelmill_media::task::Failure;
 use reelmill_media::time::{Ticks, Timescale};
 
-use super::cut::WARM_UP_PACKETS;
-use super::failure::{internal, of_decode, of_encode, of_segment, of_source};
+use super::cut::first_packet;
+use super::failure::{internal, of_decode, of_encode, of_parameter_sets, of_segment, of_source};
 use super::feed::Packets;
 use super::parent::Parent;
 use super::progress::Progress;
 use super::protocol::{AudioJob, FromChild, InitOutput, SegmentOutput};
 use super::tape::Tape;
 use crate::mp4::fragment::audio_segment;
-use crate::mp4::init::AudioInit;
-
-/// RFC 6381 name of AAC-LC.
-const CODECS: &str = "mp4a.40.2";
+use crate::mp4::init::{AudioConfig, AudioInit};
 
 /// Sound whose time is off by less than this, in milliseconds, is taken to go on without a break.
 const SLACK_MS: i64 = 30;
@@ -150,9 +146,9 @@ struct Encode<'a> {
     parent: &'a Parent,
     job: &'a AudioJob,
     tape: Tape,
-    encoder: AacEncoder,
+    encoder: AudioEncoder,
     coded: Vec<EncodedPacket>,
-    /// The encoder frame that is next: frame k holds the samples from k × 1024.
+    /// The encoder frame that is next: frame k holds the samples from k packets on.
     frame: i64,
     /// One past the last frame fed.
     end_frame: i64,
@@ -172,26 +168,28 @@ impl<'a> Encode<'a> {
             return Err(internal("the job's segments are out of order"));
         }
         let rate = job.timeline.sample_rate;
-        let encoder = AacEncoder::open(rate, job.rung.kbps).map_err(of_encode)?;
+        let encoder = AudioEncoder::open(job.rung.codec, rate, job.rung.kbps).map_err(of_encode)?;
+        let config = AudioConfig::of(job.rung.codec, encoder.config()).map_err(of_parameter_sets)?;
         let init = AudioInit {
             sample_rate: rate,
             channels: 2,
-            config: encoder.config().to_vec(),
+            config: config.clone(),
             bits_per_second: job.rung.kbps.saturating_mul(1000),
-            delay_samples: AAC_PRIMING_PACKETS * AAC_PACKET_SAMPLES as u32,
-            language: job.language.clone(),
+            delay_samples: job.rung.codec.priming_samples() as u32,
+            language: job.rung.language.clone(),
         };
         parent.say(&FromChild::Init(InitOutput {
             rendition: job.rung.id.clone(),
+            encoder: job.rung.codec.name().to_owned(),
             timescale: rate,
-            codecs: CODECS.to_owned(),
+            codecs: config.codecs(),
             bytes: init.bytes(),
         }))?;
-        let priming = i64::from(AAC_PRIMING_PACKETS);
-        let frame = i64::from(first.first) - priming - WARM_UP_PACKETS;
+        let samples = job.rung.codec.packet_samples();
+        let frame = first_packet(job.rung.codec, first.first) - 1;
         // The last packet wanted comes out once the frame after its own samples is in.
         let end_frame = i64::from(job.end_packet) + 1;
-        let mut tape = Tape::new(frame * AAC_PACKET_SAMPLES, end_frame * AAC_PACKET_SAMPLES);
+        let mut tape = Tape::new(frame * samples, end_frame * samples);
         tape.present(job.timeline.start..job.timeline.samples);
         Ok(Self {
             parent,
@@ -208,22 +206,25 @@ impl<'a> Encode<'a> {
         })
     }
 
+    fn packet_samples(&self) -> i64 {
+        self.job.rung.codec.packet_samples()
+    }
+
     fn is_done(&self) -> bool {
         self.frame >= self.end_frame
     }
 
     fn encode_what_is_there(&mut self) -> Result<(), Failure> {
-        while !self.is_done() && self.tape.holds(FRAME_SAMPLES) {
+        while !self.is_done() && self.tape.holds(self.packet_samples() as usize) {
             self.encode_one()?;
         }
         Ok(())
     }
 
     fn encode_one(&mut self) -> Result<(), Failure> {
-        let (left, right) = self.tape.take(FRAME_SAMPLES);
-        self.encoder
-            .encode(self.frame * AAC_PACKET_SAMPLES, &left, &right, &mut self.coded)
-            .map_err(of_encode)?;
+        let samples = self.packet_samples();
+        let (left, right) = self.tape.take(samples as usize);
+        self.encoder.encode(self.frame * samples, &left, &right, &mut self.coded).map_err(of_encode)?;
         self.frame += 1;
         self.collect()
     }
@@ -232,7 +233,8 @@ impl<'a> Encode<'a> {
         let first = self.job.segments.first().map_or(0, |s| i64::from(s.first));
         for packet in std::mem::take(&mut self.coded) {
             // The encoder dates a packet by the first sample it presents.
-            let number = packet.pts / AAC_PACKET_SAMPLES + i64::from(AAC_PRIMING_PACKETS);
+            let delay = self.job.rung.codec.priming_samples();
+            let number = (packet.pts + delay).div_euclid(self.packet_samples());
             let wanted = first + self.made();
             if number < wanted || number >= i64::from(self.job.end_packet) {
                 continue;
@@ -267,22 +269,15 @@ impl<'a> Encode<'a> {
         let Some(segment) = self.job.segments.get(self.segment) else {
             return Err(internal("more segments came than were planned"));
         };
-        let priming = i64::from(AAC_PRIMING_PACKETS);
+        let (samples, delay) = (self.packet_samples(), self.job.rung.codec.priming_samples());
         let (first, end) = (i64::from(segment.first), self.segment_end());
         // Presentation ends with the sound, not with the packet: the last packet of all is cut short.
-        let present =
-            |packet: i64| ((packet - priming) * AAC_PACKET_SAMPLES).clamp(0, self.job.timeline.samples);
+        let present = |packet: i64| (packet * samples - delay).clamp(0, self.job.timeline.samples);
         let (from, to) = (present(first), present(end));
-        let last = (self.job.timeline.samples - (end - 1 - priming) * AAC_PACKET_SAMPLES)
-            .clamp(1, AAC_PACKET_SAMPLES);
-        let bytes = audio_segment(
-            segment.number,
-            &self.packets,
-            Ticks(first * AAC_PACKET_SAMPLES),
-            AAC_PACKET_SAMPLES as u32,
-            last as u32,
-        )
-        .map_err(of_segment)?;
+        let last = (self.job.timeline.samples + delay - (end - 1) * samples).clamp(1, samples);
+        let bytes =
+            audio_segment(segment.number, &self.packets, Ticks(first * samples), samples as u32, last as u32)
+                .map_err(of_segment)?;
         self.parent.say(&FromChild::Segment(SegmentOutput {
             rendition: self.job.rung.id.clone(),
             number: segment.number,
@@ -290,6 +285,7 @@ impl<'a> Encode<'a> {
             duration: Ticks(to - from),
             frames: self.packets.len() as u32,
             concealed: self.broken.iter().filter(|at| (from..to).contains(*at)).count() as u32,
+            first_frame_bytes: 0,
             bytes,
         }))?;
         self.packets.clear();

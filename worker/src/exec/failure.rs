@@ -3,9 +3,9 @@
 use reelmill_av::{AvError, DecodeError};
 use reelmill_media::task::{Failure, FailureCode};
 
-use crate::mp4::avc::BadParameterSets;
 use crate::mp4::fragment::BadSegment;
 use crate::mp4::read::Mp4Error;
+use crate::mp4::video_config::BadParameterSets;
 
 /// A failure of this code.
 pub fn fail(code: FailureCode, reason: impl Into<String>) -> Failure {

@@ -53,19 +53,20 @@ impl Packets {
     /// Gets ready to read; nothing is read from an MP4 yet.
     pub fn open(parent: &Parent, feed: &Feed) -> Result<Self, Failure> {
         let samples = feed.samples.clone();
-        let input = Input::new(parent, feed.source_bytes, READ_AHEAD_BYTES);
+        let input = || Input::new(parent, feed.source_bytes, READ_AHEAD_BYTES);
         let from = match format(feed.container) {
             None => {
                 let end =
                     samples.iter().map(|s| s.offset.saturating_add(u64::from(s.bytes))).max().unwrap_or(0);
-                Origin::Ranges(input.up_to(end))
+                Origin::Ranges(input().up_to(end))
             }
             Some(format) => {
-                let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
-                demuxer.keep_only(&[feed.stream]);
-                let mut demuxed = Demuxed { demuxer, stream: feed.stream, found: false, at: None };
-                if let Some(first) = samples.first() {
-                    demuxed.seek(format, first, feed.timescale)?;
+                let mut demuxed = Demuxed::open(format, input(), feed.stream)?;
+                if let Some(first) = samples.first()
+                    && !demuxed.seek(format, first, feed.timescale)?
+                {
+                    // Not every demuxer finds the start again once it has been to the end.
+                    demuxed = Demuxed::open(format, input(), feed.stream)?;
                 }
                 Origin::Demuxer(Box::new(demuxed))
             }
@@ -89,8 +90,14 @@ impl Packets {
 }
 
 impl Demuxed {
-    /// Goes to where `first` can be found by reading on.
-    fn seek(&mut self, format: Format, first: &Sample, clock: Timescale) -> Result<(), Failure> {
+    fn open(format: Format, input: Input, stream: u32) -> Result<Self, Failure> {
+        let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
+        demuxer.keep_only(&[stream]);
+        Ok(Self { demuxer, stream, found: false, at: None })
+    }
+
+    /// Goes to where `first` can be found by reading on; false where there is no such place but the start.
+    fn seek(&mut self, format: Format, first: &Sample, clock: Timescale) -> Result<bool, Failure> {
         let streams = self.demuxer.streams();
         let facts = streams
             .get(self.stream as usize)
@@ -105,11 +112,7 @@ impl Demuxed {
                 Seek::Time { stream: self.stream, ticks: i64::try_from(ticks - 1).unwrap_or(0).max(0) }
             }
         };
-        if self.demuxer.seek(to).is_err() || !self.lands_before(first)? {
-            self.demuxer.seek(Seek::Start).map_err(of_source)?;
-            return Ok(());
-        }
-        self.demuxer.seek(to).map_err(of_source)
+        Ok(self.demuxer.seek(to).is_ok() && self.lands_before(first)? && self.demuxer.seek(to).is_ok())
     }
 
     /// Whether the first packet read now lies at or before `first`.

@@ -55,7 +55,9 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
     if head.starts_with(b"RIFF") {
         return match head.get(8..12) {
             Some(b"AVI ") => Ok(Container::Avi),
-            Some(b"WAVE") => Err(fail(FailureCode::NoVideo, "the file holds sound alone")),
+            Some(b"WAVE") => {
+                Err(fail(FailureCode::Unsupported, "sound files of this kind are not supported"))
+            }
             Some(b"WEBP") => not_media("the file is a WebP image, not a video".into()),
             Some(_) | None => not_media("the file is no video container that is known here".into()),
         };
@@ -76,7 +78,7 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
         return Err(fail(FailureCode::Unsupported, format!("{name} is not supported")));
     }
     if SOUND.iter().any(|magic| head.starts_with(magic)) {
-        return Err(fail(FailureCode::NoVideo, "the file holds sound alone"));
+        return Err(fail(FailureCode::Unsupported, "sound files of this kind are not supported"));
     }
     let text = head.trim_ascii_start();
     if PLAYLISTS.iter().any(|start| text.starts_with(start)) {

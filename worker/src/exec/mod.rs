@@ -2,6 +2,7 @@
 
 mod audio;
 mod cut;
+pub mod encoder;
 mod failure;
 mod feed;
 pub mod index;
@@ -9,6 +10,7 @@ mod magic;
 mod parent;
 mod progress;
 pub mod protocol;
+mod stills;
 mod tape;
 mod video;
 

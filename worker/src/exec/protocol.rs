@@ -9,7 +9,9 @@
 
 use std::io::{self, Read, Write};
 
+use reelmill_av::VideoEngine;
 use reelmill_media::ids::RenditionId;
+use reelmill_media::image::ImageKind;
 use reelmill_media::index::{CodecSetup, Container, Picture, Sample, SourceIndex};
 use reelmill_media::ladder::{AudioRung, Rung};
 use reelmill_media::task::Failure;
@@ -54,6 +56,8 @@ pub enum FromChild {
     Init(InitOutput),
     /// A finished media segment.
     Segment(SegmentOutput),
+    /// A finished still.
+    Image(ImageOutput),
     /// The result of [`Job::Index`].
     Index(Box<SourceIndex>),
     /// All is done; the last message.
@@ -67,6 +71,8 @@ pub enum FromChild {
 pub struct InitOutput {
     /// Which rendition.
     pub rendition: RenditionId,
+    /// What encodes it, by libav's name.
+    pub encoder: String,
     /// The rendition's clock.
     pub timescale: Timescale,
     /// RFC 6381 codec string.
@@ -91,7 +97,19 @@ pub struct SegmentOutput {
     pub frames: u32,
     /// Frames (or, for sound, source packets) that could not be decoded and were filled in.
     pub concealed: u32,
+    /// Bytes up to the end of the first frame; 0 for sound.
+    pub first_frame_bytes: u32,
     /// `moof` and `mdat`.
+    #[serde(with = "raw")]
+    pub bytes: Vec<u8>,
+}
+
+/// A finished still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageOutput {
+    /// As planned.
+    pub still: Still,
+    /// A JPEG.
     #[serde(with = "raw")]
     pub bytes: Vec<u8>,
 }
@@ -155,6 +173,29 @@ pub struct VideoJob {
     pub segments: Vec<PlannedSegment>,
     /// What to encode.
     pub rungs: Vec<Rung>,
+    /// With what, where that is not the software encoder of the rung's codec.
+    pub engine: Option<VideoEngine>,
+    /// Stills to take from the rungs' pictures, by their place in this job.
+    pub stills: Vec<Still>,
+}
+
+/// A still to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Still {
+    /// What it is for.
+    pub kind: ImageKind,
+    /// The frame of this job.
+    pub at: u32,
+    /// The rung of this job from whose picture it is taken.
+    pub rung: u32,
+    /// The presented frame of the asset, counted from 0.
+    pub frame: u32,
+    /// Its presentation time in microseconds.
+    pub at_micros: i64,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
 }
 
 /// One frame to be made.
@@ -184,8 +225,6 @@ pub struct AudioJob {
     pub sample_rate: u32,
     /// Channels as signalled.
     pub channels: u16,
-    /// ISO 639-2 code, if known.
-    pub language: Option<String>,
     /// Length and clock of the whole rendition.
     pub timeline: AudioTimeline,
     /// The segments, in order; `first` counts the rendition's packets, of which number 0 is the encoder's delay.

@@ -9,15 +9,17 @@ use reelmill_av::{
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Ticks;
 
-use super::failure::{fail, internal, of_decode, of_encode, of_parameter_sets, of_segment, of_source};
+use super::encoder::{self, Opened};
+use super::failure::{fail, internal, of_decode, of_encode, of_segment, of_source};
 use super::feed::Packets;
 use super::index::MAX_PIXELS;
 use super::parent::Parent;
 use super::progress::Progress;
 use super::protocol::{FromChild, InitOutput, PlannedFrame, SegmentOutput, VideoJob};
-use crate::mp4::avc::{AvcConfig, length_prefixed};
+use super::stills::Stills;
 use crate::mp4::fragment::{VideoSample, video_segment};
 use crate::mp4::init::VideoInit;
+use crate::mp4::video_config::VideoConfig;
 
 /// The number of a frame that filters are to see and no encoder is.
 const LEAD_IN: i64 = -1;
@@ -66,6 +68,7 @@ struct Encodes<'a> {
     job: &'a VideoJob,
     ladder: Ladder,
     rungs: Vec<RungEncode<'a>>,
+    stills: Stills<'a>,
     /// The planned frame that is next.
     next: usize,
     /// What a missing frame is replaced by.
@@ -91,6 +94,7 @@ impl<'a> Encodes<'a> {
             job,
             ladder: Ladder::new(job.picture, colour, sizes),
             rungs,
+            stills: Stills::new(parent, job, colour),
             next: 0,
             last: None,
             concealed: vec![false; job.frames.len()],
@@ -144,11 +148,11 @@ impl<'a> Encodes<'a> {
     /// Filters frame `index` of the job, or [`LEAD_IN`].
     fn push(&mut self, index: i64, mut frame: Frame) -> Result<(), Failure> {
         frame.set_pts(index);
-        let (rungs, frames, concealed) = (&mut self.rungs, &self.job.frames, &self.concealed);
+        let Self { ladder, rungs, stills, job, concealed, .. } = self;
         let mut failed = Ok(());
-        let pushed = self.ladder.push(&frame, &mut |rung, frame| {
+        let pushed = ladder.push(&frame, &mut |rung, frame| {
             failed = std::mem::replace(&mut failed, Ok(()))
-                .and_then(|()| deliver(rungs, frames, concealed, rung, frame));
+                .and_then(|()| deliver(rungs, stills, &job.frames, concealed, rung, frame));
             Ok(())
         });
         failed.and(pushed.map_err(internal))
@@ -159,11 +163,11 @@ impl<'a> Encodes<'a> {
             return Err(fail(FailureCode::Corrupt, "nothing of this part of the picture can be decoded"));
         };
         self.conceal_up_to(self.job.frames.len(), last)?;
-        let (rungs, frames, concealed) = (&mut self.rungs, &self.job.frames, &self.concealed);
+        let Self { ladder, rungs, stills, job, concealed, .. } = &mut self;
         let mut failed = Ok(());
-        let flushed = self.ladder.flush(&mut |rung, frame| {
+        let flushed = ladder.flush(&mut |rung, frame| {
             failed = std::mem::replace(&mut failed, Ok(()))
-                .and_then(|()| deliver(rungs, frames, concealed, rung, frame));
+                .and_then(|()| deliver(rungs, stills, &job.frames, concealed, rung, frame));
             Ok(())
         });
         failed.and(flushed.map_err(internal))?;
@@ -176,6 +180,7 @@ impl<'a> Encodes<'a> {
 
 fn deliver(
     rungs: &mut [RungEncode<'_>],
+    stills: &mut Stills<'_>,
     frames: &[PlannedFrame],
     concealed: &[bool],
     rung: usize,
@@ -189,6 +194,7 @@ fn deliver(
         return Err(internal("a filter lost count of its frames"));
     };
     let pts = frames.get(planned).ok_or_else(|| internal("a filter lost count of its frames"))?.pts;
+    stills.take(planned, rung.rung, &frame)?;
     rung.encode(planned, pts, frame, concealed)
 }
 
@@ -198,6 +204,7 @@ struct RungEncode<'a> {
     job: &'a VideoJob,
     rung: usize,
     encoder: VideoEncoder,
+    config: VideoConfig,
     coded: Vec<EncodedFrame>,
     /// The job's segment that `samples` belong to.
     segment: usize,
@@ -222,24 +229,25 @@ impl<'a> RungEncode<'a> {
             buffer_kbit: facts.buffer_kbit,
             colour,
         };
-        let encoder = VideoEncoder::open(VideoEngine::X264, settings).map_err(of_encode)?;
-        let avc = AvcConfig::from_annex_b(encoder.parameter_sets()).map_err(of_parameter_sets)?;
+        let engine = job.engine.unwrap_or(VideoEngine::software(facts.codec));
+        let Opened { encoder, config, codecs } =
+            encoder::open(engine, settings).map_err(|e| internal(format!("{}: {e}", engine.name())))?;
         let size = |value: u32| u16::try_from(value).map_err(internal);
-        let codecs = avc.codecs();
         let init = VideoInit {
             timescale: job.timescale,
             width: size(facts.width)?,
             height: size(facts.height)?,
-            avc,
+            config: config.clone(),
             colour: [colour.primaries, colour.transfer, colour.matrix],
         };
         parent.say(&FromChild::Init(InitOutput {
             rendition: facts.id.clone(),
+            encoder: engine.name().to_owned(),
             timescale: job.timescale,
             codecs,
             bytes: init.bytes(),
         }))?;
-        Ok(Self { parent, job, rung, encoder, coded: Vec::new(), segment: 0, samples: Vec::new() })
+        Ok(Self { parent, job, rung, encoder, config, coded: Vec::new(), segment: 0, samples: Vec::new() })
     }
 
     fn encode(
@@ -264,7 +272,7 @@ impl<'a> RungEncode<'a> {
             self.samples.push(VideoSample {
                 pts: coded.pts,
                 sync: coded.sync,
-                data: length_prefixed(&coded.data),
+                data: self.config.sample(&coded.data),
             });
         }
         Ok(())
@@ -291,9 +299,15 @@ impl<'a> RungEncode<'a> {
                 "{came} frames came out of the encoder for a segment of {planned}"
             )));
         }
+        if self.samples.first().is_none_or(|first| !first.sync) {
+            return Err(internal(format!("segment {} begins with a frame that refers to others", segment.number)));
+        }
         let start = self.job.frames.get(frames.start).map_or(Ticks::ZERO, |f| f.pts);
         let end = self.next_start().unwrap_or(self.job.end);
         let bytes = video_segment(segment.number, &self.samples, end).map_err(of_segment)?;
+        // Media data comes last, in decode order.
+        let after_first: usize = self.samples.iter().skip(1).map(|s| s.data.len()).sum();
+        let first_frame_bytes = (bytes.len() - after_first) as u32;
         self.parent.say(&FromChild::Segment(SegmentOutput {
             rendition: rung.id.clone(),
             number: segment.number,
@@ -301,6 +315,7 @@ impl<'a> RungEncode<'a> {
             duration: end - start,
             frames: frames.len() as u32,
             concealed: concealed.get(frames).unwrap_or_default().iter().filter(|c| **c).count() as u32,
+            first_frame_bytes,
             bytes,
         }))?;
         self.samples.clear();

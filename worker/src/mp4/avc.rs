@@ -1,15 +1,13 @@
-//! H.264 as an encoder hands it out (Annex B) to H.264 as MP4 holds it (ISO 14496-15 §5).
+//! H.264 in MP4 (ISO 14496-15 §5).
+
+use super::nal;
+use super::video_config::BadParameterSets;
 
 /// NAL unit types (ITU-T H.264 table 7-1) that are looked at.
 const NAL_SEI: u8 = 6;
 const NAL_SPS: u8 = 7;
 const NAL_PPS: u8 = 8;
 const NAL_ACCESS_UNIT_DELIMITER: u8 = 9;
-
-/// The encoder's parameter sets are not what an `avcC` box can hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the encoder's parameter sets hold {0}")]
-pub struct BadParameterSets(&'static str);
 
 /// Parameter sets as an `avcC` box holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +20,7 @@ impl AvcConfig {
     /// Takes one SPS and one PPS out of Annex B bytes; an SEI beside them is left out.
     pub fn from_annex_b(bytes: &[u8]) -> Result<Self, BadParameterSets> {
         let one = |kind| {
-            let mut found = nal_units(bytes).filter(|n| nal_type(n) == Some(kind));
+            let mut found = nal::units(bytes).filter(|n| nal_type(n) == Some(kind));
             match (found.next(), found.next()) {
                 (Some(unit), None) if unit.len() <= usize::from(u16::MAX) => Some(unit.to_vec()),
                 (Some(_) | None, _) => None,
@@ -45,7 +43,7 @@ impl AvcConfig {
         format!("avc1.{profile:02x}{constraints:02x}{level:02x}")
     }
 
-    /// The `AVCDecoderConfigurationRecord` (ISO 14496-15 §5.3.3.1) for 8-bit 4:2:0.
+    /// The `AVCDecoderConfigurationRecord` (§5.3.3.1) for 8-bit 4:2:0.
     pub fn record(&self) -> Vec<u8> {
         let [profile, constraints, level] = self.profile_level();
         // Four-byte lengths; one SPS. Reserved bits are ones.
@@ -63,41 +61,15 @@ impl AvcConfig {
     }
 }
 
-/// One access unit with four-byte lengths instead of start codes. What repeats the `avcC` or is for no decoder (SEI:
-/// the encoder's name and settings) is left out.
-pub fn length_prefixed(annex_b: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(annex_b.len() + 8);
-    for unit in nal_units(annex_b) {
-        if matches!(nal_type(unit), Some(NAL_SEI | NAL_SPS | NAL_PPS | NAL_ACCESS_UNIT_DELIMITER) | None) {
-            continue;
-        }
-        out.extend_from_slice(&(unit.len() as u32).to_be_bytes());
-        out.extend_from_slice(unit);
-    }
-    out
+/// One access unit as a sample. What repeats the `avcC` or is for no decoder (SEI: the encoder's name and settings) is
+/// left out.
+pub fn sample(annex_b: &[u8]) -> Vec<u8> {
+    let dropped = [NAL_SEI, NAL_SPS, NAL_PPS, NAL_ACCESS_UNIT_DELIMITER];
+    nal::length_prefixed(annex_b, |unit| nal_type(unit).is_some_and(|kind| !dropped.contains(&kind)))
 }
 
 fn nal_type(unit: &[u8]) -> Option<u8> {
     unit.first().map(|b| b & 0x1f)
-}
-
-/// NAL units between start codes (ITU-T H.264 annex B), trailing zeros removed.
-fn nal_units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = after_start_code(bytes);
-    std::iter::from_fn(move || {
-        let from = rest?;
-        let end = (0..from.len().saturating_sub(2))
-            .find(|i| from[*i..].starts_with(&[0, 0, 1]))
-            .unwrap_or(from.len());
-        rest = after_start_code(&from[end..]);
-        let trimmed = from[..end].iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
-        Some(&from[..trimmed])
-    })
-    .filter(|unit| !unit.is_empty())
-}
-
-fn after_start_code(bytes: &[u8]) -> Option<&[u8]> {
-    (0..bytes.len().saturating_sub(2)).find(|i| bytes[*i..].starts_with(&[0, 0, 1])).map(|i| &bytes[i + 3..])
 }
 
 #[cfg(test)]
@@ -124,13 +96,13 @@ mod tests {
     #[test]
     fn slices_keep_their_bytes_and_sei_goes() {
         let unit = annex_b(&[&[0x06, 1, 2, 0x80], &[0x65, 0, 0, 3, 1, 0x80]]);
-        assert_eq!(length_prefixed(&unit), [0, 0, 0, 6, 0x65, 0, 0, 3, 1, 0x80]);
+        assert_eq!(sample(&unit), [0, 0, 0, 6, 0x65, 0, 0, 3, 1, 0x80]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..200)) {
-            let _ = length_prefixed(&bytes);
+            let _ = sample(&bytes);
             let _ = AvcConfig::from_annex_b(&bytes);
         }
     }

@@ -14,7 +14,7 @@ pub enum Entry {
     Video(VideoEntry),
     /// Sound.
     Audio(AudioEntry),
-    /// A codec we do not know, or encrypted media, by its four characters.
+    /// A codec we do not know, or encrypted media, by its four characters; empty for neither picture nor sound.
     Unknown(String),
 }
 
@@ -58,7 +58,8 @@ pub fn read(stsd: &[u8], handler: &[u8; 4]) -> Result<Entry, Mp4Error> {
     let entry = match handler {
         b"vide" => video(&kind, body)?.map(Entry::Video),
         b"soun" => audio(&kind, body)?.map(Entry::Audio),
-        _ => None,
+        // Subtitles, chapters, metadata: nothing that is looked for.
+        _ => return Ok(Entry::Unknown(String::new())),
     };
     Ok(entry.unwrap_or_else(|| Entry::Unknown(kind.iter().map(|b| char::from(*b)).collect())))
 }

@@ -30,9 +30,9 @@ const TRUN_COMPOSITION: u32 = 0x800;
 pub struct VideoSample {
     /// Presentation time on the track's clock.
     pub pts: Ticks,
-    /// An IDR frame.
+    /// Decoding can start here.
     pub sync: bool,
-    /// NAL units with four-byte lengths.
+    /// As [`VideoConfig::sample`](super::video_config::VideoConfig::sample) gives it.
     pub data: Vec<u8>,
 }
 
@@ -43,7 +43,7 @@ pub enum BadSegment {
     #[error("a segment without samples")]
     Empty,
     /// It would not decode alone.
-    #[error("a segment that does not start with an IDR frame")]
+    #[error("a segment that does not start with a sync frame")]
     NoSync,
     /// Two frames at one time, or a frame after the segment's end.
     #[error("presentation times of a segment do not increase up to its end")]
@@ -77,7 +77,7 @@ pub fn video_segment(number: u32, samples: &[VideoSample], end: Ticks) -> Result
     })
 }
 
-/// Writes the audio segment `number` (from 0): packets of 1024 samples from `start` on (encoder delay included), of
+/// Writes the audio segment `number` (from 0): packets of `packet_duration` samples from `start` on (encoder delay included), of
 /// which the last lasts `last_duration` samples.
 pub fn audio_segment(
     number: u32,

@@ -1,10 +1,12 @@
 //! Init segments: `ftyp` and `moov` of a CMAF track (ISO 23000-19 §7.3.1). They hold only what the plan and the
 //! encoder's settings say, so every chunk of a rendition makes the same bytes.
 
+use reelmill_media::codec::AudioCodec;
 use reelmill_media::time::Timescale;
 
-use super::avc::AvcConfig;
 use super::boxes::Boxes;
+use super::opus::OpusConfig;
+use super::video_config::{BadParameterSets, VideoConfig};
 
 /// The one track of every file we write.
 pub const TRACK_ID: u32 = 1;
@@ -18,8 +20,8 @@ pub struct VideoInit {
     pub width: u16,
     /// Pixels.
     pub height: u16,
-    /// Parameter sets.
-    pub avc: AvcConfig,
+    /// Codec and parameter sets.
+    pub config: VideoConfig,
     /// ColourPrimaries, TransferCharacteristics and MatrixCoefficients of H.273; the range is limited.
     pub colour: [u8; 3],
 }
@@ -31,14 +33,42 @@ pub struct AudioInit {
     pub sample_rate: Timescale,
     /// Channels.
     pub channels: u16,
-    /// AudioSpecificConfig.
-    pub config: Vec<u8>,
+    /// Codec and its decoder's parameters.
+    pub config: AudioConfig,
     /// Target rate in bit/s.
     pub bits_per_second: u32,
     /// Samples of encoder delay before the first presented one.
     pub delay_samples: u32,
     /// ISO 639-2 code.
     pub language: Option<String>,
+}
+
+/// What a decoder of sound must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioConfig {
+    /// AAC-LC: AudioSpecificConfig (ISO 14496-3 §1.6.2.1).
+    Aac(Vec<u8>),
+    /// Opus.
+    Opus(OpusConfig),
+}
+
+impl AudioConfig {
+    /// Of what the encoder says of its stream.
+    pub fn of(codec: AudioCodec, config: &[u8]) -> Result<Self, BadParameterSets> {
+        match codec {
+            AudioCodec::Aac => Ok(AudioConfig::Aac(config.to_vec())),
+            AudioCodec::Opus => OpusConfig::of_head(config).map(AudioConfig::Opus),
+        }
+    }
+
+    /// The codec's name as RFC 6381 has it.
+    pub fn codecs(&self) -> String {
+        match self {
+            AudioConfig::Aac(_) => "mp4a.40.2".to_owned(),
+            // Opus in ISOBMFF §4.3.3 names the entry; there is no more to say.
+            AudioConfig::Opus(_) => "opus".to_owned(),
+        }
+    }
 }
 
 impl VideoInit {
@@ -52,6 +82,12 @@ impl VideoInit {
             volume: 0,
             language: None,
             skip: None,
+            brand: match self.config {
+                VideoConfig::Avc(_) | VideoConfig::Hevc(_) => None,
+                // AV1 in ISOBMFF §2.1.
+                VideoConfig::Av1(_) => Some(b"av01"),
+            },
+            roll: None,
         };
         track.file(
             |b| {
@@ -60,12 +96,13 @@ impl VideoInit {
                 });
             },
             |b| {
-                b.nest(b"avc1", |b| {
+                let (entry, config, record) = self.config.boxes();
+                b.nest(entry, |b| {
                     // SampleEntry, then VisualSampleEntry (§12.1.3): 72 dpi, one frame a sample, 24-bit depth.
                     b.zeros(6).u16(1).zeros(16).u16(self.width).u16(self.height);
                     b.u32(0x48_0000).u32(0x48_0000).zeros(4).u16(1).zeros(32).u16(0x18).u16(0xffff);
-                    b.nest(b"avcC", |b| {
-                        b.bytes(&self.avc.record());
+                    b.nest(config, |b| {
+                        b.bytes(&record);
                     });
                     b.nest(b"colr", |b| {
                         b.bytes(b"nclx");
@@ -94,6 +131,11 @@ impl AudioInit {
             volume: 0x100,
             language: self.language.as_deref(),
             skip: Some(self.delay_samples),
+            brand: None,
+            roll: match self.config {
+                AudioConfig::Aac(_) => None,
+                AudioConfig::Opus(_) => Some(super::opus::ROLL_PACKETS),
+            },
         };
         track.file(
             |b| {
@@ -102,20 +144,33 @@ impl AudioInit {
                 });
             },
             |b| {
-                b.nest(b"mp4a", |b| {
+                let entry = match &self.config {
+                    AudioConfig::Aac(_) => b"mp4a",
+                    AudioConfig::Opus(_) => b"Opus",
+                };
+                b.nest(entry, |b| {
                     // SampleEntry, then AudioSampleEntry (§12.2.3): 16 bits, rate as 16.16.
                     b.zeros(6).u16(1).zeros(8).u16(self.channels).u16(16).zeros(4);
                     b.u32(self.sample_rate.get().min(0xffff) << 16);
-                    b.nest_full(b"esds", 0, 0, |b| self.elementary_stream(b));
+                    match &self.config {
+                        AudioConfig::Aac(config) => {
+                            b.nest_full(b"esds", 0, 0, |b| self.elementary_stream(config, b));
+                        }
+                        AudioConfig::Opus(config) => {
+                            b.nest(b"dOps", |b| {
+                                b.bytes(&config.record());
+                            });
+                        }
+                    }
                 });
             },
         )
     }
 
     /// ES_Descriptor (ISO 14496-1 §7.2.6.5). All lengths stay below 128, so each takes one byte.
-    fn elementary_stream(&self, b: &mut Boxes) {
-        let config = self.config.len().min(64);
-        let (specific, decoder) = (config as u8, config as u8 + 15);
+    fn elementary_stream(&self, config: &[u8], b: &mut Boxes) {
+        let length = config.len().min(64);
+        let (specific, decoder) = (length as u8, length as u8 + 15);
         b.u8(3).u8(decoder + 8).u16(TRACK_ID as u16).u8(0);
         // Object type 0x40: ISO 14496-3 audio. Stream type 5 (audio), reserved bit set.
         b.u8(4)
@@ -125,7 +180,7 @@ impl AudioInit {
             .zeros(3)
             .u32(self.bits_per_second)
             .u32(self.bits_per_second);
-        b.u8(5).u8(specific).bytes(&self.config[..config]);
+        b.u8(5).u8(specific).bytes(&config[..length]);
         b.u8(6).u8(1).u8(2);
     }
 }
@@ -139,6 +194,10 @@ struct TrackBoxes<'a> {
     volume: u16,
     language: Option<&'a str>,
     skip: Option<u32>,
+    /// A brand that the codec's own specification asks for.
+    brand: Option<&'a [u8; 4]>,
+    /// How many samples before a wanted one a decoder has to begin.
+    roll: Option<i16>,
 }
 
 /// The unity matrix (§6.2.2).
@@ -148,7 +207,7 @@ impl TrackBoxes<'_> {
     fn file(&self, media_header: impl FnOnce(&mut Boxes), entry: impl FnOnce(&mut Boxes)) -> Vec<u8> {
         let mut out = Boxes::new();
         out.nest(b"ftyp", |b| {
-            b.bytes(b"cmfc").u32(0).bytes(b"iso6").bytes(b"cmfc");
+            b.bytes(b"cmfc").u32(0).bytes(b"iso6").bytes(b"cmfc").bytes(self.brand.map_or(&[], |brand| brand));
         });
         out.nest(b"moov", |b| {
             b.nest_full(b"mvhd", 0, 0, |b| {
@@ -211,6 +270,12 @@ impl TrackBoxes<'_> {
                 b.nest_full(b"stsz", 0, 0, |b| {
                     b.zeros(8);
                 });
+                if let Some(distance) = self.roll {
+                    // Version 2: the first description (of two bytes) is that of all samples (§8.9.3).
+                    b.nest_full(b"sgpd", 2, 0, |b| {
+                        b.bytes(b"roll").u32(1).u32(1).u16(distance.cast_unsigned());
+                    });
+                }
             });
         });
     }
@@ -232,6 +297,7 @@ fn packed_language(code: Option<&str>) -> u16 {
 mod tests {
     use super::*;
     use mp4_atom::{Codec, Decode, Ftyp, Moov};
+    use reelmill_media::codec::VideoCodec;
 
     fn decode(bytes: &[u8]) -> Moov {
         let mut rest = bytes;
@@ -244,9 +310,9 @@ mod tests {
     #[test]
     fn an_independent_reader_understands_both_kinds() {
         let sets = [&[0, 0, 0, 1, 0x67, 0x64, 0, 0x1e, 0xac][..], &[0, 0, 0, 1, 0x68, 0xee, 0x3c]].concat();
-        let avc = AvcConfig::from_annex_b(&sets).unwrap();
+        let config = VideoConfig::of(VideoCodec::H264, &sets).unwrap();
         let timescale = Timescale::new(15_360).unwrap();
-        let video = VideoInit { timescale, width: 640, height: 360, avc, colour: [1, 1, 1] };
+        let video = VideoInit { timescale, width: 640, height: 360, config, colour: [1, 1, 1] };
         let moov = decode(&video.bytes());
         assert!(moov.mvex.is_some());
         assert_eq!(moov.trak[0].mdia.mdhd.timescale, 15_360);
@@ -257,7 +323,7 @@ mod tests {
         let audio = AudioInit {
             sample_rate: Timescale::new(48_000).unwrap(),
             channels: 2,
-            config: vec![0x11, 0x90, 0x56, 0xe5, 0x00],
+            config: AudioConfig::Aac(vec![0x11, 0x90, 0x56, 0xe5, 0x00]),
             bits_per_second: 128_000,
             delay_samples: 1024,
             language: Some("deu".into()),
@@ -267,6 +333,6 @@ mod tests {
         assert_eq!(trak.mdia.mdhd.language, "deu");
         assert!(trak.edts.is_some());
         let Codec::Mp4a(mp4a) = &trak.mdia.minf.stbl.stsd.codecs[0] else { panic!("not mp4a") };
-        assert_eq!(mp4a.esds.es_desc.dec_config.dec_specific.as_ref().unwrap().raw, audio.config);
+        assert_eq!(mp4a.esds.es_desc.dec_config.dec_specific.as_ref().unwrap().raw, [0x11, 0x90, 0x56, 0xe5, 0x00]);
     }
 }

@@ -89,7 +89,7 @@ impl Evil {
             let length = std::fs::metadata(fixture(kind).path).unwrap().len() as usize;
             bytes.resize(length, 0);
         }
-        whole.extend([Bad::Png, Bad::AudioOnly].map(|kind| std::fs::read(bad(kind)).unwrap()));
+        whole.extend([Bad::Png, Bad::SubtitlesOnly].map(|kind| std::fs::read(bad(kind)).unwrap()));
         let boxes = whole.iter().take(6).map(|bytes| names(bytes)).collect();
         Self { whole, boxes }
     }

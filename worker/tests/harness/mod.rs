@@ -8,12 +8,12 @@ use std::ops::Range;
 
 use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::ladder::Ladder;
-use reelmill_media::plan::Plan;
+use reelmill_media::plan::{Plan, VideoPlan};
+use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, Work};
 use reelmill_media::timeline::VideoTimeline;
 use reelmill_worker::exec::protocol::{
-    FromChild, InitOutput, Job, SegmentOutput, ToChild, read_message, write_message,
+    FromChild, ImageOutput, InitOutput, Job, SegmentOutput, ToChild, read_message, write_message,
 };
 
 /// What one job made.
@@ -22,6 +22,7 @@ pub struct Made {
     pub index: Option<SourceIndex>,
     pub inits: Vec<InitOutput>,
     pub segments: Vec<SegmentOutput>,
+    pub images: Vec<ImageOutput>,
     /// Bytes of the source that were read.
     pub read: u64,
     pub reads: u64,
@@ -58,6 +59,7 @@ pub fn converse(
             FromChild::Progress { permille } => assert!(permille <= 1000),
             FromChild::Init(init) => made.inits.push(init),
             FromChild::Segment(segment) => made.segments.push(segment),
+            FromChild::Image(image) => made.images.push(image),
             FromChild::Index(index) => made.index = Some(*index),
             FromChild::Done => return Ok(made),
             FromChild::Failed(failed) => return Err(failed.failure),
@@ -93,18 +95,33 @@ impl Rendition {
 /// A source with its index and plan.
 pub struct Title {
     pub index: SourceIndex,
-    pub timeline: VideoTimeline,
+    pub timeline: Option<VideoTimeline>,
     pub plan: Plan,
 }
 
 impl Title {
-    /// Indexes and plans with the default ladder.
+    /// Indexes and plans with the default profile.
     pub fn of(source: &[u8]) -> Result<Title, Failure> {
         let index = index(source)?;
-        let timeline = VideoTimeline::of(&index).expect("frames");
-        let ladder = Ladder::default_for(&index.video.picture, timeline.frame_rate(), index.audio.as_ref());
-        let plan = Plan::new(&index, ladder, 4).expect("a plan");
-        Ok(Title { index, timeline, plan })
+        Ok(Title::planned(index, &Profile::default()))
+    }
+
+    /// Plans with a profile.
+    pub fn planned(index: SourceIndex, profile: &Profile) -> Title {
+        let plan = Plan::new(&index, profile, 4).expect("a plan");
+        let every = plan.video.as_ref().map_or(1, |video| video.every);
+        let timeline = VideoTimeline::of(&index).map(|timeline| timeline.thinned(every));
+        Title { index, timeline, plan }
+    }
+
+    /// The frames, of a source that has a picture.
+    pub fn timeline(&self) -> &VideoTimeline {
+        self.timeline.as_ref().expect("a picture")
+    }
+
+    /// The plan of the picture, of a source that has one.
+    pub fn video(&self) -> &VideoPlan {
+        self.plan.video.as_ref().expect("a picture")
     }
 
     /// Keeps only the lowest rungs.
@@ -120,10 +137,16 @@ impl Title {
     /// Makes everything, with video and audio cut into chunks of these numbers of segments, over and over.
     pub fn make(&self, source: &[u8], chunks: &[usize]) -> Result<BTreeMap<String, Rendition>, Failure> {
         let mut out: BTreeMap<String, Rendition> = BTreeMap::new();
-        let audio = self.plan.audio.as_ref().map_or(0, |a| a.segments.len());
-        let video = cut(self.plan.video.segments.len(), chunks)
-            .map(|segments| Work::Video { segments, rungs: self.rungs() });
-        let audio = cut(audio, chunks).map(|segments| Work::Audio { segments });
+        let pictures = self.plan.video.as_ref().map_or(0, |video| video.segments.len());
+        let video = self.plan.ladder.lanes().flat_map(|lane| {
+            let rungs: Vec<RenditionId> = lane.iter().map(|rung| rung.id.clone()).collect();
+            cut(pictures, chunks).map(move |segments| Work::Video { segments, rungs: rungs.clone() })
+        });
+        let audio = self.plan.audio.iter().flat_map(|audio| {
+            let rendition = audio.rung.id.clone();
+            cut(audio.segments.len(), chunks)
+                .map(move |segments| Work::Audio { rendition: rendition.clone(), segments })
+        });
         for work in video.chain(audio) {
             let job =
                 Job::for_work(&work, source.len() as u64, Some((&self.index, &self.plan))).expect("a job");

@@ -1,10 +1,10 @@
-//! Matroska, MPEG-TS and AVI: one pass over all packets of the two streams that are wanted.
+//! Matroska, MPEG-TS and AVI: one pass over all packets of the streams that are wanted.
 
 use reelmill_av::{
     AudioCodec, Demuxer, FieldParser, Packet, PictureKind, StreamFacts, StreamKind, VideoCodec,
 };
 use reelmill_media::index::{
-    AudioTrack, CodecSetup, Colour, Container, Picture, Sample, SourceIndex, VideoTrack,
+    AudioTrack, CodecSetup, Colour, Container, MAX_AUDIO_TRACKS, Picture, Sample, SourceIndex, VideoTrack,
 };
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::{Ticks, Timescale};
@@ -35,27 +35,26 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
         |s| VideoCodec::named(&s.codec).is_ok(),
         |s| u64::from(s.width) * u64::from(s.height),
     );
-    let Some((video, facts)) = video else {
-        let other = streams.iter().find(|s| s.kind == StreamKind::Video).map(|s| s.codec.clone());
+    let sounds = sounds(&streams);
+    if video.is_none() && sounds.is_empty() {
+        let other = streams.iter().find(|s| s.kind != StreamKind::Other).map(|s| s.codec.clone());
         return Err(match other {
             Some(codec) => fail(FailureCode::Unsupported, format!("the codec {codec:?} is not supported")),
-            None => fail(FailureCode::NoVideo, "the file has no picture track"),
+            None => fail(FailureCode::NoTracks, "the file has neither a picture nor a sound track"),
         });
-    };
-    let audio = choose(
-        &streams,
-        StreamKind::Audio,
-        |s| AudioCodec::named(&s.codec).is_ok(),
-        |s| u64::from(s.sample_rate > 0),
-    );
-    let wanted: Vec<u32> = [Some(video), audio.map(|(n, _)| n)].into_iter().flatten().collect();
+    }
+    let wanted: Vec<u32> = video.iter().chain(&sounds).map(|(stream, _)| *stream).collect();
     demuxer.keep_only(&wanted);
 
-    let mut pictures = Scan::new(facts, container)?;
-    pictures.fields = VideoCodec::named(&facts.codec)
-        .and_then(|codec| FieldParser::open(codec, &facts.extradata))
-        .map_err(of_source)?;
-    let mut sounds = audio.map(|(_, facts)| Scan::new(facts, container)).transpose()?;
+    let mut scans: Vec<Scan> = Vec::new();
+    for (_, facts) in video.iter().chain(&sounds) {
+        scans.push(Scan::new(facts, container)?);
+    }
+    if let (Some((_, facts)), Some(pictures)) = (video, scans.first_mut()) {
+        pictures.fields = VideoCodec::named(&facts.codec)
+            .and_then(|codec| FieldParser::open(codec, &facts.extradata))
+            .map_err(of_source)?;
+    }
     let mut packet = Packet::new().map_err(internal)?;
     let mut progress = Progress::new(std::time::Instant::now());
     loop {
@@ -66,23 +65,35 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
             Err(error) if error.is_bad_data() => break,
             Err(error) => return Err(of_source(error)),
         }
-        if packet.stream() == video {
-            pictures.add(&packet, sounds.as_ref().map(|s| s.offset))?;
-        } else if let Some(sounds) = &mut sounds
-            && audio.is_some_and(|(stream, _)| stream == packet.stream())
-        {
-            sounds.add(&packet, Some(pictures.offset))?;
+        if let Some(own) = wanted.iter().position(|stream| *stream == packet.stream()) {
+            // All streams pass a splice by the same offset: the first packet after it finds it.
+            let offsets: Vec<i64> = scans.iter().map(|scan| scan.offset).collect();
+            if let Some(scan) = scans.get_mut(own) {
+                scan.add(&packet, &offsets)?;
+            }
         }
         let permille = packet.position().map_or(0, |p| p.saturating_mul(1000) / length.max(1));
         progress.tell(parent, permille as usize)?;
     }
-    let audio = match (audio, sounds) {
-        (Some((stream, facts)), Some(scan)) if !scan.samples.is_empty() => {
-            Some(scan.audio(stream, facts, container))
-        }
-        (Some(_) | None, _) => None,
-    };
-    Ok(SourceIndex { container, video: pictures.video(video, facts), audio })
+    let mut scans = scans.into_iter();
+    let video = video.and_then(|(stream, facts)| Some(scans.next()?.video(stream, facts)));
+    let audio = sounds
+        .into_iter()
+        .zip(scans)
+        .filter(|(_, scan)| !scan.samples.is_empty())
+        .map(|((stream, facts), scan)| scan.audio(stream, facts, container));
+    Ok(SourceIndex { container, video, audio: audio.collect() })
+}
+
+/// The audio streams that can be decoded: those the container marks first, otherwise in its order.
+fn sounds(streams: &[StreamFacts]) -> Vec<(u32, &StreamFacts)> {
+    let mut found: Vec<(u32, &StreamFacts)> = (0u32..)
+        .zip(streams)
+        .filter(|(_, s)| s.kind == StreamKind::Audio && AudioCodec::named(&s.codec).is_ok())
+        .collect();
+    found.sort_by_key(|(_, s)| (s.sample_rate == 0, !s.default));
+    found.truncate(MAX_AUDIO_TRACKS);
+    found
 }
 
 /// The best stream of a kind: one the container marks, then the largest, then the first.
@@ -139,8 +150,8 @@ impl Scan {
         })
     }
 
-    /// Adds a packet. `other_offset` is that of the stream beside this one: both pass a splice by the same offset.
-    fn add(&mut self, packet: &Packet, other_offset: Option<i64>) -> Result<(), Failure> {
+    /// Adds a packet. `offsets` are those of all streams, which pass a splice by the same one.
+    fn add(&mut self, packet: &Packet, offsets: &[i64]) -> Result<(), Failure> {
         if self.ends_a_frame(packet) {
             return Ok(());
         }
@@ -153,7 +164,7 @@ impl Scan {
         if self.samples.len() == MAX_SAMPLES {
             return Err(fail(FailureCode::TooLarge, "the file has too many samples"));
         }
-        let dts = self.dated(dts, other_offset);
+        let dts = self.dated(dts, offsets);
         self.last_time = Some(dts);
         self.last_duration = packet.duration();
         let pts = packet.pts().map_or(dts, |pts| self.unrolled(pts + self.offset));
@@ -182,11 +193,11 @@ impl Scan {
     }
 
     /// A decode time as it goes on from the last one, over wraps and splices.
-    fn dated(&mut self, time: i64, other_offset: Option<i64>) -> i64 {
+    fn dated(&mut self, time: i64, offsets: &[i64]) -> i64 {
         let (Some(_), Some(last)) = (self.wrap, self.last_time) else { return time };
         let ticks = |ms| Ticks::from_millis(ms, self.clock).0;
         let goes_on = (last - ticks(JUMP_BACK_MS))..=(last + ticks(JUMP_AHEAD_MS));
-        let tried = [Some(self.offset), other_offset].into_iter().flatten();
+        let tried = std::iter::once(self.offset).chain(offsets.iter().copied());
         let known = tried.map(|o| (o, self.unrolled(time + o))).find(|(_, t)| goes_on.contains(t));
         let (offset, dated) = known.unwrap_or_else(|| {
             let next = last + self.last_duration.unwrap_or(1);

@@ -40,35 +40,38 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
         Container::Mp4 => mp4::run(&mut input)?,
         Container::Matroska | Container::MpegTs | Container::Avi => demuxed::run(parent, container, length)?,
     };
-    if index.video.samples.is_empty() {
-        return Err(fail(FailureCode::NoVideo, "the video track is empty"));
+    index.video = index.video.filter(|video| !video.samples.is_empty());
+    if index.video.is_none() && index.audio.is_empty() {
+        return Err(fail(FailureCode::NoTracks, "its tracks are empty"));
     }
     check_length(&index)?;
-    slow_down(&mut index);
-    if let Some(audio) = &mut index.audio {
+    if let Some(video) = &mut index.video {
+        slow_down(video);
+    }
+    for audio in &mut index.audio {
         sound::snap(audio);
     }
-    index.video.picture = probe::picture(parent, &index, length)?;
-    check(&index.video.picture)?;
+    if let Some(video) = &mut index.video {
+        video.picture = probe::picture(parent, container, video, length)?;
+        check(&video.picture)?;
+    }
     Ok(index)
 }
 
 fn check_length(index: &SourceIndex) -> Result<(), Failure> {
-    let VideoTrack { timescale, samples, window, last_duration, .. } = &index.video;
     let on = |time: Ticks, clock: Timescale| time.rescale(clock, Timescale::MPEG);
-    let shown = || samples.iter().map(|s| s.pts).filter(|pts| window.contains(pts));
-    let sound = index.audio.as_ref().and_then(|a| Some((a.span()?, a.timescale)));
-    let starts =
-        [shown().min().map(|t| on(t, *timescale)), sound.as_ref().map(|(s, clock)| on(s.start, *clock))];
-    let ends = [
-        shown().max().map(|t| on(t + *last_duration, *timescale)),
-        sound.as_ref().map(|(s, clock)| on(s.end, *clock)),
-    ];
-    let (Some(start), Some(end)) = (starts.into_iter().flatten().min(), ends.into_iter().flatten().max())
-    else {
-        return Ok(());
-    };
-    if end - start > Ticks::from_millis(MAX_SECONDS * 1000, Timescale::MPEG) {
+    let picture = index.video.as_ref().and_then(|track| {
+        let shown = || track.samples.iter().map(|s| s.pts).filter(|pts| track.window.contains(pts));
+        let (start, end) = (shown().min()?, shown().max()? + track.last_duration);
+        Some((on(start, track.timescale), on(end, track.timescale)))
+    });
+    let sounds = index.audio.iter().filter_map(|track| {
+        let span = track.span()?;
+        Some((on(span.start, track.timescale), on(span.end, track.timescale)))
+    });
+    let whole = picture.into_iter().chain(sounds).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let longest = Ticks::from_millis(MAX_SECONDS * 1000, Timescale::MPEG);
+    if whole.is_some_and(|(start, end)| end - start > longest) {
         return Err(fail(FailureCode::TooLarge, "the file says that it lasts for more than a week"));
     }
     Ok(())
@@ -91,9 +94,9 @@ fn check(picture: &Picture) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts tracks with an overly fast clock on a slower one.
-fn slow_down(index: &mut SourceIndex) {
-    let VideoTrack { timescale, samples, window, last_duration, .. } = &mut index.video;
+/// Puts a track with an overly fast clock on a slower one.
+fn slow_down(track: &mut VideoTrack) {
+    let VideoTrack { timescale, samples, window, last_duration, .. } = track;
     if timescale.get() > FASTEST_CLOCK {
         let (from, to) = (*timescale, Timescale::MPEG);
         for sample in samples {

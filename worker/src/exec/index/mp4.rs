@@ -1,6 +1,8 @@
 //! MP4: tracks as the pure reader finds them.
 
-use reelmill_media::index::{AudioTrack, Container, Picture, Sample, SourceIndex, VideoTrack};
+use reelmill_media::index::{
+    AudioTrack, Container, MAX_AUDIO_TRACKS, Picture, Sample, SourceIndex, VideoTrack,
+};
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::super::failure::{fail, of_mp4};
@@ -26,26 +28,39 @@ pub fn run(input: &mut Input) -> Result<SourceIndex, Failure> {
         }
         Entry::Video(_) | Entry::Audio(_) | Entry::Unknown(_) => None,
     });
-    let audio = choose(&tracks, |t| match &t.entry {
-        Entry::Audio(a) if reelmill_av::AudioCodec::named(&a.setup.codec).is_ok() => {
-            Some((t.enabled, a.channels > 0, 0))
-        }
-        Entry::Audio(_) | Entry::Video(_) | Entry::Unknown(_) => None,
-    });
-    let Some((number, track, entry)) = video.and_then(|n| match tracks.get(n) {
-        Some(track @ Track { entry: Entry::Video(entry), .. }) => Some((n, track, entry)),
+    let video = video.and_then(|n| match tracks.get(n) {
+        Some(track @ Track { entry: Entry::Video(entry), .. }) => Some(video_track(n, track, entry)),
         Some(_) | None => None,
-    }) else {
+    });
+    let audio = sounds(&tracks);
+    if video.is_none() && audio.is_empty() {
         return Err(match unknown {
             Some(codec) => fail(FailureCode::Unsupported, format!("the codec {codec:?} is not supported")),
-            None => fail(FailureCode::NoVideo, "the file has no picture track with samples in it"),
+            None => {
+                fail(FailureCode::NoTracks, "the file has no track of picture or sound with samples in it")
+            }
         });
-    };
-    let audio = audio.and_then(|n| match tracks.get(n) {
-        Some(track @ Track { entry: Entry::Audio(entry), .. }) => Some(audio_track(n, track, entry)),
-        Some(_) | None => None,
-    });
-    Ok(SourceIndex { container: Container::Mp4, video: video_track(number, track, entry), audio })
+    }
+    Ok(SourceIndex { container: Container::Mp4, video, audio })
+}
+
+/// The audio tracks that can be decoded: those meant to be played first, otherwise in the file's order.
+fn sounds(tracks: &[Track]) -> Vec<AudioTrack> {
+    let mut found: Vec<(bool, AudioTrack)> = tracks
+        .iter()
+        .enumerate()
+        .filter_map(|(n, track)| match &track.entry {
+            Entry::Audio(a)
+                if !track.samples.samples.is_empty()
+                    && reelmill_av::AudioCodec::named(&a.setup.codec).is_ok() =>
+            {
+                Some((!(track.enabled && a.channels > 0), audio_track(n, track, a)))
+            }
+            Entry::Audio(_) | Entry::Video(_) | Entry::Unknown(_) => None,
+        })
+        .collect();
+    found.sort_by_key(|(second, _)| *second);
+    found.into_iter().map(|(_, track)| track).take(MAX_AUDIO_TRACKS).collect()
 }
 
 /// The number of the track that ranks highest among those that have samples; of equals the first.

@@ -1,7 +1,7 @@
 //! Decodes one frame: what the bitstream says of the picture is the truth, what the container says fills the gaps.
 
 use reelmill_av::{DecodeError, Decoded, Frame, VideoCodec, VideoDecoder};
-use reelmill_media::index::{Colour, Picture, SourceIndex};
+use reelmill_media::index::{Colour, Container, Picture, VideoTrack};
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::super::failure::{fail, internal, of_source};
@@ -17,23 +17,28 @@ const MAX_TRIES: usize = 4;
 /// Pixel aspects beyond this, either way, are taken for a fault.
 const MAX_ASPECT: u64 = 16;
 
-/// The picture facts of `index`'s video track, from its first frame that decodes.
-pub fn picture(parent: &Parent, index: &SourceIndex, length: u64) -> Result<Picture, Failure> {
-    let samples = &index.video.samples;
+/// The picture facts of a source's video track, from its first frame that decodes.
+pub fn picture(
+    parent: &Parent,
+    container: Container,
+    track: &VideoTrack,
+    length: u64,
+) -> Result<Picture, Failure> {
+    let samples = &track.samples;
     let keys: Vec<usize> = samples.iter().enumerate().filter(|(_, s)| s.key).map(|(i, _)| i).collect();
     let keys = if keys.is_empty() { vec![0] } else { keys };
     for attempt in 0..MAX_TRIES.min(keys.len()) {
         let Some(&start) = keys.get(attempt * keys.len() / MAX_TRIES.min(keys.len())) else { break };
         let feed = Feed {
             source_bytes: length,
-            container: index.container,
-            stream: index.video.stream,
-            setup: index.video.setup.clone(),
-            timescale: index.video.timescale,
+            container,
+            stream: track.stream,
+            setup: track.setup.clone(),
+            timescale: track.timescale,
             samples: samples.iter().skip(start).take(MAX_FED).copied().collect(),
         };
-        if let Some(frame) = first_frame(parent, &feed, &index.video.picture)? {
-            return Ok(merged(&index.video.picture, &frame));
+        if let Some(frame) = first_frame(parent, &feed, &track.picture)? {
+            return Ok(merged(&track.picture, &frame));
         }
     }
     Err(fail(FailureCode::Corrupt, "no frame of the picture can be decoded"))

@@ -1,0 +1,31 @@
+//! Which engine this is, and the name of what it makes: the same recipe on the same engine gives the same bytes.
+
+use reelmill_media::ids::BlobHash;
+use reelmill_media::task::{Recipe, Task, Work};
+use serde::Serialize;
+
+/// What decides the bytes of a task's results.
+#[derive(Debug, Serialize)]
+struct Ingredients<'a> {
+    /// This program's version.
+    program: &'a str,
+    /// The libraries that decode, filter and encode, with their versions.
+    libraries: &'a str,
+    /// The source's blocks.
+    source: BlobHash,
+    recipe: Option<Recipe>,
+    work: &'a Work,
+}
+
+/// Names the results of `task` on this engine.
+pub fn recipe_of(task: &Task) -> BlobHash {
+    let ingredients = Ingredients {
+        program: env!("CARGO_PKG_VERSION"),
+        libraries: &reelmill_av::libraries(),
+        source: task.source.blocks,
+        recipe: task.recipe,
+        work: &task.work,
+    };
+    // Plain data always encodes; were it not so, all names would be one and nothing is decided by them.
+    BlobHash::of(&postcard::to_stdvec(&ingredients).unwrap_or_default())
+}
