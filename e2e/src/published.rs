@@ -25,8 +25,21 @@ pub struct Published {
     pub index: Playlist<MasterPlaylist>,
     /// Video renditions in the order of the multivariant playlist.
     pub video: Vec<Track>,
-    /// The sound.
+    /// The sound that is played unless the viewer chooses another.
     pub audio: Option<Track>,
+    /// The other sounds.
+    pub other_audio: Vec<Track>,
+    /// What scrubbing is shown from.
+    pub iframes: Vec<IFrames>,
+}
+
+/// An I-frame playlist.
+#[derive(Debug, Clone)]
+pub struct IFrames {
+    /// The rendition that it is of.
+    pub rendition: String,
+    /// What it says.
+    pub playlist: Playlist<MediaPlaylist>,
 }
 
 /// A playlist: its path in the store, its text, and what an independent parser makes of it.
@@ -109,28 +122,38 @@ impl Published {
         let (_, says) = m3u8_rs::parse_master_playlist(&fetched.bytes)
             .map_err(|error| anyhow::anyhow!("{path}: not a multivariant playlist: {error:?}"))?;
         let index = Playlist { path: path.to_owned(), fetched, says };
-        let mut video = Vec::new();
+        let (mut video, mut sounds, mut iframes) = (Vec::<Track>::new(), Vec::new(), Vec::new());
         for variant in &index.says.variants {
-            let mut track = Track::read(get, &resolve(path, &variant.uri)?)?;
-            track.variant = Some(variant.clone());
-            video.push(track);
-        }
-        let audio = match index.says.alternatives.as_slice() {
-            [] => None,
-            [one] => {
-                let uri = one.uri.as_ref().context("the sound has no address")?;
-                let mut track = Track::read(get, &resolve(path, uri)?)?;
-                track.alternative = Some(one.clone());
-                Some(track)
+            let address = resolve(path, &variant.uri)?;
+            if variant.is_i_frame {
+                iframes.push(IFrames::read(get, &address)?);
+                continue;
             }
-            more => bail!("{} alternative renditions instead of one at most", more.len()),
-        };
-        Ok(Published { index, video, audio })
+            // Each group of sounds repeats the rows of the picture.
+            if video.iter().any(|track| track.playlist.path == address) {
+                continue;
+            }
+            let mut track = Track::read(get, &address)?;
+            track.variant = Some(variant.clone());
+            if variant.resolution.is_some() {
+                video.push(track);
+            } else {
+                sounds.push(track);
+            }
+        }
+        for alternative in &index.says.alternatives {
+            let uri = alternative.uri.as_ref().context("a sound has no address")?;
+            let mut track = Track::read(get, &resolve(path, uri)?)?;
+            track.alternative = Some(alternative.clone());
+            sounds.push(track);
+        }
+        let other_audio = sounds.split_off(sounds.len().min(1));
+        Ok(Published { index, video, audio: sounds.pop(), other_audio, iframes })
     }
 
     /// All renditions.
     pub fn tracks(&self) -> impl Iterator<Item = &Track> {
-        self.video.iter().chain(&self.audio)
+        self.video.iter().chain(&self.audio).chain(&self.other_audio)
     }
 
     /// Paths of all media segments and init segments, in order: equal paths mean equal bytes.
@@ -140,6 +163,18 @@ impl Published {
             std::iter::once(track.init_path.clone()).chain(segments).collect::<Vec<_>>()
         };
         self.tracks().flat_map(of).collect()
+    }
+}
+
+impl IFrames {
+    fn read(get: &Get<'_>, path: &str) -> anyhow::Result<IFrames> {
+        let fetched = get(path)?;
+        let (_, says) = m3u8_rs::parse_media_playlist(&fetched.bytes)
+            .map_err(|error| anyhow::anyhow!("{path}: not a media playlist: {error:?}"))?;
+        let file = path.rsplit('/').next().unwrap_or(path);
+        let rendition = file.strip_suffix("-iframes.m3u8").context("an I-frame playlist of another name")?;
+        let playlist = Playlist { path: path.to_owned(), fetched, says };
+        Ok(IFrames { rendition: rendition.to_owned(), playlist })
     }
 }
 

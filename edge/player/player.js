@@ -57,6 +57,17 @@
     }
   }
 
+  // Shown until play begins. A video plays as well without one.
+  async function showPoster() {
+    try {
+      const described = await fetch(new URL(`../assets/${asset}/presentation.json`, location.href));
+      const { poster } = await described.json();
+      if (poster) video.poster = new URL(`../blobs/${poster.hash.slice(0, 2)}/${poster.hash}.jpg`, location.href).href;
+    } catch (error) {
+      record("poster", String(error), false);
+    }
+  }
+
   function playWithHls() {
     // startPosition 0: a growing playlist is a video that is still being made, not a live event.
     hls = new Hls({ startPosition: 0, liveDurationInfinity: false, backBufferLength: 30 });
@@ -117,6 +128,7 @@
     if (facts) setInterval(tell, FACTS_MS);
     video.addEventListener("loadedmetadata", () => show("playing", ""));
     if (!(await prepared())) return;
+    showPoster();
     // Our own path first: native HLS of some browsers is young. Without MediaSource (iPhones) native is mature.
     if (window.Hls && Hls.isSupported()) {
       playWithHls();

@@ -86,6 +86,8 @@ pub enum MutableObject {
     MultivariantPlaylist(AssetId),
     /// `<rendition>.m3u8`
     MediaPlaylist(AssetId, RenditionId),
+    /// `storyboard.vtt`
+    Storyboard(AssetId),
     /// `presentation.json`
     Presentation(AssetId),
 }
@@ -96,6 +98,7 @@ impl MutableObject {
         match self {
             Self::MultivariantPlaylist(asset) => keys::multivariant_playlist(*asset),
             Self::MediaPlaylist(asset, rendition) => keys::media_playlist(*asset, rendition),
+            Self::Storyboard(asset) => keys::storyboard(*asset),
             Self::Presentation(asset) => keys::presentation(*asset),
         }
     }
@@ -103,9 +106,10 @@ impl MutableObject {
     /// The asset it belongs to.
     pub fn asset(&self) -> AssetId {
         match self {
-            Self::MultivariantPlaylist(asset) | Self::MediaPlaylist(asset, _) | Self::Presentation(asset) => {
-                *asset
-            }
+            Self::MultivariantPlaylist(asset)
+            | Self::MediaPlaylist(asset, _)
+            | Self::Storyboard(asset)
+            | Self::Presentation(asset) => *asset,
         }
     }
 
@@ -113,6 +117,7 @@ impl MutableObject {
     pub fn media_type(&self) -> &'static str {
         match self {
             Self::MultivariantPlaylist(_) | Self::MediaPlaylist(..) => keys::PLAYLIST_MEDIA_TYPE,
+            Self::Storyboard(_) => keys::WEBVTT_MEDIA_TYPE,
             Self::Presentation(_) => "application/json",
         }
     }
@@ -195,6 +200,7 @@ fn blob(prefix: &str, name: &str) -> Result<Resource, Refusal> {
 fn mutable(asset: AssetId, name: &str) -> Result<Resource, Refusal> {
     let object = match name.split_once('.') {
         Some(("index", "m3u8")) => MutableObject::MultivariantPlaylist(asset),
+        Some(("storyboard", "vtt")) => MutableObject::Storyboard(asset),
         Some(("presentation", "json")) => MutableObject::Presentation(asset),
         Some((rendition, "m3u8")) => {
             MutableObject::MediaPlaylist(asset, rendition.parse().map_err(|_| Refusal::Nothing)?)

@@ -23,6 +23,7 @@ pub(super) fn judge(published: &Published, folder: &Path, faults: &mut Faults) {
         faults.check(track.init.brands.contains(b"cmfc"), || format!("{}: no brand cmfc", track.name));
         target_duration(track, faults);
     }
+    iframes(published, folder, faults);
     for track in &published.video {
         variant(track, folder, faults);
         rates(track, published.audio.as_ref(), faults);
@@ -70,12 +71,49 @@ fn second_parser(published: &Published, folder: &Path, faults: &mut Faults) {
     let files: Vec<_> = files.into_iter().map(Into::into).collect();
     let Some(read) = faults.catch("hls-parser", node("parse-playlists.mjs", &files)) else { return };
     let variants = read[0]["variants"].as_array().map_or(0, Vec::len);
-    faults.check(variants == published.video.len(), || format!("hls-parser finds {variants} variants"));
+    let listed = published.index.says.variants.len();
+    faults.check(variants == listed, || format!("hls-parser finds {variants} variants of {listed}"));
     for (track, read) in published.tracks().zip(read.as_array().into_iter().flatten().skip(1)) {
         let segments = read["segments"].as_array().map_or(0, Vec::len);
         faults.check(segments == track.segments.len() && read["ended"] == true, || {
             format!("{}: hls-parser finds {segments} segments, ended: {}", track.name, read["ended"])
         });
+    }
+}
+
+/// Each I-frame playlist names, of each segment of its rendition, the part up to the end of the first frame.
+fn iframes(published: &Published, folder: &Path, faults: &mut Faults) {
+    faults.check(published.iframes.is_empty() == published.video.is_empty(), || {
+        format!("{} I-frame playlists", published.iframes.len())
+    });
+    for list in &published.iframes {
+        let name = &list.rendition;
+        let Some(track) = published.video.iter().find(|track| track.name == *name) else {
+            faults.add(format!("an I-frame playlist of {name}, which is not there"));
+            continue;
+        };
+        let says = &list.playlist.says;
+        let whole = says.i_frames_only && says.end_list && says.segments.len() == track.segments.len();
+        faults.check(whole, || format!("{name}: its I-frame playlist is not whole"));
+        for (number, (frame, segment)) in says.segments.iter().zip(&track.segments).enumerate() {
+            let Some(range) = &frame.byte_range else {
+                faults.add(format!("{name}: I-frame {number} has no range"));
+                continue;
+            };
+            let part = segment.fetched.bytes.get(..range.length as usize).unwrap_or_default();
+            let same = segment.path.ends_with(frame.uri.trim_start_matches("../"));
+            faults.check(same && range.offset == Some(0) && !part.is_empty(), || {
+                format!("{name}: I-frame {number} is not the beginning of its segment")
+            });
+            if number + 1 == says.segments.len() {
+                let alone = [track.init_fetched.bytes.as_slice(), part].concat();
+                let alone = file(folder, &format!("{name}-iframe.mp4"), &alone);
+                let shown = probe(&alone, &["-count_frames", "-show_entries", "stream=nb_read_frames"]);
+                let Some(found) = faults.catch(name, shown) else { continue };
+                let frames = &found["streams"][0]["nb_read_frames"];
+                faults.check(*frames == "1", || format!("{name}: the last I-frame gives {frames} frames"));
+            }
+        }
     }
 }
 
