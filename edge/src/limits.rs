@@ -202,3 +202,29 @@ pub(crate) const NAMING_WAITING: usize = 1024;
 pub(crate) const NAMING_AT_ONCE: usize = 8;
 /// See [`NAMING_WAITING`].
 pub(crate) const NAMING_SETTLES: Duration = Duration::from_millis(500);
+
+/// Sessions that are told apart, and how long one lasts without a word.
+pub(crate) const SESSIONS: u64 = 100_000;
+/// See [`SESSIONS`].
+pub(crate) const SESSION_IDLE: Duration = Duration::from_secs(60);
+
+/// Segments brought in ahead for a viewer who begins or has jumped, and for one who watches on.
+pub(crate) const PREFETCH_AT_START: usize = 2;
+/// See [`PREFETCH_AT_START`].
+pub(crate) const PREFETCH_AHEAD: usize = 4;
+
+/// Bytes ahead of one viewer above which no more segments are begun.
+pub(crate) const PREFETCH_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Fills ahead of all viewers at once. Far fewer than [`FILLS_AT_ONCE`], so that those who wait come first.
+pub(crate) const PREFETCH_AT_ONCE: usize = 16;
+
+/// Viewers and renditions that are followed, and how long without a request.
+pub(crate) const PREFETCH_WINDOWS: u64 = 50_000;
+/// See [`PREFETCH_WINDOWS`].
+pub(crate) const PREFETCH_IDLE: Duration = Duration::from_secs(60);
+
+/// Media playlists whose order is known, and places of segments in them.
+pub(crate) const PREFETCH_SEQUENCES: u64 = 1_000;
+/// See [`PREFETCH_SEQUENCES`].
+pub(crate) const PREFETCH_PLACES: u64 = 200_000;

@@ -1,10 +1,14 @@
 //! What an edge counts.
 
 use http::StatusCode;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::cache::{FillError, Lookup, MissReason, Tier};
 use crate::clients::Excess;
+use crate::cmcd::{ObjectType, Report};
+use crate::sessions::Session;
 
 /// The protocol a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,11 @@ impl Transport {
     }
 }
 
+const BUFFER_SECONDS: [f64; 8] = [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+const START_SECONDS: [f64; 8] = [0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0];
+const MEDIA_SECONDS: [f64; 7] = [10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0];
+const KILOBITS: [f64; 9] = [250.0, 500.0, 1e3, 2e3, 4e3, 8e3, 16e3, 32e3, 64e3];
+
 /// Counters and gauges, registered once per process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -73,6 +82,15 @@ pub struct Metrics {
     refused_connections: IntCounterVec,
     handshake_failures: IntCounterVec,
     excesses: IntCounterVec,
+    prefetch_bytes: IntCounterVec,
+    cmcd_reports: IntCounterVec,
+    cmcd_starvations: IntCounter,
+    cmcd_buffer: HistogramVec,
+    cmcd_throughput: Histogram,
+    cmcd_start_delay: Histogram,
+    session_bitrate: Histogram,
+    session_starvations: Histogram,
+    session_media: Histogram,
 }
 
 impl Metrics {
@@ -88,6 +106,18 @@ impl Metrics {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let options = HistogramOpts::new(format!("reelmill_edge_{name}"), help).buckets(buckets.to_vec());
+            let made = Histogram::with_opts(options)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let buffer = HistogramOpts::new(
+            "reelmill_edge_cmcd_buffer_seconds",
+            "Media in players' buffers when they asked, by what they asked for (CMCD bl).",
+        );
+        let cmcd_buffer = HistogramVec::new(buffer.buckets(BUFFER_SECONDS.to_vec()), &["object"])?;
+        registry.register(Box::new(cmcd_buffer.clone()))?;
         let cache_bytes = IntGauge::new("reelmill_edge_cache_bytes", "Bytes of blobs held in memory.")?;
         registry.register(Box::new(cache_bytes.clone()))?;
         let disk_bytes =
@@ -152,6 +182,46 @@ impl Metrics {
                 "Connections over the cap.",
                 &["transport"],
             )?,
+            prefetch_bytes: counters(
+                "prefetch_bytes_total",
+                "Bytes of blobs brought in before anybody asked, and of those that somebody then did ask for.",
+                &["what"],
+            )?,
+            cmcd_reports: counters(
+                "cmcd_reports_total",
+                "Requests with CMCD, by what they ask for.",
+                &["object"],
+            )?,
+            cmcd_starvations: counter(
+                "cmcd_starvations_total",
+                "How often players' buffers ran empty (CMCD bs).",
+            )?,
+            cmcd_buffer,
+            cmcd_throughput: histogram(
+                "cmcd_throughput_kbps",
+                "Throughput as players measure it (CMCD mtp).",
+                &KILOBITS,
+            )?,
+            cmcd_start_delay: histogram(
+                "cmcd_start_delay_seconds",
+                "From the wish to play to the first picture (CMCD version 2, msd).",
+                &START_SECONDS,
+            )?,
+            session_bitrate: histogram(
+                "session_bitrate_kbps",
+                "Mean bit rate of the pictures of each ended session (CMCD).",
+                &KILOBITS,
+            )?,
+            session_starvations: histogram(
+                "session_starvations",
+                "How often the buffer ran empty in each ended session (CMCD).",
+                &[0.0, 1.0, 2.0, 5.0, 10.0],
+            )?,
+            session_media: histogram(
+                "session_media_seconds",
+                "Media asked for in each ended session (CMCD).",
+                &MEDIA_SECONDS,
+            )?,
             excesses: counters("excesses_total", "What clients were refused or ended for.", &["what"])?,
             handshake_failures: counters(
                 "handshake_failures_total",
@@ -193,6 +263,7 @@ impl Metrics {
             Err(FillError::Deadline) => "deadline",
             Err(FillError::Purged) => "purged",
             Err(FillError::Ended) => "ended",
+            Err(FillError::Unwanted) => "unwanted",
             Err(FillError::NotHeld) => "not_held",
             Err(FillError::Overloaded) => "overloaded",
             Err(FillError::Misdirected) => "misdirected",
@@ -211,6 +282,11 @@ impl Metrics {
 
     pub(crate) fn corrupt_blob(&self, source: Tier) {
         self.corrupt_blobs.with_label_values(&[source.label()]).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn corrupt_blobs(&self, source: Tier) -> u64 {
+        self.corrupt_blobs.with_label_values(&[source.label()]).get()
     }
 
     pub(crate) fn corrupt_tree(&self) {
@@ -243,6 +319,39 @@ impl Metrics {
 
     pub(crate) fn cache_holds(&self, bytes: u64) {
         self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn prefetched(&self, bytes: u64) {
+        self.prefetch_bytes.with_label_values(&["fetched"]).inc_by(bytes);
+    }
+
+    pub(crate) fn prefetch_used(&self, bytes: u64) {
+        self.prefetch_bytes.with_label_values(&["used"]).inc_by(bytes);
+    }
+
+    /// Takes what a player says of itself.
+    pub(crate) fn cmcd(&self, report: &Report) {
+        let object = report.object.map_or("unknown", ObjectType::label);
+        self.cmcd_reports.with_label_values(&[object]).inc();
+        self.cmcd_starvations.inc_by(u64::from(report.starved));
+        if let Some(ms) = report.buffer_ms {
+            self.cmcd_buffer.with_label_values(&[object]).observe(ms as f64 / 1e3);
+        }
+        if let Some(kbps) = report.throughput_kbps {
+            self.cmcd_throughput.observe(kbps as f64);
+        }
+        if let Some(ms) = report.start_delay_ms {
+            self.cmcd_start_delay.observe(ms as f64 / 1e3);
+        }
+    }
+
+    /// Takes a session that is over.
+    pub(crate) fn session_ended(&self, session: Session) {
+        if let Some(kbps) = session.bitrate_kbps() {
+            self.session_bitrate.observe(kbps as f64);
+        }
+        self.session_starvations.observe(session.starvations as f64);
+        self.session_media.observe(session.media_ms as f64 / 1e3);
     }
 
     pub(crate) fn pop_members(&self, count: usize) {

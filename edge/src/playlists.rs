@@ -244,7 +244,7 @@ impl Playlists {
             Asked::AsOwner | Asked::AsShield if entry.at_peer.load(Ordering::Relaxed) => {
                 (Err(TextError::Misdirected), Lookup::Memory)
             }
-            Asked::ByViewer | Asked::AsOwner | Asked::AsShield => {
+            Asked::ByViewer | Asked::Ahead | Asked::AsOwner | Asked::AsShield => {
                 self.newest(object, &entry, asked, within).await
             }
         };
@@ -312,12 +312,12 @@ impl Playlists {
     ) -> (Attempt, Lookup) {
         let Some(pop) = &self.pop else { return self.read_origin(object).await };
         let near = match asked {
-            Asked::ByViewer => pop.owners(BlobHash::of(object.key().as_bytes())).ask,
+            Asked::ByViewer | Asked::Ahead => pop.owners(BlobHash::of(object.key().as_bytes())).ask,
             Asked::AsOwner | Asked::AsShield | Asked::IfHeld => Vec::new(),
         };
         let near = near.into_iter().map(|owner| (owner, Asked::AsOwner, Lookup::Peer));
         let shield = match asked {
-            Asked::ByViewer | Asked::AsOwner => pop.shield(),
+            Asked::ByViewer | Asked::Ahead | Asked::AsOwner => pop.shield(),
             Asked::AsShield | Asked::IfHeld => None,
         };
         let shield = shield.map(|shield| (shield, Asked::AsShield, Lookup::Shield));

@@ -54,7 +54,7 @@ impl FillError {
             FillError::NotHeld => StatusCode::GATEWAY_TIMEOUT,
             FillError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             FillError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            FillError::Unavailable | FillError::Deadline | FillError::Ended => {
+            FillError::Unavailable | FillError::Deadline | FillError::Ended | FillError::Unwanted => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         };

@@ -28,6 +28,7 @@ use crate::listener::{Context, socket};
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
 use crate::pop::{Pop, PopError, PopSettings};
+use crate::prefetch::Prefetch;
 use crate::push::Announcements;
 use crate::serve::Edge;
 use crate::takedown::{Follower, Takedowns};
@@ -204,8 +205,9 @@ pub fn start(
         };
         background.spawn(follower.run(end.clone()));
     }
+    let prefetch = Prefetch::new(blobs.clone(), background.clone());
     let context = Context {
-        edge: Edge::new(blobs, playlists, access, metrics.clone()),
+        edge: Edge::new(blobs, playlists, access, prefetch, metrics.clone()),
         metrics,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         clients: Clients::new(settings.client),

@@ -10,15 +10,18 @@ use prometheus::IntCounter;
 use crate::access::{self, Access, Denial, Reach};
 use crate::body::Body;
 use crate::cache::{Blob, BlobCache, Lookup};
+use crate::cmcd::{self, Report};
 use crate::conditional::{self, EntityTag, Verdict};
 use crate::metrics::Metrics;
 use crate::player::{self, PlayerFile};
 use crate::playlists::{Playlists, Text};
 use crate::pop::Asked;
 use crate::pop::answer::answer;
+use crate::prefetch::Prefetch;
 use crate::problem::problem;
 use crate::range::{self, ByteRange, Selection};
 use crate::route::{self, ALLOW, Action, Resource};
+use crate::sessions::Sessions;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
@@ -37,6 +40,8 @@ pub struct Edge {
     blobs: BlobCache,
     playlists: Playlists,
     access: Access,
+    prefetch: Prefetch,
+    sessions: Sessions,
     metrics: Metrics,
     /// Who comes in here.
     side: Side,
@@ -51,8 +56,15 @@ enum Side {
 
 impl Edge {
     /// An edge over these caches.
-    pub fn new(blobs: BlobCache, playlists: Playlists, access: Access, metrics: Metrics) -> Self {
-        Self { blobs, playlists, access, metrics, side: Side::Viewers }
+    pub(crate) fn new(
+        blobs: BlobCache,
+        playlists: Playlists,
+        access: Access,
+        prefetch: Prefetch,
+        metrics: Metrics,
+    ) -> Self {
+        let sessions = Sessions::new(metrics.clone());
+        Self { blobs, playlists, access, prefetch, sessions, metrics, side: Side::Viewers }
     }
 
     /// The same edge as its peers see it, on the port that is theirs alone.
@@ -92,7 +104,12 @@ impl Edge {
             Ok(reach) => reach,
             Err(denial) => return denial.response(),
         };
-        let mut response = self.represent(&request.headers, resource, method).await;
+        let report = cmcd::read(&request.headers, request.uri.query());
+        if let Some(report) = &report {
+            self.sessions.note(report);
+        }
+        let viewer = Viewer { from, report: report.as_ref() };
+        let mut response = self.represent(&request.headers, resource, method, viewer).await;
         match reach {
             Reach::Everyone => {}
             Reach::Few => for_few(response.headers_mut()),
@@ -127,10 +144,19 @@ impl Edge {
         }
     }
 
-    async fn represent(&self, headers: &HeaderMap, resource: Resource, method: Method) -> Response<Body> {
+    async fn represent(
+        &self,
+        headers: &HeaderMap,
+        resource: Resource,
+        method: Method,
+        viewer: Viewer<'_>,
+    ) -> Response<Body> {
         let (representation, lookup) = match resource {
             Resource::Blob(blob) => {
                 let (outcome, lookup) = self.blobs.get(blob, Asked::ByViewer).await;
+                if outcome.is_ok() {
+                    self.prefetch.watched(viewer.from, viewer.report, blob);
+                }
                 (
                     outcome
                         .map(|found| {
@@ -143,10 +169,11 @@ impl Edge {
             }
             Resource::Mutable(object) => {
                 let (outcome, lookup) = self.playlists.get(&object).await;
-                if let Ok(text) = &outcome
-                    && let Err(denial) = self.access.note(&object, text).await
-                {
-                    return denial.response();
+                if let Ok(text) = &outcome {
+                    if let Err(denial) = self.access.note(&object, text).await {
+                        return denial.response();
+                    }
+                    self.prefetch.listed(viewer.from, viewer.report, &object, text);
                 }
                 (
                     outcome
@@ -192,6 +219,13 @@ fn finish(mut response: Response<Body>) -> Response<Body> {
         response.headers_mut().insert(CACHE_STATUS, status);
     }
     response
+}
+
+/// Who asks, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+struct Viewer<'a> {
+    from: IpAddr,
+    report: Option<&'a Report>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A blob in memory, whole or still growing. Readers take each group as soon as it is proven.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -9,7 +10,7 @@ use futures_util::Stream;
 use reelmill_media::ids::BlobHash;
 use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree};
 use reelmill_platform::verified::VerifiedGroup;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,13 @@ use super::fill::FillError;
 use super::live::Registration;
 use crate::range::ByteRange;
 use crate::route::PublicBlob;
+
+/// It was brought in before anybody asked for it.
+const AHEAD: u8 = 1;
+/// Somebody has asked for it.
+const WANTED: u8 = 2;
+/// All of it is here.
+const WHOLE: u8 = 4;
 
 /// A blob whose first group is proven at least. It holds verified groups and nothing else.
 #[derive(Debug)]
@@ -28,6 +36,9 @@ pub struct Blob {
     tree: OnceLock<HashTree>,
     progress: watch::Sender<Progress>,
     revoked: CancellationToken,
+    /// Who wants it; bits of [`AHEAD`], [`WANTED`] and [`WHOLE`].
+    wish: AtomicU8,
+    given_up: Notify,
     _registration: Registration,
 }
 
@@ -57,6 +68,8 @@ impl Blob {
             tree: OnceLock::new(),
             progress: watch::Sender::new(Progress::Asked),
             revoked: CancellationToken::new(),
+            wish: AtomicU8::new(0),
+            given_up: Notify::new(),
             _registration: registration,
         }
     }
@@ -159,6 +172,56 @@ impl Blob {
     /// Whether its fill failed or it was taken away: of no use to whoever comes now.
     pub(super) fn is_over(&self) -> bool {
         self.revoked.is_cancelled() || matches!(*self.progress.borrow(), Progress::Failed(_))
+    }
+
+    /// Notes that nobody has asked for it yet.
+    pub(super) fn set_ahead(&self) {
+        self.wish.fetch_or(AHEAD, Ordering::Relaxed);
+    }
+
+    /// Whether it was brought in before anybody asked for it.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.wish.load(Ordering::Relaxed) & AHEAD != 0
+    }
+
+    /// Whether anybody has asked for it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wish.load(Ordering::Relaxed) & WANTED != 0
+    }
+
+    /// Somebody asks for it. Says, once, that bringing it in ahead was of use.
+    pub(super) fn want(&self) -> bool {
+        // Not written by every viewer of a hot blob.
+        !self.is_wanted() && self.wish.fetch_or(WANTED, Ordering::Relaxed) == AHEAD | WHOLE
+    }
+
+    /// It is whole. Says, once, that bringing it in ahead was of use.
+    pub(super) fn complete(&self) -> bool {
+        self.wish.fetch_or(WHOLE, Ordering::Relaxed) == AHEAD | WANTED
+    }
+
+    /// Whoever had it brought in ahead does not want it any more; unless others do, the fill ends.
+    pub(crate) fn give_up(&self) {
+        if !self.is_wanted() {
+            self.given_up.notify_one();
+        }
+    }
+
+    /// Completes when nobody wants it.
+    pub(super) async fn given_up(&self) {
+        loop {
+            self.given_up.notified().await;
+            if !self.is_wanted() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until its fill is over.
+    pub(crate) async fn over(&self) {
+        let mut progress = self.progress.subscribe();
+        // An error cannot be: the sender lives in this very blob.
+        let _ = progress.wait_for(|progress| matches!(progress, Progress::Whole | Progress::Failed(_))).await;
     }
 
     /// Takes it away from everybody who reads it.

@@ -42,6 +42,9 @@ pub enum FillError {
     /// This edge is going away.
     #[error("this edge is shutting down")]
     Ended,
+    /// It was brought in ahead, and whoever was to watch it went elsewhere.
+    #[error("nobody wants it any more")]
+    Unwanted,
     /// To a peer: it is not here, and nobody else is to be asked.
     #[error("this edge does not hold it")]
     NotHeld,
@@ -143,7 +146,7 @@ impl Sources {
         let mut way = Way { blob, proof: Proof::Undecided, miss };
         let outcome = timeout(FILL_DEADLINE, self.through(&mut way, asked)).await;
         let outcome = outcome.unwrap_or(Err(FillError::Deadline));
-        if asked != Asked::IfHeld {
+        if !matches!(asked, Asked::IfHeld | Asked::Ahead) {
             self.metrics.miss(way.miss);
         }
         self.metrics.filled(outcome);
@@ -155,10 +158,10 @@ impl Sources {
         // Held as long as the fill takes: this edge works for a peer.
         let _taken_on = match asked {
             Asked::AsOwner => Some(pop.take_on(way.blob.hash()).ok_or(FillError::Overloaded)?),
-            Asked::ByViewer | Asked::AsShield => None,
+            Asked::ByViewer | Asked::Ahead | Asked::AsShield => None,
             Asked::IfHeld => return Err(FillError::NotHeld),
         };
-        if asked == Asked::ByViewer {
+        if matches!(asked, Asked::ByViewer | Asked::Ahead) {
             let owners = pop.owners(way.blob.hash());
             if owners.down {
                 way.miss = MissReason::PeerDown;
@@ -172,7 +175,7 @@ impl Sources {
                 }
             }
         }
-        if matches!(asked, Asked::ByViewer | Asked::AsOwner)
+        if matches!(asked, Asked::ByViewer | Asked::Ahead | Asked::AsOwner)
             && let Some(shield) = pop.shield()
         {
             match self.ask_peer(way, pop, shield, Tier::Shield, Asked::AsShield).await {
@@ -229,10 +232,15 @@ impl Sources {
                 way.miss = MissReason::PeerDown;
             }
             FillError::Overloaded => way.miss = MissReason::Overload,
-            FillError::Corrupt => self.metrics.corrupt_blob(tier),
+            FillError::Corrupt => {
+                self.metrics.corrupt_blob(tier);
+                // A tree vouches for its groups, but only the last of them for its length.
+                way.proof = Proof::Undecided;
+            }
             FillError::Absent
             | FillError::Purged
             | FillError::Ended
+            | FillError::Unwanted
             | FillError::NotHeld
             | FillError::Misdirected
             | FillError::Unavailable
@@ -257,6 +265,7 @@ impl Sources {
                 FillError::Unavailable | FillError::Deadline => self.note_origin_failed(),
                 FillError::Purged
                 | FillError::Ended
+                | FillError::Unwanted
                 | FillError::NotHeld
                 | FillError::Overloaded
                 | FillError::Misdirected => {}
@@ -354,10 +363,12 @@ impl Into<'_> {
 }
 
 async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) -> Result<(), AttemptError> {
-    if incoming.length() != tree.length() {
-        return Err(AttemptError::Length { was: tree.length(), is: incoming.length() });
+    let was = if into.blob.proven_groups() > 0 { into.blob.length() } else { tree.length() };
+    for is in [tree.length(), incoming.length()] {
+        if is != was {
+            return Err(AttemptError::Length { was, is });
+        }
     }
-    into.blob.set_tree(tree);
     let mut index = into.blob.proven_groups();
     let mut missing = tree.group_length(index);
     let mut partial = BytesMut::new();
@@ -378,6 +389,7 @@ async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) ->
             };
             let group = tree.check(index, group)?;
             // Only now: the length is as good as the tree, and that has just matched a piece of the blob.
+            into.blob.set_tree(tree);
             into.place(tree.length(), group);
             index += 1;
             missing = tree.group_length(index);

@@ -84,6 +84,8 @@ impl BlobCache {
             // The fill was begun for a peer, on terms that do not hold for this one.
             let on_other_terms = match &outcome {
                 Err(FillError::NotHeld) => asked != Asked::IfHeld,
+                // Given up in the very moment.
+                Err(FillError::Unwanted) => true,
                 Err(FillError::Overloaded) => asked != Asked::AsOwner,
                 Ok(_) | Err(_) => false,
             };
@@ -104,6 +106,12 @@ impl BlobCache {
             blob.revoke();
             return (Err(FillError::Purged), Lookup::Memory);
         }
+        {
+            let (Found::Live(blob) | Found::New(blob)) = &found;
+            if blob.want() {
+                self.metrics.prefetch_used(blob.length());
+            }
+        }
         let (blob, joined) = match found {
             Found::Live(blob) if blob.is_whole() => {
                 // So that the cache knows what is asked for.
@@ -123,11 +131,26 @@ impl BlobCache {
             }
         };
         let outcome = match asked {
-            Asked::ByViewer => blob.ready().await,
+            Asked::ByViewer | Asked::Ahead => blob.ready().await,
             Asked::AsOwner | Asked::AsShield | Asked::IfHeld => blob.ready_for_peer().await,
         };
         let lookup = if joined { Lookup::Joined } else { blob.source() };
         (outcome.map(|()| blob), lookup)
+    }
+
+    /// Begins to bring in a blob that nobody has asked for yet; `None` when it is here or on its way, or must not be.
+    pub(crate) fn bring_ahead(&self, name: PublicBlob) -> Option<Arc<Blob>> {
+        if self.absent.contains_key(&name) || self.takedowns.blob_is_down(name.hash()) {
+            return None;
+        }
+        match self.live.find(name) {
+            Found::Live(_) => None,
+            Found::New(blob) => {
+                blob.set_ahead();
+                self.fills.spawn(self.clone().fill(blob.clone(), Asked::Ahead));
+                Some(blob)
+            }
+        }
     }
 
     /// Drops a blob from memory and disk, ends its fill, and resets the streams that send it. Says how many were in
@@ -153,11 +176,18 @@ impl BlobCache {
         let outcome = tokio::select! {
             outcome = self.bring_in(&blob, asked) => outcome,
             () = blob.revoked().cancelled() => self.cut_short(FillError::Purged),
+            () = blob.given_up() => self.cut_short(FillError::Unwanted),
             () = self.end.cancelled() => self.cut_short(FillError::Ended),
         };
         match outcome {
             Ok(()) => {
                 self.held.insert(name, blob.clone());
+                if blob.is_ahead() {
+                    self.metrics.prefetched(blob.length());
+                }
+                if blob.complete() {
+                    self.metrics.prefetch_used(blob.length());
+                }
                 if blob.revoked().is_cancelled() {
                     self.held.invalidate(&name);
                 }
@@ -171,6 +201,7 @@ impl BlobCache {
                 | FillError::Deadline
                 | FillError::Purged
                 | FillError::Ended
+                | FillError::Unwanted
                 | FillError::NotHeld
                 | FillError::Overloaded
                 | FillError::Misdirected,

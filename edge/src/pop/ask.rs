@@ -26,6 +26,8 @@ const TREE: HeaderName = HeaderName::from_static("reelmill-tree-bytes");
 pub enum Asked {
     /// A viewer: anybody may be asked.
     ByViewer,
+    /// Nobody yet, but a viewer will: anybody may be asked.
+    Ahead,
     /// A peer that takes this edge for the owner: the shield and the origin may be asked.
     AsOwner,
     /// An edge that has this one as its shield: the origin may be asked.
@@ -38,6 +40,7 @@ impl Asked {
     fn token(self) -> &'static str {
         match self {
             Self::ByViewer => "viewer",
+            Self::Ahead => "ahead",
             Self::AsOwner => "owner",
             Self::AsShield => "shield",
             Self::IfHeld => "held",

@@ -8,6 +8,8 @@
 pub(crate) mod answer;
 mod ask;
 mod key;
+#[cfg(test)]
+mod liar;
 mod links;
 mod members;
 mod owner;

@@ -15,6 +15,7 @@ mod limits;
 mod nats;
 mod origin;
 mod pop;
+mod prefetch;
 mod process;
 mod protocols;
 mod push;

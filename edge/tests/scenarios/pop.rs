@@ -13,9 +13,11 @@ use reelmill_edge::pop::PopSettings;
 use reelmill_edge::process::Settings;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::purge::{Target, Tombstone};
+use reelmill_platform::store::Store;
 
 use crate::nats::Nats;
 use crate::origin::Origin;
+use crate::process::start;
 use crate::world::{Via, World, assert_problem, asset, field, noise, path_of};
 
 const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
@@ -164,6 +166,49 @@ async fn an_owner_that_is_down_costs_one_wait_and_is_counted() {
     let down = alone.metric("misses_total", &[("reason", "peer_down")]);
     assert!(down > 0 && down < 16, "{down} of 16 belong to the other one");
     assert_eq!(alone.metric("misses_total", &[]), 16);
+}
+
+/// One that is frozen, then goes on, then is killed: each time viewers get everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_freezes_or_dies_holds_up_nobody_for_long() {
+    let shared = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("file://{}/store", shared.path().display())).unwrap();
+    let secret = secret(shared.path()).display().to_string();
+    let flags =
+        ["--pop", "test", "--pop-secret-file", &secret, "--peer-listen", "127.0.0.1:0", "--name", "ams-2"];
+    let (mut program, ready) = start(shared.path(), &flags);
+    let address = ready["peer_listen"].as_str().unwrap().parse().unwrap();
+    let edge = World::with(
+        Some(store.clone()),
+        named("ams-1", |settings, folder| settings.pop = Some(place(folder, &[("ams-2", address)]))),
+    );
+    let mut seed = 0;
+    // Fetches blobs that nobody has had yet; says how many came from the peer.
+    let mut fetch = async |count: u64| {
+        seed += 1000;
+        let mut from_peer = 0;
+        for number in 0..count {
+            let bytes = noise(200_000, seed + number);
+            let hash = store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
+            let response = edge.get(Via::Http3, &path_of(&hash, BlobKind::Segment)).await;
+            assert_eq!(response.status(), 200);
+            assert!(*response.body() == bytes);
+            from_peer += usize::from(field(&response, CACHE_STATUS).ends_with("detail=peer"));
+        }
+        from_peer
+    };
+    assert!(fetch(20).await > 0);
+    program.signal("-STOP");
+    assert_eq!(fetch(20).await, 0);
+    assert!(edge.metric("misses_total", &[("reason", "peer_down")]) > 0);
+    program.signal("-CONT");
+    let begun = Instant::now();
+    while fetch(5).await == 0 {
+        assert!(begun.elapsed().as_secs() < 20, "it is not asked again");
+    }
+    program.0.kill().unwrap();
+    program.0.wait().unwrap();
+    assert_eq!(fetch(20).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

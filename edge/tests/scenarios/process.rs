@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::world::{noise, path_of};
 
 /// A running program, ended with the test.
-struct Program(Child);
+pub struct Program(pub Child);
 
 impl Program {
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
     }
 }
@@ -28,7 +28,7 @@ impl Drop for Program {
     }
 }
 
-fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
+pub fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
     let ready = folder.join("ready.json");
     let child = Program(
         Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
