@@ -15,7 +15,7 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>", "webhook": {"url", "secret"}}]; webhook is optional
+    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>"}], each with "roles", "limits" and "webhook" if wanted
     #[arg(long, env = "REELMILL_KEYS_FILE", value_name = "PATH")]
     pub keys_file: PathBuf,
 

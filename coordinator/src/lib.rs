@@ -13,6 +13,7 @@ pub mod plans;
 pub mod process;
 pub mod publish;
 pub mod pulls;
+pub mod quotas;
 pub mod reach;
 pub mod state;
 pub mod storyboard;

@@ -16,17 +16,17 @@ use reelmill_platform::topology::BucketName;
 use reelmill_platform::workers::WorkerRecord;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, Api, Keyring, Limits};
+use crate::api::{self, Api, Keyring};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::flags::Flags;
 use crate::jobs;
 use crate::metrics::Metrics;
 use crate::pulls::{Opener, PullLimits, Puller};
+use crate::quotas::Quotas;
 use crate::sweep;
 use crate::uploads::{self, Writers};
 use crate::webhooks::{self, Teller};
@@ -94,13 +94,13 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(teller.run(catalog.clone()));
     let imports = flags.import_store.as_deref().map(Store::open).transpose()?;
     let opener = Opener::new(flags.pull_allow, imports).context("cannot make an HTTP client")?;
+    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, keyring.limits().clone());
     let pull_limits = PullLimits {
-        bytes: flags.max_upload_bytes,
         deadline: SignedDuration::from_secs(flags.pull_deadline_s.into()),
         least_bytes_per_second: flags.pull_least_rate.into(),
         at_once: flags.max_pulls,
     };
-    let puller = Puller::new(engine.clone(), opener, pull_limits);
+    let puller = Puller::new(engine.clone(), opener, quotas.clone(), pull_limits);
     background.spawn(puller.clone().run(catalog.clone()));
     jobs::start(&engine, &background).await?;
 
@@ -110,9 +110,8 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         engine,
         catalog,
         keyring: Arc::new(keyring),
-        limits: Limits { upload_bytes: flags.max_upload_bytes },
+        quotas,
         edge_url: flags.edge_url.map(Arc::from),
-        uploads: Arc::new(Semaphore::new(flags.max_uploads)),
         writers: Writers::default(),
         puller,
         tasks: taking.clone(),

@@ -4,7 +4,6 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 use rand::RngExt;
 use reelmill_media::ids::AssetId;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::problem::{Code, Problem};
@@ -39,23 +38,6 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 impl Api {
-    /// The right to take an upload's bytes.
-    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.uploads
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Problem::new(Code::Busy, "Too many uploads are going on; try again soon."))
-    }
-
-    /// Refuses more bytes than any upload may have.
-    pub(super) fn check_length(&self, length: u64) -> Result<(), Problem> {
-        let limit = self.limits.upload_bytes;
-        if length > limit {
-            return Err(Problem::new(Code::TooLarge, format!("An upload has at most {limit} bytes.")));
-        }
-        Ok(())
-    }
-
     /// Runs `work` to its end, even if the caller hangs up: what came before the cut must be stored.
     pub(super) async fn outlive<T: Send + 'static>(
         &self,

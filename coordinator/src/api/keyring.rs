@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use super::Api;
 use super::problem::{Code, Problem};
+use super::role::Role;
+use crate::quotas::TenantLimits;
 use crate::webhooks::{Endpoint, EndpointEntry, Endpoints};
 
 /// A file of keys is no longer than this, in bytes.
@@ -45,6 +47,14 @@ pub enum KeyringError {
         /// Why not.
         reason: String,
     },
+    /// A tenant's limits are said twice.
+    #[error("tenant {tenant} has two different sets of limits in the keys file {path}")]
+    Limits {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        tenant: TenantId,
+    },
 }
 
 /// One key in the file.
@@ -54,14 +64,32 @@ struct Entry {
     tenant: TenantId,
     /// BLAKE3 of the key: the file gives no key away.
     key_blake3: BlobHash,
+    /// What the key may do; everything unless said.
+    #[serde(default = "everything")]
+    roles: Vec<Role>,
+    /// How much the tenant may upload; once per tenant is enough.
+    limits: Option<TenantLimits>,
     /// Where the tenant wants to be told what becomes of its assets; once per tenant is enough.
     webhook: Option<EndpointEntry>,
+}
+
+fn everything() -> Vec<Role> {
+    vec![Role::Admin]
+}
+
+/// A key that is known.
+#[derive(Debug)]
+struct Key {
+    hash: blake3::Hash,
+    tenant: TenantId,
+    roles: Vec<Role>,
 }
 
 /// All keys.
 #[derive(Debug)]
 pub struct Keyring {
-    keys: Vec<(blake3::Hash, TenantId)>,
+    keys: Vec<Key>,
+    limits: HashMap<TenantId, TenantLimits>,
     webhooks: Endpoints,
 }
 
@@ -90,8 +118,18 @@ impl Keyring {
             let endpoint = Endpoint::try_from(entry).map_err(|e| refuse(e.to_string()))?;
             webhooks.insert(tenant.clone(), endpoint);
         }
-        let keys = entries.into_iter().map(|e| (blake3::Hash::from_bytes(*e.key_blake3.digest()), e.tenant));
-        Ok(Keyring { keys: keys.collect(), webhooks })
+        let mut limits: HashMap<TenantId, TenantLimits> = HashMap::new();
+        for (tenant, own) in entries.iter().filter_map(|e| Some((&e.tenant, e.limits?))) {
+            if limits.insert(tenant.clone(), own).is_some_and(|other| other != own) {
+                return Err(KeyringError::Limits { path: path.to_owned(), tenant: tenant.clone() });
+            }
+        }
+        let keys = entries.into_iter().map(|entry| Key {
+            hash: blake3::Hash::from_bytes(*entry.key_blake3.digest()),
+            tenant: entry.tenant,
+            roles: entry.roles,
+        });
+        Ok(Keyring { keys: keys.collect(), limits, webhooks })
     }
 
     /// Receivers by tenant.
@@ -99,20 +137,25 @@ impl Keyring {
         &self.webhooks
     }
 
-    /// Whose key it is. Looks at all keys, each in constant time, so that the time tells nothing.
-    fn tenant(&self, key: &str) -> Option<&TenantId> {
+    /// How much tenants may upload.
+    pub fn limits(&self) -> &HashMap<TenantId, TenantLimits> {
+        &self.limits
+    }
+
+    /// The key itself. Looks at all of them, each in constant time, so that the time tells nothing.
+    fn find(&self, key: &str) -> Option<&Key> {
         let presented = blake3::hash(key.as_bytes());
         let mut found = None;
-        for (hash, tenant) in &self.keys {
-            if *hash == presented {
-                found = Some(tenant);
+        for key in &self.keys {
+            if key.hash == presented {
+                found = Some(key);
             }
         }
         found
     }
 }
 
-/// Who calls.
+/// Who calls, with a key for such requests.
 #[derive(Debug, Clone)]
 pub struct Caller(pub TenantId);
 
@@ -133,9 +176,13 @@ impl FromRequestParts<Api> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(refuse("The Authorization header is not of the form Bearer KEY."));
         }
-        let tenant =
-            api.keyring.tenant(key.trim()).ok_or_else(|| refuse("This API key is not known here."))?;
-        Ok(Caller(tenant.clone()))
+        let key = api.keyring.find(key.trim()).ok_or_else(|| refuse("This API key is not known here."))?;
+        let needed = Role::needed_for(&parts.method, parts.uri.path());
+        if !needed.is_among(&key.roles) {
+            let detail = format!("This API key may not do that: it lacks the role \"{}\".", needed.name());
+            return Err(Problem::new(Code::Forbidden, detail));
+        }
+        Ok(Caller(key.tenant.clone()))
     }
 }
 
@@ -154,9 +201,21 @@ mod tests {
         );
         std::fs::write(file.path(), text).unwrap();
         let keyring = Keyring::read(file.path()).unwrap();
-        assert_eq!(keyring.tenant("one").unwrap().as_str(), "a");
-        assert_eq!(keyring.tenant("two").unwrap().as_str(), "b");
-        assert!(keyring.tenant("three").is_none() && keyring.tenant("").is_none());
+        let tenant = |key: &str| keyring.find(key).map(|key| key.tenant.as_str());
+        assert_eq!((tenant("one"), tenant("two")), (Some("a"), Some("b")));
+        assert!(tenant("three").is_none() && tenant("").is_none());
+        assert!(Role::Admin.is_among(&keyring.find("one").unwrap().roles), "everything unless said");
+        let entry = |more: &str| format!(r#"{{"tenant":"a","key_blake3":"{}",{more}}}"#, hash("one"));
+        let read = |entries: &[String]| {
+            std::fs::write(file.path(), format!("[{}]", entries.join(","))).unwrap();
+            Keyring::read(file.path())
+        };
+        let roles = read(&[entry(r#""roles":["read","upload"]"#)]).unwrap();
+        assert_eq!(roles.find("one").unwrap().roles, [Role::Read, Role::Upload]);
+        assert!(matches!(read(&[entry(r#""roles":["root"]"#)]), Err(KeyringError::Parse { .. })));
+        let limits = |bytes: u32| entry(&format!(r#""limits":{{"upload_bytes":{bytes}}}"#));
+        assert_eq!(read(&[limits(1), limits(1)]).unwrap().limits().len(), 1);
+        assert!(matches!(read(&[limits(1), limits(2)]), Err(KeyringError::Limits { .. })));
         let weak = r#""webhook":{"url":"https://example.com","secret":"whsec_"}"#;
         let text = format!(r#"[{{"tenant":"a","key_blake3":"{}",{weak}}}]"#, hash("one"));
         std::fs::write(file.path(), text).unwrap();

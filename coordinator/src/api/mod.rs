@@ -6,6 +6,7 @@ mod intake;
 mod keyring;
 mod problem;
 mod pull;
+mod role;
 mod server;
 mod tus;
 mod view;
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, head, put};
 use http::Method;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::pulls::Puller;
+use crate::quotas::Quotas;
 use crate::uploads::Writers;
 use problem::{Code, Problem};
 
@@ -38,12 +39,10 @@ pub struct Api {
     pub catalog: Catalog,
     /// Who may call.
     pub keyring: Arc<Keyring>,
-    /// Bounds.
-    pub limits: Limits,
+    /// Who may upload how much.
+    pub quotas: Quotas,
     /// Where viewers go, when it is known.
     pub edge_url: Option<Arc<str>>,
-    /// One permit for each upload that takes bytes.
-    pub uploads: Arc<Semaphore>,
     /// Who writes to which upload.
     pub writers: Writers,
     /// Fetches uploads.
@@ -52,13 +51,6 @@ pub struct Api {
     pub tasks: TaskTracker,
     /// Cancelled when uploads in one request must end as well.
     pub last_call: CancellationToken,
-}
-
-/// Bounds on what callers may do.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// No upload is longer, in bytes.
-    pub upload_bytes: u64,
 }
 
 impl Api {

@@ -9,7 +9,11 @@ use serde::Serialize;
 
 use crate::assets::ApplyError;
 use crate::engine::EngineError;
+use crate::quotas::OverQuota;
 use crate::uploads::{AdvanceError, FinishError};
+
+/// Whoever has too many uploads going on asks again after so many seconds.
+const AT_ONCE_WAIT_S: u32 = 5;
 
 /// Stable codes of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -17,6 +21,8 @@ use crate::uploads::{AdvanceError, FinishError};
 pub enum Code {
     /// No key, or one that nobody has.
     Unauthorized,
+    /// The key is not for this.
+    Forbidden,
     /// No such path.
     UnknownPath,
     /// The path does not do this.
@@ -57,6 +63,8 @@ pub enum Code {
     UnsupportedVersion,
     /// Not the media type that belongs here.
     UnsupportedMediaType,
+    /// More uploads at once or in a minute than this tenant may have.
+    TooManyUploads,
     /// Too many uploads at once.
     Busy,
     /// Something behind this does not answer, or this process stops.
@@ -74,7 +82,8 @@ impl Code {
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
                 StatusCode::BAD_REQUEST
             }
-            Code::FinalUpload => StatusCode::FORBIDDEN,
+            Code::FinalUpload | Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
             // By the tus protocol; HTTP itself has no name for it.
             Code::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             Code::UploadGone | Code::AssetGone => StatusCode::GONE,
@@ -122,7 +131,9 @@ impl Problem {
             Code::UnsupportedVersion => {
                 headers.push((HeaderName::from_static("tus-version"), HeaderValue::from_static("1.0.0")));
             }
-            Code::UnknownPath
+            Code::Forbidden
+            | Code::UnknownPath
+            | Code::TooManyUploads
             | Code::MethodNotAllowed
             | Code::InvalidId
             | Code::InvalidRequest
@@ -160,6 +171,8 @@ impl Problem {
             Code::TooLarge => Some(FailureCode::TooLarge),
             Code::Unavailable | Code::Internal => Some(FailureCode::Internal),
             Code::Unauthorized
+            | Code::Forbidden
+            | Code::TooManyUploads
             | Code::UnknownPath
             | Code::MethodNotAllowed
             | Code::InvalidId
@@ -204,6 +217,22 @@ impl IntoResponse for Problem {
 fn unavailable(error: &impl std::error::Error) -> Problem {
     tracing::warn!(%error, "answered that the service is unavailable");
     Problem::new(Code::Unavailable, "The service cannot do this at the moment; try again.")
+}
+
+impl From<OverQuota> for Problem {
+    fn from(over: OverQuota) -> Problem {
+        let detail = over.to_string();
+        match over {
+            OverQuota::TooLarge { .. } => Problem::new(Code::TooLarge, detail),
+            OverQuota::Busy => Problem::new(Code::Busy, detail),
+            OverQuota::TooManyAtOnce { .. } => Problem::new(Code::TooManyUploads, detail)
+                .with("retry-after", HeaderValue::from(AT_ONCE_WAIT_S)),
+            OverQuota::TooOften { wait, .. } => {
+                let seconds = wait.as_secs_f64().ceil() as u64;
+                Problem::new(Code::TooManyUploads, detail).with("retry-after", HeaderValue::from(seconds))
+            }
+        }
+    }
 }
 
 impl From<BusError> for Problem {

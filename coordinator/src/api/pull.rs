@@ -56,6 +56,7 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         (Some(_), Some(_)) | (None, None) => return Err(refuse("Say either a url or a key.")),
     };
     api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
+    api.quotas.begin(&tenant)?;
     let name = intake::name(wanted.name.or_else(|| last_part(&origin)))?;
 
     let now = Timestamp::now();

@@ -16,6 +16,7 @@ use super::intake;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use super::view;
+use crate::quotas::OverQuota;
 use crate::state::{Arrival, Asset, Input, Stage};
 use crate::uploads::{self, BlockReader, End, Event, OnCut};
 
@@ -36,15 +37,17 @@ pub(super) async fn put(
         parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let name = intake::name(parameters.name)?;
     let length = intake::content_length(&headers);
-    api.check_length(length.unwrap_or(0))?;
-    let permit = api.permit()?;
+    api.quotas.check_length(&tenant, length.unwrap_or(0))?;
+    let permit = api.quotas.take(&tenant)?;
+    api.quotas.begin(&tenant)?;
+    let limit = api.quotas.upload_bytes(&tenant);
     let now = Timestamp::now();
     let asset = Asset::new(intake::asset_id(now), tenant, name, length, Arrival::Whole, now);
     let work = api.clone();
     let taken = api.outlive(async move {
         let _permit = permit;
         work.engine.assets.create(&asset).await?;
-        take(&work, asset.id, length, body).await
+        take(&work, asset.id, length, limit, body).await
     });
     let asset = taken.await?;
     let location = format!("/v1/assets/{}", asset.id);
@@ -53,8 +56,8 @@ pub(super) async fn put(
 }
 
 /// Takes all bytes, or fails the asset.
-async fn take(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result<Asset, Problem> {
-    let problem = match read(api, id, length, body).await {
+async fn take(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Body) -> Result<Asset, Problem> {
+    let problem = match read(api, id, length, limit, body).await {
         Ok(asset) => return Ok(asset),
         Err(problem) => problem.with("reelmill-asset", view::header(&id)),
     };
@@ -68,10 +71,9 @@ async fn take(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result
     Err(problem)
 }
 
-async fn read(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result<Asset, Problem> {
+async fn read(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Body) -> Result<Asset, Problem> {
     let store = api.engine.store.clone();
-    let mut reader =
-        BlockReader::new(body, store, api.limits.upload_bytes, OnCut::Drop, api.last_call.clone());
+    let mut reader = BlockReader::new(body, store, limit, OnCut::Drop, api.last_call.clone());
     let mut blocks = Vec::new();
     let end = loop {
         match reader.next().await? {
@@ -108,10 +110,7 @@ async fn read(api: &Api, id: AssetId, length: Option<u64>, body: Body) -> Result
         // A wrong checksum is told of resumable uploads only: here nobody says one.
         End::Cut | End::Wrong => Err(cut(received, length)),
         End::Idle => Err(Problem::new(Code::Timeout, format!("No byte came for too long after {received}."))),
-        End::TooLong => {
-            let limit = api.limits.upload_bytes;
-            Err(Problem::new(Code::TooLarge, format!("An upload has at most {limit} bytes.")))
-        }
+        End::TooLong => Err(OverQuota::TooLarge { limit }.into()),
         End::Draining => {
             Err(Problem::new(Code::Unavailable, "The server stopped before the upload was complete."))
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
 use crate::engine::{Engine, EngineError};
+use crate::quotas::{OverQuota, Quotas};
 use crate::state::{Arrival, Input, StageName};
 use crate::uploads::{self, AdvanceError, BlockList, BlockReader, End, Event, FinishError, MAX_BLOCKS};
 use crate::uploads::{OnCut, Phase, UploadRecord};
@@ -51,8 +52,6 @@ pub struct Pull {
 /// Bounds on pulls.
 #[derive(Debug, Clone, Copy)]
 pub struct PullLimits {
-    /// Longest pull in bytes.
-    pub bytes: u64,
     /// From its creation to its last byte.
     pub deadline: SignedDuration,
     /// Origins that bring fewer bytes in a second are cut.
@@ -109,6 +108,7 @@ impl From<OriginError> for PullError {
 pub struct Puller {
     engine: Engine,
     opener: Opener,
+    quotas: Quotas,
     limits: PullLimits,
     in_hand: Arc<Mutex<HashMap<AssetId, TenantId>>>,
 }
@@ -124,8 +124,8 @@ struct Hand<'a> {
 
 impl Puller {
     /// Over open origins.
-    pub fn new(engine: Engine, opener: Opener, limits: PullLimits) -> Puller {
-        Puller { engine, opener, limits, in_hand: Arc::default() }
+    pub fn new(engine: Engine, opener: Opener, quotas: Quotas, limits: PullLimits) -> Puller {
+        Puller { engine, opener, quotas, limits, in_hand: Arc::default() }
     }
 
     /// Refuses what can be seen to be of no use before anything is called.
@@ -153,6 +153,8 @@ impl Puller {
 
     /// Begins a pull if there is room for it; it has its turn later otherwise.
     pub fn begin(&self, asset: AssetId, upload: UploadId, tenant: &TenantId) {
+        // Counts as an upload of its tenant, like one that is sent.
+        let Ok(permit) = self.quotas.take_own(tenant) else { return };
         {
             let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
             let same_tenant = in_hand.values().filter(|other| *other == tenant).count();
@@ -166,6 +168,7 @@ impl Puller {
         }
         let puller = self.clone();
         self.engine.background.spawn(async move {
+            let _permit = permit;
             match puller.pull(asset, upload).await {
                 Ok(()) => {}
                 Err(error @ (PullError::NotOurs | PullError::Draining)) => {
@@ -207,19 +210,19 @@ impl Hand<'_> {
     /// Opens the origin once, and takes what it gives.
     async fn attempt(&mut self) -> Result<(), PullError> {
         let Puller { engine, opener, limits, .. } = self.puller;
+        let most = self.puller.quotas.upload_bytes(&self.record.tenant);
         if self.record.phase != Phase::Open || self.record.is_full() {
             return self.finish().await;
         }
         let Some(pull) = self.record.pull.clone() else { return Err(PullError::NotOurs) };
         self.beat().await?;
         let durable = self.record.blocks.bytes;
-        let open =
-            opener.open(&self.record.tenant, &pull.origin, durable, pull.etag.as_deref(), limits.bytes);
+        let open = opener.open(&self.record.tenant, &pull.origin, durable, pull.etag.as_deref(), most);
         let opened = tokio::select! {
             opened = open => opened?,
             () = engine.drain.cancelled() => return Err(PullError::Draining),
         };
-        if opened.length.is_some_and(|length| length > limits.bytes) {
+        if opened.length.is_some_and(|length| length > most) {
             return Err(self.too_large());
         }
         if opened.starts_at != durable {
@@ -229,7 +232,7 @@ impl Hand<'_> {
         self.record.pull = Some(Pull { etag: opened.etag, ..pull });
         self.store_record().await?;
 
-        let room = opened.length.unwrap_or(limits.bytes).saturating_sub(self.record.blocks.bytes);
+        let room = opened.length.unwrap_or(most).saturating_sub(self.record.blocks.bytes);
         let stop = engine.drain.child_token();
         let mut reader = BlockReader::new(opened.body, engine.store.clone(), room, OnCut::Keep, stop.clone());
         let mut beat = tokio::time::interval(BEAT_EVERY);
@@ -335,7 +338,8 @@ impl Hand<'_> {
     }
 
     fn too_large(&self) -> PullError {
-        let reason = format!("An upload has at most {} bytes.", self.puller.limits.bytes);
+        let limit = self.puller.quotas.upload_bytes(&self.record.tenant);
+        let reason = OverQuota::TooLarge { limit }.to_string();
         PullError::Ended(Failure { code: FailureCode::TooLarge, reason })
     }
 }

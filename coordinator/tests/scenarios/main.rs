@@ -14,6 +14,7 @@ mod origin;
 mod pulls;
 mod relay;
 mod resumable;
+mod tenants;
 mod uploads;
 mod webhooks;
 mod worker;

@@ -97,7 +97,8 @@ async fn append_all(
     Incoming { declared, checksum, body, .. }: Incoming,
 ) -> Result<UploadRecord, Problem> {
     let engine = &api.engine;
-    let room = record.length.unwrap_or(api.limits.upload_bytes).saturating_sub(record.blocks.bytes);
+    let room =
+        record.length.unwrap_or(api.quotas.upload_bytes(&record.tenant)).saturating_sub(record.blocks.bytes);
     if declared.is_some_and(|declared| declared > room) {
         return Err(too_long(room));
     }

@@ -20,7 +20,7 @@ pub(super) async fn join(api: &Api, tenant: &TenantId, parts: &[UploadId]) -> Re
             let detail = format!("Upload {id} is not finished; the final upload comes after its parts.");
             return Err(Problem::new(Code::UnfinishedPart, detail));
         }
-        api.check_length(joined.bytes.saturating_add(record.blocks.bytes))?;
+        api.quotas.check_length(tenant, joined.bytes.saturating_add(record.blocks.bytes))?;
         if joined.count.saturating_add(record.blocks.count) > MAX_BLOCKS {
             let detail = format!("An upload comes in at most {MAX_BLOCKS} pieces; send larger ones.");
             return Err(Problem::new(Code::TooLarge, detail));

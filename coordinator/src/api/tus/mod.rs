@@ -32,7 +32,7 @@ pub(super) async fn say_version(mut response: Response) -> Response {
 }
 
 pub(super) async fn options(State(api): State<Api>) -> Response {
-    let maximum = api.limits.upload_bytes.to_string();
+    let maximum = api.quotas.largest_upload().to_string();
     let headers = [
         ("tus-version", headers::VERSION),
         ("tus-extension", EXTENSIONS),
@@ -69,7 +69,7 @@ pub(super) async fn create(
     let joins = matches!(concat, Some(Concat::Final { .. }));
     let length = headers::number(&headers, "upload-length")?;
     match (joins, length, headers::text(&headers, "upload-defer-length")?) {
-        (false, Some(length), None) => api.check_length(length)?,
+        (false, Some(length), None) => api.quotas.check_length(&tenant, length)?,
         (false, None, Some("1")) | (true, None, None) => {}
         (true, _, _) => {
             let detail = "The length of a final upload is that of its parts, and is not said.";
@@ -91,7 +91,8 @@ pub(super) async fn create(
         let detail = "A final upload consists of its parts, and takes no bytes of its own.";
         return Err(Problem::new(Code::FinalUpload, detail));
     }
-    let permit = api.permit()?;
+    let permit = api.quotas.take(&tenant)?;
+    api.quotas.begin(&tenant)?;
 
     let now = Timestamp::now();
     let (unix_ms, random) = intake::seed(now);
@@ -181,13 +182,13 @@ pub(super) async fn patch(
     let length = headers::number(&headers, "upload-length")?;
     let incoming =
         Incoming { declared: intake::content_length(&headers), checksum: headers::checksum(&headers)?, body };
-    api.check_length(length.unwrap_or(0))?;
+    api.quotas.check_length(&tenant, length.unwrap_or(0))?;
     let (upload, _, _) = append::writable(&api, &tenant, &id, offset).await?;
     let work = api.clone();
     let taken = api.outlive(async move {
         // Whoever hangs in there gives back the right to take bytes as well.
         let turn = work.writers.take_over(upload).await;
-        let _permit = work.permit()?;
+        let _permit = work.quotas.take(&tenant)?;
         let (upload, record, revision) = append::claim(&work, &tenant, &id, offset, length).await?;
         append::append(&work, &turn, upload, record, revision, incoming).await
     });

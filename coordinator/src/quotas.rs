@@ -1,0 +1,196 @@
+//! How much each tenant may upload: how large, how many at once, how many in a minute.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reelmill_media::ids::TenantId;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A tenant's limits, as they stand in the keys file. What is not said is not limited beyond what holds for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantLimits {
+    /// Length of an upload in bytes.
+    upload_bytes: Option<u64>,
+    /// Uploads that take bytes at once, at each coordinator.
+    uploads_at_once: Option<NonZeroU32>,
+    /// Uploads begun in a minute, at each coordinator.
+    uploads_per_minute: Option<NonZeroU32>,
+}
+
+/// Why an upload may not begin or go on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OverQuota {
+    /// Beyond what any upload of this tenant may have.
+    #[error("An upload has at most {limit} bytes.")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// This process takes no more uploads.
+    #[error("Too many uploads are going on; try again soon.")]
+    Busy,
+    /// This tenant has no more uploads.
+    #[error("You have {limit} uploads going on, which is as many as you may; try again when one has ended.")]
+    TooManyAtOnce {
+        /// How many it has.
+        limit: u32,
+    },
+    /// This tenant has begun so many in the last minute.
+    #[error("You may begin {limit} uploads a minute; try again later.")]
+    TooOften {
+        /// How many it may.
+        limit: u32,
+        /// Until the next may begin.
+        wait: Duration,
+    },
+}
+
+/// The right to take the bytes of an upload.
+#[derive(Debug)]
+pub struct Permit {
+    _of_all: Option<OwnedSemaphorePermit>,
+    _of_tenant: Option<OwnedSemaphorePermit>,
+}
+
+/// All limits, and what is used of them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Quotas {
+    upload_bytes: u64,
+    at_once: Arc<Semaphore>,
+    tenants: Arc<HashMap<TenantId, Tenant>>,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    limits: TenantLimits,
+    at_once: Arc<Semaphore>,
+    beginnings: Mutex<Beginnings>,
+}
+
+/// A bucket that fills with time: each upload takes one out.
+#[derive(Debug, Clone, Copy)]
+struct Beginnings {
+    left: f64,
+    at: Instant,
+}
+
+impl Quotas {
+    /// For all: the length of an upload in bytes, and uploads at once.
+    pub fn new(upload_bytes: u64, at_once: usize, tenants: HashMap<TenantId, TenantLimits>) -> Quotas {
+        let tenants = tenants.into_iter().map(|(id, limits)| {
+            let at_once = limits.uploads_at_once.map_or(Semaphore::MAX_PERMITS, |n| n.get() as usize);
+            let left = limits.uploads_per_minute.map_or(0.0, |n| f64::from(n.get()));
+            let beginnings = Mutex::new(Beginnings { left, at: Instant::now() });
+            (id, Tenant { limits, at_once: Arc::new(Semaphore::new(at_once)), beginnings })
+        });
+        let at_once = Arc::new(Semaphore::new(at_once));
+        Quotas { upload_bytes, at_once, tenants: Arc::new(tenants.collect()) }
+    }
+
+    /// No upload is longer, in bytes, whoever sends it.
+    pub fn largest_upload(&self) -> u64 {
+        self.upload_bytes
+    }
+
+    /// No upload of this tenant is longer, in bytes.
+    pub fn upload_bytes(&self, tenant: &TenantId) -> u64 {
+        let own = self.tenants.get(tenant).and_then(|tenant| tenant.limits.upload_bytes);
+        own.unwrap_or(u64::MAX).min(self.upload_bytes)
+    }
+
+    /// Refuses more bytes than an upload of this tenant may have.
+    pub fn check_length(&self, tenant: &TenantId, length: u64) -> Result<(), OverQuota> {
+        let limit = self.upload_bytes(tenant);
+        if length > limit { Err(OverQuota::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    /// Counts the beginning of an upload.
+    pub fn begin(&self, tenant: &TenantId) -> Result<(), OverQuota> {
+        self.begin_at(tenant, Instant::now())
+    }
+
+    fn begin_at(&self, tenant: &TenantId, now: Instant) -> Result<(), OverQuota> {
+        let Some(tenant) = self.tenants.get(tenant) else { return Ok(()) };
+        let Some(limit) = tenant.limits.uploads_per_minute.map(NonZeroU32::get) else { return Ok(()) };
+        let per_second = f64::from(limit) / 60.0;
+        let mut beginnings = tenant.beginnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.saturating_duration_since(beginnings.at).as_secs_f64();
+        let left = (beginnings.left + passed * per_second).min(f64::from(limit));
+        *beginnings = Beginnings { left, at: now };
+        if left < 1.0 {
+            let wait = Duration::from_secs_f64((1.0 - left) / per_second);
+            return Err(OverQuota::TooOften { limit, wait });
+        }
+        beginnings.left -= 1.0;
+        Ok(())
+    }
+
+    /// The right to take bytes that somebody sends.
+    pub fn take(&self, tenant: &TenantId) -> Result<Permit, OverQuota> {
+        let permit = self.take_own(tenant)?;
+        let of_all = self.at_once.clone().try_acquire_owned().map_err(|_| OverQuota::Busy)?;
+        Ok(Permit { _of_all: Some(of_all), ..permit })
+    }
+
+    /// The same where others count how many there are of all tenants.
+    pub fn take_own(&self, tenant: &TenantId) -> Result<Permit, OverQuota> {
+        let of_tenant = self.tenants.get(tenant).map(|tenant| {
+            let limit = tenant.limits.uploads_at_once.map_or(u32::MAX, NonZeroU32::get);
+            tenant.at_once.clone().try_acquire_owned().map_err(|_| OverQuota::TooManyAtOnce { limit })
+        });
+        Ok(Permit { _of_all: None, _of_tenant: of_tenant.transpose()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quotas(limits: &str) -> (Quotas, TenantId) {
+        let tenant: TenantId = "a".parse().unwrap();
+        let limits = serde_json::from_str(limits).unwrap();
+        (Quotas::new(1000, 3, HashMap::from([(tenant.clone(), limits)])), tenant)
+    }
+
+    #[test]
+    fn what_is_not_limited_is_limited_for_all_only() {
+        let (quotas, tenant) = quotas("{}");
+        assert_eq!(quotas.check_length(&tenant, 1000), Ok(()));
+        assert_eq!(quotas.check_length(&tenant, 1001), Err(OverQuota::TooLarge { limit: 1000 }));
+        let permits: Vec<Permit> = (0..3).map(|_| quotas.take(&tenant).unwrap()).collect();
+        assert_eq!(quotas.take(&tenant).unwrap_err(), OverQuota::Busy);
+        drop(permits);
+        assert!((0..1000).all(|_| quotas.begin(&tenant).is_ok() && quotas.take(&tenant).is_ok()));
+    }
+
+    #[test]
+    fn one_tenants_limits_are_its_own() {
+        let (quotas, tenant) = quotas(r#"{"upload_bytes": 10, "uploads_at_once": 1}"#);
+        let other: TenantId = "b".parse().unwrap();
+        assert_eq!(quotas.check_length(&tenant, 11), Err(OverQuota::TooLarge { limit: 10 }));
+        assert_eq!(quotas.check_length(&other, 11), Ok(()));
+        let own = quotas.take(&tenant).unwrap();
+        assert_eq!(quotas.take(&tenant).unwrap_err(), OverQuota::TooManyAtOnce { limit: 1 });
+        assert_eq!(quotas.take_own(&tenant).unwrap_err(), OverQuota::TooManyAtOnce { limit: 1 });
+        assert!(quotas.take(&other).is_ok());
+        drop(own);
+        assert!(quotas.take(&tenant).is_ok());
+    }
+
+    #[test]
+    fn beginnings_come_back_with_time() {
+        let (quotas, tenant) = quotas(r#"{"uploads_per_minute": 6}"#);
+        let start = Instant::now();
+        let at = |seconds| quotas.begin_at(&tenant, start + Duration::from_secs(seconds));
+        assert!((0..6).all(|_| at(0).is_ok()));
+        let OverQuota::TooOften { limit: 6, wait } = at(3).unwrap_err() else { panic!() };
+        assert_eq!(wait.as_secs_f64().round(), 7.0);
+        assert_eq!(at(10), Ok(()));
+        assert!(at(10).is_err());
+        assert_eq!((0..9).filter(|_| at(1000).is_ok()).count(), 6, "no more is saved up");
+    }
+}
