@@ -45,7 +45,7 @@ pub async fn run(options: up::Options) -> anyhow::Result<()> {
 async fn show(api: &Api, data: &Path) -> anyhow::Result<reelmill_media::ids::AssetId> {
     println!("making a sample clip of {SECONDS} s");
     let clip = sample(data).await?;
-    let asset = upload::run(api, &clip, Some("sample")).await?;
+    let asset = upload::run(api, &clip, Some("sample"), None).await?;
     watch::run(api, asset).await?;
     Ok(asset)
 }

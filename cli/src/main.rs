@@ -1,9 +1,11 @@
 //! `reelmill`: run a whole Reelmill on one machine, upload to it, watch it work.
 
+mod access;
 mod api;
 mod demo;
 mod list;
 mod open;
+mod purge;
 mod up;
 mod upload;
 mod watch;
@@ -37,6 +39,9 @@ enum Command {
         /// Name of the asset; the file's name unless said
         #[arg(long)]
         name: Option<String>,
+        /// What is to be made of it: a file with a profile in JSON
+        #[arg(long, value_name = "FILE")]
+        profile: Option<PathBuf>,
         #[command(flatten)]
         server: api::Options,
     },
@@ -59,6 +64,30 @@ enum Command {
         #[command(flatten)]
         server: api::Options,
     },
+    /// Take something down at every edge
+    Purge {
+        #[command(subcommand)]
+        what: purge::What,
+        /// Why, for the trail
+        #[arg(long, global = true, default_value = "asked for from the command line")]
+        reason: String,
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// List takedowns, newest first
+    Purges {
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Print a token for viewers: it goes into the path, as /t/TOKEN/assets/ID/index.m3u8
+    Token(access::Grant),
+    /// Make or withdraw keys that tokens are signed with
+    Key {
+        #[command(subcommand)]
+        command: access::KeyCommand,
+    },
+    /// Say who may watch an asset, or a tenant's assets
+    Policy(access::PolicyChange),
     /// Open an asset's player in Chromium, over HTTP/3
     Open {
         /// Its id
@@ -87,14 +116,19 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => up::run(options).await,
         Command::Demo(options) => demo::run(options).await,
-        Command::Upload { file, name, server } => {
+        Command::Upload { file, name, profile, server } => {
             let api = Api::open(&server)?;
-            let asset = upload::run(&api, &file, name.as_deref()).await?;
+            let asset = upload::run(&api, &file, name.as_deref(), profile.as_deref()).await?;
             watch::run(&api, asset).await.map(drop)
         }
         Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
         Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,
+        Command::Purge { what, reason, server } => purge::run(&Api::open(&server)?, what, &reason).await,
+        Command::Purges { server } => purge::list(&Api::open(&server)?).await,
+        Command::Token(grant) => access::grant(&grant),
+        Command::Key { command } => access::key(command).await,
+        Command::Policy(change) => access::policy(change).await,
         Command::Open { asset, server } => open::run(&server, asset),
     }
 }

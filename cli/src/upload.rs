@@ -26,8 +26,13 @@ const MAX_FAILURES: u32 = 8;
 /// The whole rest of a file may take this long in one request.
 const PATCH_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
-/// Uploads `file`; returns the asset it becomes.
-pub async fn run(api: &Api, file: &Path, name: Option<&str>) -> anyhow::Result<AssetId> {
+/// Uploads `file`, of which is made what the file `profile` says; returns the asset it becomes.
+pub async fn run(
+    api: &Api,
+    file: &Path,
+    name: Option<&str>,
+    profile: Option<&Path>,
+) -> anyhow::Result<AssetId> {
     let metadata =
         tokio::fs::metadata(file).await.with_context(|| format!("cannot read {}", file.display()))?;
     if !metadata.is_file() {
@@ -37,11 +42,17 @@ pub async fn run(api: &Api, file: &Path, name: Option<&str>) -> anyhow::Result<A
     let own_name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.unwrap_or(&own_name);
 
+    let mut said = format!("filename {}", STANDARD.encode(name));
+    if let Some(path) = profile {
+        let profile =
+            tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?;
+        said.push_str(&format!(",profile {}", STANDARD.encode(profile)));
+    }
     let create = api
         .request(Method::POST, "/v1/uploads")
         .header("Tus-Resumable", "1.0.0")
         .header("Upload-Length", length)
-        .header("Upload-Metadata", format!("filename {}", STANDARD.encode(name)));
+        .header("Upload-Metadata", said);
     let created = api.send(create).await?;
     let address = header(&created, "location")?;
     let asset: AssetId = header(&created, "reelmill-asset")?.parse()?;

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use http::header;
 use http::request::Parts;
 use reelmill_media::ids::{BlobHash, TenantId};
+use reelmill_media::profile::Profile;
 use serde::Deserialize;
 
 use super::Api;
@@ -34,6 +35,16 @@ pub enum KeyringError {
     Parse {
         /// Which file.
         path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A tenant's profile cannot be used.
+    #[error("the profile of tenant {tenant} in the keys file {path} cannot be used: {reason}")]
+    Profile {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        tenant: TenantId,
         /// Why not.
         reason: String,
     },
@@ -71,6 +82,8 @@ struct Entry {
     limits: Option<TenantLimits>,
     /// Where the tenant wants to be told what becomes of its assets; once per tenant is enough.
     webhook: Option<EndpointEntry>,
+    /// What is made of the tenant's uploads that do not say otherwise; once per tenant is enough.
+    profile: Option<Profile>,
 }
 
 fn everything() -> Vec<Role> {
@@ -91,6 +104,7 @@ pub struct Keyring {
     keys: Vec<Key>,
     limits: HashMap<TenantId, TenantLimits>,
     webhooks: Endpoints,
+    profiles: HashMap<TenantId, Profile>,
 }
 
 impl Keyring {
@@ -118,6 +132,18 @@ impl Keyring {
             let endpoint = Endpoint::try_from(entry).map_err(|e| refuse(e.to_string()))?;
             webhooks.insert(tenant.clone(), endpoint);
         }
+        let mut profiles: HashMap<TenantId, Profile> = HashMap::new();
+        for (tenant, profile) in entries.iter().filter_map(|e| Some((&e.tenant, e.profile.as_ref()?))) {
+            let refuse = |reason: String| KeyringError::Profile {
+                path: path.to_owned(),
+                tenant: tenant.clone(),
+                reason,
+            };
+            profile.check().map_err(|e| refuse(e.to_string()))?;
+            if profiles.insert(tenant.clone(), profile.clone()).is_some_and(|other| other != *profile) {
+                return Err(refuse("it has two different ones".to_owned()));
+            }
+        }
         let mut limits: HashMap<TenantId, TenantLimits> = HashMap::new();
         for (tenant, own) in entries.iter().filter_map(|e| Some((&e.tenant, e.limits?))) {
             if limits.insert(tenant.clone(), own).is_some_and(|other| other != own) {
@@ -129,7 +155,12 @@ impl Keyring {
             tenant: entry.tenant,
             roles: entry.roles,
         });
-        Ok(Keyring { keys: keys.collect(), limits, webhooks })
+        Ok(Keyring { keys: keys.collect(), limits, webhooks, profiles })
+    }
+
+    /// What is made of this tenant's uploads that do not say otherwise.
+    pub fn profile(&self, tenant: &TenantId) -> Profile {
+        self.profiles.get(tenant).cloned().unwrap_or_default()
     }
 
     /// Receivers by tenant.

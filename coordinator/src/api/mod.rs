@@ -5,7 +5,9 @@ mod events;
 mod intake;
 mod keyring;
 mod problem;
+mod profiles;
 mod pull;
+mod purges;
 mod role;
 mod server;
 mod tus;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, head, put};
 use http::Method;
+use reelmill_media::ids::TenantId;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +42,8 @@ pub struct Api {
     pub catalog: Catalog,
     /// Who may call.
     pub keyring: Arc<Keyring>,
+    /// The tenant that may take down anything, if there is one.
+    pub operator: Option<TenantId>,
     /// Who may upload how much.
     pub quotas: Quotas,
     /// Where viewers go, when it is known.
@@ -67,6 +72,8 @@ impl Api {
             .route("/v1/assets", get(assets::list))
             .route("/v1/assets/{id}", get(assets::get).delete(assets::delete))
             .route("/v1/assets/{id}/events", get(events::follow))
+            .route("/v1/purges", get(purges::list).post(purges::create))
+            .route("/v1/purges/{id}", get(purges::get))
             .merge(tus)
             .method_not_allowed_fallback(async |method: Method| {
                 Problem::new(Code::MethodNotAllowed, format!("This path does not do {method}."))

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reelmill_media::ids::UploadId;
+use reelmill_media::profile::Profile;
 use reelmill_platform::kv::Written;
 use reqwest::Url;
 use serde::Deserialize;
@@ -21,13 +22,14 @@ use crate::uploads::{BlockList, Phase, UploadRecord};
 /// A request's body is no longer than this, in bytes.
 const MAX_BODY_BYTES: usize = 16 << 10;
 
-/// `{"url": "https://…"}` or `{"key": "…"}`, with a name if there is one.
+/// `{"url": "https://…"}` or `{"key": "…"}`, with a name and a profile if there are any.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     url: Option<String>,
     key: Option<String>,
     name: Option<String>,
+    profile: Option<Profile>,
 }
 
 /// What is posted is either a pull or the creation of a tus upload.
@@ -56,6 +58,13 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         (Some(_), Some(_)) | (None, None) => return Err(refuse("Say either a url or a key.")),
     };
     api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
+    let profile = match wanted.profile {
+        Some(profile) => {
+            profile.check().map_err(|e| refuse(&format!("The profile cannot be used: {e}.")))?;
+            profile
+        }
+        None => api.profile(&tenant, None)?,
+    };
     api.quotas.begin(&tenant)?;
     let name = intake::name(wanted.name.or_else(|| last_part(&origin)))?;
 
@@ -82,6 +91,7 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         }
     }
     let asset = Asset::new(id, tenant, name, None, Arrival::Pulled { upload }, now);
+    let asset = Asset { profile, ..asset };
     api.engine.assets.create(&asset).await?;
     api.puller.begin(id, upload, &asset.tenant);
     let shown = Json(view::show(&asset, None, api.edge_url.as_deref()));

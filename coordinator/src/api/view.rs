@@ -4,6 +4,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, RenditionId};
 use reelmill_media::index::Container;
+use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, FailureCode};
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ pub(super) struct AssetView<'a> {
     state: StageName,
     playable: bool,
     created_at: Timestamp,
+    profile: &'a Profile,
     upload: UploadView,
     duration_seconds: Option<f64>,
     source: Option<SourceView<'a>>,
@@ -116,6 +118,7 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
         state: asset.stage.name(),
         playable: asset.is_playable(),
         created_at: asset.created_at,
+        profile: &asset.profile,
         upload: UploadView { bytes: asset.upload.bytes, length: asset.upload.length },
         duration_seconds: asset.facts.as_ref().map(|facts| facts.duration_micros as f64 / 1e6),
         source: asset.facts.as_ref().map(|facts| {

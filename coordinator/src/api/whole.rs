@@ -20,10 +20,11 @@ use crate::quotas::OverQuota;
 use crate::state::{Arrival, Asset, Input, Stage};
 use crate::uploads::{self, BlockReader, End, Event, OnCut};
 
-/// `?name=`
+/// `?name=`, and `&profile=` with a profile in JSON.
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
     name: Option<String>,
+    profile: Option<String>,
 }
 
 pub(super) async fn put(
@@ -36,6 +37,7 @@ pub(super) async fn put(
     let Query(parameters) =
         parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let name = intake::name(parameters.name)?;
+    let profile = api.profile(&tenant, parameters.profile.as_deref())?;
     let length = intake::content_length(&headers);
     api.quotas.check_length(&tenant, length.unwrap_or(0))?;
     let permit = api.quotas.take(&tenant)?;
@@ -43,6 +45,7 @@ pub(super) async fn put(
     let limit = api.quotas.upload_bytes(&tenant);
     let now = Timestamp::now();
     let asset = Asset::new(intake::asset_id(now), tenant, name, length, Arrival::Whole, now);
+    let asset = Asset { profile, ..asset };
     let work = api.clone();
     let taken = api.outlive(async move {
         let _permit = permit;

@@ -74,20 +74,37 @@ pub(super) fn concat(headers: &HeaderMap) -> Result<Option<Concat>, Problem> {
     Ok(Some(Concat::Final { of }))
 }
 
-/// The file's name in `Upload-Metadata`: pairs of a key and a base64 text, comma-separated.
-pub(super) fn name_in(metadata: &str) -> Result<Option<String>, Problem> {
+/// What `Upload-Metadata` says that means something here.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    /// The file's name.
+    pub(super) name: Option<String>,
+    /// A profile in JSON.
+    pub(super) profile: Option<String>,
+}
+
+/// Reads `Upload-Metadata`: pairs of a key and a base64 text, comma-separated.
+pub(super) fn metadata_in(metadata: &str) -> Result<Metadata, Problem> {
     let refuse = |detail: &str| Problem::new(Code::InvalidRequest, detail);
     if metadata.len() > MAX_METADATA_BYTES {
         return Err(refuse("Upload-Metadata is too long."));
     }
-    let mut found = None;
+    let mut found = Metadata::default();
     for pair in metadata.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once(' ').unwrap_or((pair, ""));
         let value = STANDARD
             .decode(value.trim())
             .map_err(|_| refuse("Upload-Metadata holds a value that is not base64."))?;
-        if key == "name" || (key == "filename" && found.is_none()) {
-            found = Some(String::from_utf8(value).map_err(|_| refuse("The name is not UTF-8."))?);
+        let text = || {
+            let value = String::from_utf8(value.clone());
+            value.map_err(|_| refuse("Upload-Metadata holds a name or profile that is not UTF-8."))
+        };
+        match key {
+            "name" => found.name = Some(text()?),
+            "filename" if found.name.is_none() => found.name = Some(text()?),
+            "profile" => found.profile = Some(text()?),
+            // Whatever else clients keep there is theirs.
+            _ => {}
         }
     }
     Ok(found)
@@ -147,7 +164,9 @@ mod tests {
 
     #[test]
     fn names_are_read_from_metadata() {
-        let name = |text: &str| name_in(text).map_err(|problem| problem.detail().to_owned());
+        let name = |text: &str| {
+            metadata_in(text).map(|said| said.name).map_err(|problem| problem.detail().to_owned())
+        };
         assert_eq!(name(""), Ok(None));
         assert_eq!(name("filename eC5tcDQ=,filetype dmlkZW8vbXA0"), Ok(Some("x.mp4".into())));
         assert_eq!(name("filename eC5tcDQ=, name Zm9v,is_confidential"), Ok(Some("foo".into())));

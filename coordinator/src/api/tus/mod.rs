@@ -81,7 +81,9 @@ pub(super) async fn create(
         }
     }
     let metadata = headers::text(&headers, "upload-metadata")?.map(str::to_owned);
-    let name = intake::name(headers::name_in(metadata.as_deref().unwrap_or_default())?)?;
+    let said = headers::metadata_in(metadata.as_deref().unwrap_or_default())?;
+    let name = intake::name(said.name)?;
+    let profile = api.profile(&tenant, said.profile.as_deref())?;
     let incoming = headers::is_offset_stream(&headers).then_some(Incoming {
         declared: intake::content_length(&headers),
         checksum: headers::checksum(&headers)?,
@@ -122,7 +124,8 @@ pub(super) async fn create(
         };
         if let Some(asset) = asset {
             let arrival = Arrival::Resumable { upload: id };
-            work.engine.assets.create(&Asset::new(asset, tenant, name, length, arrival, now)).await?;
+            let asset = Asset::new(asset, tenant, name, length, arrival, now);
+            work.engine.assets.create(&Asset { profile, ..asset }).await?;
         }
         let revision = match work.engine.uploads.create(&id.to_string(), &record).await? {
             Written::Stored(revision) => revision,

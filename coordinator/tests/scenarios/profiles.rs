@@ -1,0 +1,90 @@
+//! What is made is what the upload's profile says, or its tenant's, or the default.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::client::{Caller, header, is_problem};
+use crate::machines::{Machines, OTHER_KEY};
+use crate::worker::Worker;
+
+const PROFILE: &str = r#"{
+    "video": [{"codec": "h264", "short_sides": [240, 480]}, {"codec": "av1", "short_sides": [720]}],
+    "audio": [{"codec": "aac"}, {"codec": "opus", "kbps": 64}],
+    "segment_seconds": 2
+}"#;
+
+fn address(profile: &str) -> String {
+    let query = reqwest::Url::parse_with_params("http://x/v1/uploads", [("profile", profile)]).unwrap();
+    format!("/v1/uploads?{}", query.query().unwrap())
+}
+
+/// Names, and numbers of segments.
+fn renditions(asset: &Value) -> Vec<(String, u64)> {
+    let of = |r: &Value| (r["id"].as_str().unwrap().to_owned(), r["segments_planned"].as_u64().unwrap());
+    asset["renditions"].as_array().unwrap().iter().map(of).collect()
+}
+
+fn named<const N: usize>(list: [(&str, u64); N]) -> Vec<(String, u64)> {
+    list.map(|(id, segments)| (id.to_owned(), segments)).to_vec()
+}
+
+#[tokio::test]
+async fn an_upload_says_what_is_made_of_it() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let _worker = Worker::diligent(&machines, 8).await;
+
+    let wanted = named([("v240", 5), ("v480", 5), ("v720-av1", 5), ("a0", 5), ("a0-opus", 5)]);
+    let put = caller.request("PUT", &address(PROFILE)).body(vec![1; 100]);
+    let asset: Value = put.send().await.unwrap().json().await.unwrap();
+    let asset = caller.reaches(asset["id"].as_str().unwrap(), "ready").await;
+    assert_eq!(renditions(&asset), wanted);
+    assert_eq!(asset["profile"]["segment_seconds"], 2);
+
+    let metadata = format!("filename {},profile {}", STANDARD.encode("clip"), STANDARD.encode(PROFILE));
+    let create = caller.tus("POST", "/v1/uploads").header("Upload-Metadata", metadata);
+    let created = create.header("Upload-Length", "100").send().await.unwrap();
+    let (upload, id) = (header(&created, "location"), header(&created, "reelmill-asset"));
+    assert_eq!(caller.patch(&upload, 0, &[1; 100]).await.status(), 204);
+    assert_eq!(renditions(&caller.reaches(&id, "ready").await), wanted);
+
+    let usual = caller.put(vec![1; 100]).await;
+    let usual = caller.reaches(&usual, "ready").await;
+    assert_eq!(renditions(&usual), named([("v360", 4), ("v480", 4), ("v720", 4), ("a0", 4)]));
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_own_default() {
+    let machines = Machines::start().await;
+    let file = machines.file("../keys.json");
+    let mut keys: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    keys[1]["profile"] = json!({"video": [{"codec": "hevc", "short_sides": [360]}], "audio": []});
+    std::fs::write(&file, keys.to_string()).unwrap();
+    let coordinator = machines.coordinator(&[]).await;
+    let _worker = Worker::diligent(&machines, 3).await;
+    for (caller, wanted) in [
+        (Caller::with_key(&coordinator, OTHER_KEY), named([("v360-hevc", 3)])),
+        (Caller::of(&coordinator), named([("v360", 3), ("v480", 3), ("v720", 3), ("a0", 3)])),
+    ] {
+        let id = caller.put(vec![1; 100]).await;
+        assert_eq!(renditions(&caller.reaches(&id, "ready").await), wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_cannot_be_used_is_refused_at_once() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    for (profile, words) in [
+        (r#"{"video": []}"#, "at least one video codec"),
+        (r#"{"video": [{"codec": "vp6"}]}"#, "unknown variant"),
+        ("no json", "cannot be read"),
+    ] {
+        let put = caller.request("PUT", &address(profile)).body(vec![1; 100]);
+        let problem = is_problem(put.send().await.unwrap(), 400, "invalid_request").await;
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+    }
+}
