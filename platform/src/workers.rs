@@ -1,6 +1,7 @@
 //! What a live worker says of itself.
 
 use jiff::Timestamp;
+use reelmill_media::codec::VideoCodec;
 use reelmill_media::ids::WorkerId;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,22 @@ pub struct WorkerRecord {
     pub busy: u32,
     /// Since when.
     pub started_at: Timestamp,
+    /// Hardware encoders that have proven themselves there.
+    #[serde(default)]
+    pub encoders: Vec<ReadyEncoder>,
+}
+
+/// A hardware encoder that encodes, as far as it was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyEncoder {
+    /// libav's name, as in `h264_nvenc`.
+    pub encoder: String,
+    /// What it encodes.
+    pub codec: VideoCodec,
+    /// Widths and heights in pixels that it was tried at, the smallest first; it takes what lies between.
+    pub sizes: Vec<(u32, u32)>,
+    /// Streams it was seen to encode at once.
+    pub sessions: u32,
 }
 
 /// How often a worker says that it lives.

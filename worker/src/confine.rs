@@ -10,15 +10,33 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 /// File descriptors a child may hold: its pipes, and what libraries open for a moment.
 const MAX_OPEN_FILES: u64 = 64;
 
+/// The same where drivers open their devices many times over.
+const MAX_OPEN_FILES_WITH_DEVICES: u64 = 1024;
+
 /// Confines this process for good. Fails where the system refuses; then the child must not go on.
 pub fn confine() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     die_with_parent()?;
-    let cap = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };
-    setrlimit(Resource::Core, cap(0))?;
-    setrlimit(Resource::Fsize, cap(0))?;
-    setrlimit(Resource::Nofile, cap(MAX_OPEN_FILES))?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nofile, MAX_OPEN_FILES)?;
     seal()
+}
+
+/// The same for a process that uses the machine's encoders, as far as drivers let it. They open devices and libraries
+/// whenever they like, start threads and make calls that differ from one to the next: so files are bounded by name
+/// (Landlock) instead of all being out of reach, and system calls by what is forbidden instead of by what is allowed.
+/// Network, other programs and other processes stay out of reach.
+pub fn confine_with_devices() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    die_with_parent()?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, MAX_OPEN_FILES_WITH_DEVICES)?;
+    fence()
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
 #[cfg(target_os = "linux")]
@@ -41,7 +59,7 @@ pub const SEALS: bool = cfg!(all(target_os = "linux", any(target_arch = "x86_64"
 /// call fails with "operation not permitted", which libraries take better than a death.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn seal() -> io::Result<()> {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+    use seccompiler::SeccompAction;
 
     const ALLOWED: [i64; 31] = [
         // The pipes.
@@ -81,16 +99,102 @@ pub fn seal() -> io::Result<()> {
         libc::SYS_exit_group,
     ];
 
+    let rules = ALLOWED.into_iter().map(|call| (call, vec![])).collect();
+    filter(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
+}
+
+/// Leaves this thread, and all it will start, the devices and what drivers read, and takes away the system calls by which a
+/// process reaches others.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub fn fence() -> io::Result<()> {
+    use landlock::{
+        ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, path_beneath_rules,
+    };
+    use seccompiler::SeccompAction;
+
+    // Libraries, their configuration, and what the kernel says of devices. Not all of /proc: there stands the environment of
+    // other processes, which Landlock alone does not keep back.
+    const READ: [&str; 17] = [
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/opt",
+        "/etc/ld.so.cache",
+        "/etc/libva.conf",
+        "/sys",
+        "/proc/self",
+        "/proc/cpuinfo",
+        "/proc/devices",
+        "/proc/driver",
+        "/proc/meminfo",
+        "/proc/modules",
+        "/proc/stat",
+        "/proc/sys/vm",
+        "/proc/version",
+        "/dev/urandom",
+    ];
+    const FORBIDDEN: [i64; 25] = [
+        // The network, and processes behind sockets.
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_listen,
+        // Other programs and processes.
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_kill,
+        // The kernel's larger surfaces.
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_io_uring_setup,
+        libc::SYS_userfaultfd,
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_open_by_handle_at,
+        // Another view of the file system.
+        libc::SYS_mount,
+        libc::SYS_pivot_root,
+        libc::SYS_chroot,
+        libc::SYS_setns,
+        libc::SYS_unshare,
+    ];
+
+    let refused = |error: RulesetError| io::Error::other(format!("files cannot be fenced off: {error}"));
+    // What an older kernel cannot forbid stays allowed.
+    let abi = ABI::V5;
+    let devices = crate::probe::devices::present();
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|rules| rules.create())
+        .and_then(|rules| rules.add_rules(path_beneath_rules(READ, AccessFs::from_read(abi))))
+        .and_then(|rules| rules.add_rules(path_beneath_rules(["/dev"], AccessFs::ReadDir)))
+        .and_then(|rules| rules.add_rules(path_beneath_rules(&devices, AccessFs::from_all(abi))))
+        .and_then(|rules| rules.restrict_self())
+        .map_err(refused)?;
+    let rules = FORBIDDEN.into_iter().map(|call| (call, vec![])).collect();
+    filter(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+}
+
+/// Sets a filter of system calls for this thread and all it will start.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn filter(
+    rules: std::collections::BTreeMap<i64, Vec<seccompiler::SeccompRule>>,
+    otherwise: seccompiler::SeccompAction,
+    named: seccompiler::SeccompAction,
+) -> io::Result<()> {
+    use seccompiler::{BpfProgram, SeccompFilter, apply_filter};
+
     let refused =
         |error: seccompiler::Error| io::Error::other(format!("system calls cannot be filtered: {error}"));
     let target =
         std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| refused(e.into()))?;
-    let filter = SeccompFilter::new(
-        ALLOWED.into_iter().map(|call| (call, vec![])).collect(),
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        target,
-    );
+    let filter = SeccompFilter::new(rules, otherwise, named, target);
     let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|e| refused(e.into()))?;
     apply_filter(&program).map_err(refused)
 }
@@ -98,6 +202,12 @@ pub fn seal() -> io::Result<()> {
 /// No such filter on this system.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub fn seal() -> io::Result<()> {
+    Ok(())
+}
+
+/// Nor this.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub fn fence() -> io::Result<()> {
     Ok(())
 }
 
@@ -125,6 +235,34 @@ mod tests {
             let big = vec![1u8; 64 << 20];
             assert_eq!(big.iter().map(|b| u64::from(*b)).sum::<u64>(), 64 << 20);
             assert!(std::time::Instant::now().elapsed().as_secs() < 60);
+        });
+        inside.join().unwrap();
+        assert!(std::fs::File::open("/etc/passwd").is_ok());
+    }
+
+    #[test]
+    fn a_fenced_thread_reads_libraries_and_reaches_nothing_else() {
+        if !SEALS {
+            return;
+        }
+        let before = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = before.local_addr().unwrap();
+        let ours = tempfile::NamedTempFile::new().unwrap();
+        let secret = ours.path().to_owned();
+        let parent = format!("/proc/{}/environ", std::os::unix::process::parent_id());
+        let inside = std::thread::spawn(move || {
+            fence().unwrap();
+            let denied = |kind: io::ErrorKind| kind == io::ErrorKind::PermissionDenied;
+            assert!(denied(std::fs::File::open("/etc/passwd").unwrap_err().kind()));
+            assert!(denied(std::fs::File::open(&secret).unwrap_err().kind()));
+            assert!(denied(std::fs::write(&secret, "x").unwrap_err().kind()));
+            assert!(denied(std::fs::File::open(parent).unwrap_err().kind()), "secrets of others");
+            assert!(denied(std::net::TcpStream::connect(address).unwrap_err().kind()));
+            assert!(denied(std::net::UdpSocket::bind("127.0.0.1:0").unwrap_err().kind()));
+            assert!(denied(std::os::unix::net::UnixDatagram::unbound().unwrap_err().kind()));
+            assert!(std::process::Command::new("/bin/true").spawn().is_err());
+            assert!(std::fs::read_dir("/usr/lib").unwrap().next().is_some());
+            assert!(std::fs::read_dir("/dev").unwrap().next().is_some());
         });
         inside.join().unwrap();
         assert!(std::fs::File::open("/etc/passwd").is_ok());

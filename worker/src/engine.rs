@@ -1,5 +1,6 @@
 //! Which engine this is, and the name of what it makes: the same recipe on the same engine gives the same bytes.
 
+use reelmill_av::VideoEngine;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::task::{Recipe, Task, Work};
 use serde::Serialize;
@@ -15,16 +16,19 @@ struct Ingredients<'a> {
     source: BlobHash,
     recipe: Option<Recipe>,
     work: &'a Work,
+    /// The device that encoded, if one did: its bytes are its own.
+    device: Option<VideoEngine>,
 }
 
-/// Names the results of `task` on this engine.
-pub fn recipe_of(task: &Task) -> BlobHash {
+/// Names the results of `task` on this engine, or on a device of the machine.
+pub fn recipe_of(task: &Task, device: Option<VideoEngine>) -> BlobHash {
     let ingredients = Ingredients {
         program: env!("CARGO_PKG_VERSION"),
         libraries: &reelmill_av::libraries(),
         source: task.source.blocks,
         recipe: task.recipe,
         work: &task.work,
+        device,
     };
     // Plain data always encodes; were it not so, all names would be one and nothing is decided by them.
     BlobHash::of(&postcard::to_stdvec(&ingredients).unwrap_or_default())

@@ -7,9 +7,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::probe::ready::Encoders;
 
 /// Puts the worker's record until `stop` is cancelled, then removes it.
-pub async fn run(bucket: Bucket<WorkerRecord>, id: WorkerId, metrics: Metrics, stop: CancellationToken) {
+pub async fn run(
+    bucket: Bucket<WorkerRecord>,
+    id: WorkerId,
+    metrics: Metrics,
+    encoders: Encoders,
+    stop: CancellationToken,
+) {
     let key = id.to_string();
     let started_at = jiff::Timestamp::now();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -27,6 +34,7 @@ pub async fn run(bucket: Bucket<WorkerRecord>, id: WorkerId, metrics: Metrics, s
             slots: metrics.slots.get().try_into().unwrap_or(0),
             busy: metrics.busy.get().try_into().unwrap_or(0),
             started_at,
+            encoders: encoders.advertised(),
         };
         if let Err(error) = bucket.put(&key, &record).await {
             tracing::warn!(%error, "the fleet cannot be told that this worker lives");

@@ -1,11 +1,13 @@
-//! `reelmill-worker`: the worker, and with `exec` the child in which its media runs.
+//! `reelmill-worker`: the worker, the children in which its media and its encoders' trials run, and `probe`, which says
+//! what this machine can encode with.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use prometheus::Registry;
 use reelmill_media::ids::WorkerId;
 use reelmill_platform::admin::{self, Readiness};
@@ -13,9 +15,11 @@ use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
 use reelmill_platform::topology::BucketName;
 use reelmill_platform::{config, ready_file, shutdown, telemetry};
-use reelmill_worker::child::Nursery;
+use reelmill_worker::child::{EXEC, EXEC_WITH_DEVICES, Nursery};
 use reelmill_worker::metrics::Metrics;
 use reelmill_worker::perform::Kitchen;
+use reelmill_worker::probe::ready::Encoders;
+use reelmill_worker::probe::{Prober, TRIAL, report, trial};
 use reelmill_worker::recipes::Recipes;
 use reelmill_worker::slot::{self, Worker};
 use reelmill_worker::source_reader::Blocks;
@@ -28,12 +32,27 @@ use tokio_util::task::TaskTracker;
 /// Source blocks kept in memory, in bytes: neighbouring chunks share them.
 const BLOCK_CACHE_BYTES: u64 = 128 << 20;
 
-/// What the worker calls itself with to start a child.
-const EXEC: &str = "exec";
-
 /// Turns chunks of a source into CMAF segments.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(flatten)]
+    run: Option<Run>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try every encoder there could be, and say what this machine can encode with, or why not
+    Probe {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
 struct Run {
     #[command(flatten)]
     common: config::Common,
@@ -60,16 +79,44 @@ struct Addresses {
 }
 
 fn main() -> ExitCode {
-    // Not a command for people, and it must not depend on anything that they may set.
-    if std::env::args().nth(1).as_deref() == Some(EXEC) { child() } else { parent(Run::parse()) }
+    let mut arguments = std::env::args().skip(1);
+    // These are no commands for people, and must not depend on anything that they may set.
+    match arguments.next().as_deref() {
+        Some(EXEC) => child(confine::confine, exec::run),
+        Some(EXEC_WITH_DEVICES) => child(confine::confine_with_devices, exec::run),
+        Some(TRIAL) => child(confine::confine_with_devices, || trial::run(arguments.next())),
+        Some(_) | None => match Cli::parse() {
+            Cli { command: Some(Command::Probe { json }), .. } => probe(json),
+            Cli { run: Some(run), .. } => parent(run),
+            Cli { run: None, command: None } => {
+                let _ = Cli::command().print_help();
+                ExitCode::FAILURE
+            }
+        },
+    }
 }
 
-fn child() -> ExitCode {
-    if let Err(error) = confine::confine() {
-        eprintln!("reelmill-worker exec: {error}");
+fn child(confine: impl FnOnce() -> io::Result<()>, run: impl FnOnce() -> ExitCode) -> ExitCode {
+    if let Err(error) = confine() {
+        eprintln!("reelmill-worker: a child cannot be confined: {error}");
         return ExitCode::FAILURE;
     }
-    exec::run()
+    run()
+}
+
+fn probe(json: bool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let printed = runtime.and_then(|runtime| {
+        let prober = Prober::of_this_program()?;
+        runtime.block_on(report::print(&prober, json))
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reelmill-worker probe: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn parent(run: Run) -> ExitCode {
@@ -109,7 +156,11 @@ async fn work(run: Run) -> anyhow::Result<()> {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
         .max(1);
     metrics.slots.set(i64::from(slots));
-    tasks.spawn(heartbeat::run(bus.bucket(BucketName::Workers).await?, id, metrics.clone(), drained.clone()));
+    let nursery = Nursery::of_this_program()?;
+    let encoders = Encoders::new(nursery.clone(), metrics.clone());
+    tasks.spawn(encoders.clone().watch(Prober::of_this_program()?, drained.clone()));
+    let workers = bus.bucket(BucketName::Workers).await?;
+    tasks.spawn(heartbeat::run(workers, id, metrics.clone(), encoders.clone(), drained.clone()));
 
     let worker = Arc::new(Worker {
         id,
@@ -119,8 +170,9 @@ async fn work(run: Run) -> anyhow::Result<()> {
             recipes: Recipes::new(store.clone()),
             store,
             memory: run.task_memory << 20,
+            encoders: Some(encoders),
         },
-        nursery: Nursery::of_this_program()?,
+        nursery,
         metrics: metrics.clone(),
         grace: Duration::from_secs(run.grace),
     });

@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::child::{Bounds, Child, Made};
 use crate::engine;
-use crate::exec::protocol::{ImageOutput, InitOutput, Job, SegmentOutput, Still};
-use crate::recipes::Recipes;
-use crate::source_reader::Blocks;
+use crate::exec::protocol::{ImageOutput, InitOutput, Job, SegmentOutput, Still, VideoJob};
+use crate::probe::ready::{Encoders, Reservation};
+use crate::recipes::{Opened, Recipes};
+use crate::source_reader::{Blocks, SourceReader};
 
 /// Results that wait to be stored before the child has to wait.
 const UNSTORED: usize = 8;
@@ -31,6 +32,12 @@ const SHORTEST_LIMIT: Duration = Duration::from_secs(60);
 /// A task that takes so many times its estimate is stuck.
 const PATIENCE: u32 = 30;
 
+/// The same for a device: it needs a fraction of what software does, and software stands by.
+const SHORTEST_DEVICE_LIMIT: Duration = Duration::from_secs(15);
+
+/// The same for a device.
+const DEVICE_PATIENCE: u32 = 4;
+
 /// What a task works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Kitchen {
@@ -42,6 +49,8 @@ pub struct Kitchen {
     pub recipes: Recipes,
     /// Memory one child may take, in bytes.
     pub memory: u64,
+    /// Hardware encoders, which tasks that allow it are tried on first.
+    pub encoders: Option<Encoders>,
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {
@@ -67,18 +76,75 @@ impl Kitchen {
         let recipe = opened.as_deref().map(|o| (&o.index, &o.plan));
         let job = Job::for_work(&task.work, task.source.bytes, recipe).map_err(internal)?;
         let source = self.blocks.open(task.source).await.map_err(internal)?;
-        let bounds = Bounds {
-            time: SHORTEST_LIMIT.max(Duration::from_millis(task.cost_ms).saturating_mul(PATIENCE)),
-            memory: self.memory,
+        let bounds = self.bounds(task, SHORTEST_LIMIT, PATIENCE);
+        let reserved = self.reserve(&job, opened.as_deref());
+        let Some(reserved) = reserved else {
+            let results = self.attempt(job, child, &source, bounds, progress).await?;
+            return results.outcome(engine::recipe_of(task, None));
         };
+        // What a device makes may end half-way: nothing is told of it before it is whole.
+        let shorter = self.bounds(task, SHORTEST_DEVICE_LIMIT, DEVICE_PATIENCE);
+        let tried = match reserved.child() {
+            Ok(child) => {
+                let job = on_device(job.clone(), &reserved);
+                self.attempt(job, child, &source, shorter, |_| {}).await
+            }
+            Err(error) => Err(internal(error)),
+        };
+        match tried {
+            Ok(results) => results.outcome(engine::recipe_of(task, Some(reserved.engine()))),
+            Err(failure) if !failure.code.is_retryable() => Err(failure),
+            Err(failure) => {
+                tracing::warn!(asset = %task.asset, task = task.number.0, encoder = reserved.engine().name(), reason = failure.reason, "encoding in software instead");
+                let results = self.attempt(job, child, &source, bounds, progress).await?;
+                // What software does with the same task, the device failed at.
+                reserved.failed();
+                results.outcome(engine::recipe_of(task, None))
+            }
+        }
+    }
+
+    fn bounds(&self, task: &Task, shortest: Duration, patience: u32) -> Bounds {
+        let time = shortest.max(Duration::from_millis(task.cost_ms).saturating_mul(patience));
+        Bounds { time, memory: self.memory }
+    }
+
+    /// Hardware for this job, where its ladder allows it and it is there.
+    fn reserve(&self, job: &Job, opened: Option<&Opened>) -> Option<Reservation> {
+        let (Job::Video(job), Some(encoders)) = (job, &self.encoders) else { return None };
+        if !opened.is_some_and(|opened| opened.plan.ladder.hardware) {
+            return None;
+        }
+        let codec = job.rungs.first()?.codec;
+        let sizes: Vec<_> = job.rungs.iter().map(|rung| (rung.width, rung.height)).collect();
+        job.rungs.iter().all(|rung| rung.codec == codec).then(|| encoders.reserve(codec, &sizes)).flatten()
+    }
+
+    /// Runs a job in a child and stores what it makes.
+    async fn attempt(
+        &self,
+        job: Job,
+        child: Child,
+        source: &SourceReader,
+        bounds: Bounds,
+        progress: impl Fn(u16),
+    ) -> Result<Results, Failure> {
         let (sender, receiver) = mpsc::channel(UNSTORED);
         let mut results = Results::new(self.store.clone());
         // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
         let (ran, stored) =
-            tokio::join!(child.run(job, &source, bounds, sender), results.gather(receiver, progress));
+            tokio::join!(child.run(job, source, bounds, sender), results.gather(receiver, progress));
         stored.map_err(internal)?;
         ran?;
-        results.outcome(engine::recipe_of(task))
+        Ok(results)
+    }
+}
+
+/// The same job on the reserved encoder.
+fn on_device(job: Job, reserved: &Reservation) -> Job {
+    match job {
+        Job::Video(job) => Job::Video(VideoJob { engine: Some(reserved.engine()), ..job }),
+        Job::Index { .. } | Job::Audio(_) => job,
     }
 }
 
