@@ -192,7 +192,8 @@ impl Engine {
         if deleted {
             let target = Target::Asset { asset: asset.id, blobs: None };
             let reason = "deleted by its owner".to_owned();
-            Tombstone { target, reason, at: Timestamp::now() }.publish(&self.bus).await?;
+            // One that stands already may take blobs with it.
+            Tombstone { target, reason, at: Timestamp::now() }.publish_first(&self.bus).await?;
         }
         self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
         self.publisher.publish(asset.id).await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use ipnet::IpNet;
+use reelmill_media::ids::TenantId;
 use reelmill_platform::config::{Common, Nats};
 
 /// Takes uploads, plans them, drives their jobs and publishes presentations.
@@ -18,6 +19,10 @@ pub struct Flags {
     /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>"}], each with "roles", "limits" and "webhook" if wanted
     #[arg(long, env = "REELMILL_KEYS_FILE", value_name = "PATH")]
     pub keys_file: PathBuf,
+
+    /// The tenant whose API keys may take down anything of anybody
+    #[arg(long, env = "REELMILL_OPERATOR", value_name = "TENANT")]
+    pub operator: Option<TenantId>,
 
     /// No upload is longer, in bytes
     #[arg(long, env = "REELMILL_MAX_UPLOAD_BYTES", default_value_t = 256 << 30, value_name = "BYTES")]

@@ -110,6 +110,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         engine,
         catalog,
         keyring: Arc::new(keyring),
+        operator: flags.operator,
         quotas,
         edge_url: flags.edge_url.map(Arc::from),
         writers: Writers::default(),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use prometheus::IntCounter;
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Blob, BlobReader, FillError};
 use crate::limits::CHUNK_BYTES;
@@ -23,6 +24,8 @@ pub struct Body {
     content: Content,
     /// Counts the bytes that are taken.
     taken: Option<IntCounter>,
+    /// Fires when the viewer must not have it any more.
+    withdrawn: Option<CancellationToken>,
 }
 
 #[derive(Debug)]
@@ -42,18 +45,18 @@ impl Body {
     /// A part of a blob, counted by `taken`. Copies nothing.
     pub fn blob(blob: Arc<Blob>, range: ByteRange, taken: IntCounter) -> Self {
         let content = Content::Blob(Bytes::new(), BlobReader::new(blob, range));
-        Self { content, taken: Some(taken) }
+        Self { content, taken: Some(taken), withdrawn: None }
     }
 
     /// A blob from byte `from` on, and before it the encoded tree that proves it. Copies nothing.
     pub(crate) fn proven(tree: Bytes, blob: Arc<Blob>, from: u64) -> Self {
         let range = ByteRange { start: from.min(blob.length()), end: blob.length() };
-        Self { content: Content::Blob(tree, BlobReader::new(blob, range)), taken: None }
+        Self { content: Content::Blob(tree, BlobReader::new(blob, range)), taken: None, withdrawn: None }
     }
 
     /// All of a playlist or presentation.
     pub(crate) fn all(bytes: Bytes) -> Self {
-        Self { content: Content::Held(bytes), taken: None }
+        Self { content: Content::Held(bytes), taken: None, withdrawn: None }
     }
 
     /// A part of a playlist or presentation.
@@ -69,6 +72,11 @@ impl Body {
     /// The sentence that says why there is nothing else.
     pub(crate) fn problem(text: String) -> Self {
         Self::all(text.into())
+    }
+
+    /// The same until `withdrawn` fires.
+    pub(crate) fn until(self, withdrawn: Option<CancellationToken>) -> Self {
+        Self { withdrawn, ..self }
     }
 
     fn part(bytes: &Bytes, range: ByteRange) -> Self {
@@ -87,6 +95,9 @@ impl Body {
 
     /// Takes the next piece; `None` at the end. After an error there is nothing more to come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
+        if self.length() > 0 && self.withdrawn.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return Poll::Ready(Some(Err(FillError::Purged)));
+        }
         let polled = match &mut self.content {
             Content::Held(rest) if rest.is_empty() => Poll::Ready(None),
             Content::Held(rest) => Poll::Ready(Some(Ok(rest.split_to(CHUNK_BYTES.min(rest.len()))))),
@@ -99,18 +110,26 @@ impl Body {
         polled
     }
 
-    /// Completes when the content is taken down; never for what cannot be.
+    /// Completes when the content is taken down or the viewer's right to it; never for what cannot be.
     pub(crate) fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let token = match &self.content {
+        let blob = match &self.content {
             Content::Held(_) => None,
             Content::Blob(_, reader) => Some(reader.blob().revoked().clone()),
         };
+        let (blob, viewer) = (fired(blob), fired(self.withdrawn.clone()));
         async move {
-            match token {
-                Some(token) => token.cancelled_owned().await,
-                None => std::future::pending().await,
+            tokio::select! {
+                () = blob => {}
+                () = viewer => {}
             }
         }
+    }
+}
+
+async fn fired(token: Option<CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled_owned().await,
+        None => std::future::pending().await,
     }
 }
 

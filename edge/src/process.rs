@@ -184,7 +184,7 @@ pub fn start(
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
         background.spawn(pop.follow(*address, bus.clone(), drain.clone(), end.clone()));
     }
-    let (access, to_read) = Access::new(settings.bus.clone(), settings.geoip.as_deref())?;
+    let (access, to_read) = Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref())?;
     if let Some(bus) = settings.bus {
         let follower = access::Follower {
             access: access.clone(),
@@ -198,6 +198,7 @@ pub fn start(
             takedowns,
             blobs: blobs.clone(),
             playlists: playlists.clone(),
+            access: access.clone(),
             store,
             bus,
             name: settings.name,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use prometheus::IntCounter;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Access, Denial, Reach};
 use crate::body::Body;
@@ -100,8 +101,8 @@ impl Edge {
             Ok(Action::Options) => return options(),
             Err(refusal) => return refusal.response(),
         };
-        let reach = match self.admit(&resource, token, path, from).await {
-            Ok(reach) => reach,
+        let (reach, withdrawn) = match self.admit(&resource, token, path, from).await {
+            Ok(admitted) => admitted,
             Err(denial) => return denial.response(),
         };
         let report = cmcd::read(&request.headers, request.uri.query());
@@ -109,7 +110,8 @@ impl Edge {
             self.sessions.note(report);
         }
         let viewer = Viewer { from, report: report.as_ref() };
-        let mut response = self.represent(&request.headers, resource, method, viewer).await;
+        let response = self.represent(&request.headers, resource, method, viewer).await;
+        let mut response = response.map(|body| body.until(withdrawn));
         match reach {
             Reach::Everyone => {}
             Reach::Few => for_few(response.headers_mut()),
@@ -117,22 +119,22 @@ impl Edge {
         response
     }
 
-    /// Whether the client may have it, and who else.
+    /// Whether the client may have it, who else, and until when.
     async fn admit(
         &self,
         resource: &Resource,
         token: Option<&str>,
         path: &str,
         from: IpAddr,
-    ) -> Result<Reach, Denial> {
+    ) -> Result<(Reach, Option<CancellationToken>), Denial> {
         match resource {
             Resource::Blob(blob) => {
                 let viewer = self.access.viewer(token, from).await?;
-                self.access.blob(&viewer, blob.hash()).await
+                Ok((self.access.blob(&viewer, blob.hash()).await?, viewer.withdrawn()))
             }
             Resource::Mutable(object) => {
                 let viewer = self.access.viewer(token, from).await?;
-                self.access.asset(&viewer, object.asset(), Some(path)).await
+                Ok((self.access.asset(&viewer, object.asset(), Some(path)).await?, viewer.withdrawn()))
             }
             // Of the edge itself, the same for all.
             Resource::WatchPage(_)
@@ -140,7 +142,7 @@ impl Edge {
             | Resource::PlayerScript
             | Resource::PlayerStyle
             | Resource::HlsScript
-            | Resource::Icon => Ok(Reach::Everyone),
+            | Resource::Icon => Ok((Reach::Everyone, None)),
         }
     }
 

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::BlobKind;
+use reelmill_platform::access::KeyId;
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Bucket, Change, Followed, Revision, Written};
 use reelmill_platform::purge::{Mark, Receipt, Target, Tombstone};
@@ -20,6 +21,7 @@ use reelmill_platform::topology::BucketName;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::cache::BlobCache;
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
@@ -58,6 +60,11 @@ impl Takedowns {
         self.read().tombstones.contains_key(&Mark::Asset(asset))
     }
 
+    /// Whether tokens of a key open nothing any more.
+    pub(crate) fn key_is_down(&self, kid: &KeyId) -> bool {
+        self.read().tombstones.contains_key(&Mark::Key(kid.clone()))
+    }
+
     /// Whether all marks are known that were made before this process began. Until then, what it kept from earlier may
     /// have been taken down meanwhile; what the origin still has was not.
     pub(crate) fn are_known(&self) -> bool {
@@ -66,7 +73,7 @@ impl Takedowns {
 
     fn put(&self, mark: Mark, blobs: Vec<BlobHash>) {
         let mut marks = self.write();
-        marks.lift(mark);
+        marks.lift(&mark);
         for hash in &blobs {
             *marks.blobs.entry(*hash).or_default() += 1;
         }
@@ -83,8 +90,8 @@ impl Takedowns {
 }
 
 impl Marks {
-    fn lift(&mut self, mark: Mark) {
-        for hash in self.tombstones.remove(&mark).unwrap_or_default() {
+    fn lift(&mut self, mark: &Mark) {
+        for hash in self.tombstones.remove(mark).unwrap_or_default() {
             let left = self.blobs.get(&hash).map_or(0, |count| count - 1);
             if left == 0 {
                 self.blobs.remove(&hash);
@@ -100,6 +107,7 @@ pub(crate) struct Follower {
     pub(crate) takedowns: Takedowns,
     pub(crate) blobs: BlobCache,
     pub(crate) playlists: Playlists,
+    pub(crate) access: Access,
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     /// Name of this edge in receipts.
@@ -191,7 +199,7 @@ impl Follower {
     async fn apply(&self, change: &Change<Tombstone>, receipts: &Bucket<Receipt>) -> Result<(), FollowError> {
         let Some(tombstone) = &change.value else {
             match change.key.parse() {
-                Ok(mark) => self.takedowns.write().lift(mark),
+                Ok(mark) => self.takedowns.write().lift(&mark),
                 Err(error) => tracing::warn!(%error, "ignored"),
             }
             return Ok(());
@@ -199,28 +207,33 @@ impl Follower {
         let mark = tombstone.mark();
         let dropped = match &tombstone.target {
             Target::Blob { hash } => {
-                self.takedowns.put(mark, vec![*hash]);
+                self.takedowns.put(mark.clone(), vec![*hash]);
                 self.blobs.take_down(*hash).await
             }
             Target::Asset { asset, blobs } => {
                 // The playlists first: the list of blobs may take its time.
-                self.takedowns.put(mark, Vec::new());
+                self.takedowns.put(mark.clone(), Vec::new());
                 self.playlists.take_down(*asset);
                 let hashes = match blobs {
                     Some(list) => self.list(*list).await?,
                     None => Vec::new(),
                 };
-                self.takedowns.put(mark, hashes.clone());
+                self.takedowns.put(mark.clone(), hashes.clone());
                 let mut dropped = 0;
                 for hash in hashes {
                     dropped += self.blobs.take_down(hash).await;
                 }
                 dropped
             }
+            Target::Key { kid } => {
+                self.takedowns.put(mark.clone(), Vec::new());
+                self.access.end_streams(kid);
+                0
+            }
         };
         self.metrics.takedown();
         tracing::info!(%mark, dropped, reason = tombstone.reason, "taken down");
-        self.confirm(mark, change.revision, dropped, receipts).await
+        self.confirm(&mark, change.revision, dropped, receipts).await
     }
 
     async fn list(&self, list: BlobHash) -> Result<Vec<BlobHash>, FollowError> {
@@ -230,7 +243,7 @@ impl Follower {
 
     async fn confirm(
         &self,
-        mark: Mark,
+        mark: &Mark,
         revision: Revision,
         dropped: u64,
         receipts: &Bucket<Receipt>,
@@ -260,10 +273,10 @@ mod tests {
         takedowns.put(Mark::Blob(hash), vec![hash]);
         takedowns.put(Mark::Asset(asset), vec![hash]);
         takedowns.put(Mark::Asset(asset), vec![hash]);
-        takedowns.write().lift(Mark::Blob(hash));
+        takedowns.write().lift(&Mark::Blob(hash));
         assert!(takedowns.blob_is_down(hash) && takedowns.asset_is_down(asset));
-        takedowns.write().lift(Mark::Asset(asset));
-        takedowns.write().lift(Mark::Asset(asset));
+        takedowns.write().lift(&Mark::Asset(asset));
+        takedowns.write().lift(&Mark::Asset(asset));
         assert!(!takedowns.blob_is_down(hash) && !takedowns.asset_is_down(asset));
     }
 }

@@ -1,5 +1,6 @@
 //! Typed buckets whose values change only by compare-and-set.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use async_nats::jetstream::kv;
@@ -102,18 +103,22 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         purged.map(drop).map_err(|e| BusError::kv(pattern, &e))
     }
 
-    /// All keys that match `pattern` (a NATS subject pattern), with their values. For recovery and lists, not for hot
-    /// paths: one read per key.
+    /// All keys that match `pattern` (a NATS subject pattern), in order, with their values; while others write, some may be
+    /// missing. For recovery and lists, not for hot paths: one read per key.
     pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {
         let subjects = format!("{}{pattern}", self.store.prefix);
         let mut subjects =
             self.store.stream.info_with_subjects(subjects).await.map_err(|e| BusError::kv(pattern, &e))?;
-        let mut found = Vec::new();
+        let mut keys = BTreeSet::new();
         while let Some(subject) = subjects.next().await {
             let (subject, _) = subject.map_err(|e| BusError::kv(pattern, &e))?;
-            let key = subject.strip_prefix(&self.store.prefix).unwrap_or(&subject);
-            if let Some((value, _)) = self.get(key).await? {
-                found.push((key.to_owned(), value));
+            // While others write, the server may say one twice.
+            keys.insert(subject.strip_prefix(&self.store.prefix).unwrap_or(&subject).to_owned());
+        }
+        let mut found = Vec::new();
+        for key in keys {
+            if let Some((value, _)) = self.get(&key).await? {
+                found.push((key, value));
             }
         }
         Ok(found)

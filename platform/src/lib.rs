@@ -8,6 +8,7 @@ pub mod edges;
 pub mod hash_tree;
 pub mod jwk;
 pub mod kv;
+pub mod named;
 pub mod purge;
 pub mod queue;
 pub mod ready_file;

@@ -54,6 +54,8 @@ pub enum BucketName {
     Tombstones,
     /// Edges' words that it is not, by [`crate::purge::Receipt::key`]; kept for [`RECEIPT_TTL`].
     Receipts,
+    /// Who took down what, by [`crate::purge::Purge::id`]; kept for ever.
+    Purges,
     /// Who may watch what, by [`crate::access::Subject`].
     Policies,
     /// Keys that prove tokens, by [`crate::access::KeyId`].
@@ -65,12 +67,13 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 9] = [
+    const ALL: [BucketName; 10] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Outputs,
         BucketName::Tombstones,
         BucketName::Receipts,
+        BucketName::Purges,
         BucketName::Policies,
         BucketName::TokenKeys,
         BucketName::Workers,
@@ -87,6 +90,7 @@ impl BucketName {
             | BucketName::Assets
             | BucketName::Outputs
             | BucketName::Tombstones
+            | BucketName::Purges
             | BucketName::Policies
             | BucketName::TokenKeys => Duration::ZERO,
         }
@@ -99,6 +103,7 @@ impl BucketName {
             BucketName::Outputs => "outputs",
             BucketName::Tombstones => "tombstones",
             BucketName::Receipts => "receipts",
+            BucketName::Purges => "purges",
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",
             BucketName::Workers => "workers",

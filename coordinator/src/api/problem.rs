@@ -21,7 +21,7 @@ const AT_ONCE_WAIT_S: u32 = 5;
 pub enum Code {
     /// No key, or one that nobody has.
     Unauthorized,
-    /// The key is not for this.
+    /// The caller is known, and may not do this.
     Forbidden,
     /// No such path.
     UnknownPath,
@@ -37,6 +37,8 @@ pub enum Code {
     AssetGone,
     /// The upload is not there, or is another tenant's.
     UnknownUpload,
+    /// The purge is not there, or was asked for by another tenant.
+    UnknownPurge,
     /// The upload was there and takes no more bytes.
     UploadGone,
     /// Nothing was uploaded.
@@ -77,7 +79,9 @@ impl Code {
     fn status(self) -> StatusCode {
         match self {
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload => StatusCode::NOT_FOUND,
+            Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload | Code::UnknownPurge => {
+                StatusCode::NOT_FOUND
+            }
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
                 StatusCode::BAD_REQUEST
@@ -140,6 +144,7 @@ impl Problem {
             | Code::UnknownAsset
             | Code::AssetGone
             | Code::UnknownUpload
+            | Code::UnknownPurge
             | Code::UploadGone
             | Code::Empty
             | Code::Incomplete
@@ -180,6 +185,7 @@ impl Problem {
             | Code::UnknownAsset
             | Code::AssetGone
             | Code::UnknownUpload
+            | Code::UnknownPurge
             | Code::UploadGone
             | Code::OffsetMismatch
             | Code::ConcurrentUpload

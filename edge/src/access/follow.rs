@@ -10,12 +10,13 @@ use reelmill_media::ids::AssetId;
 use reelmill_platform::access::{KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Followed;
+use reelmill_platform::named;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, naming};
+use super::{Access, Key};
 use crate::limits::{NAMING_AT_ONCE, NAMING_SETTLES};
 use crate::playlists::{Playlists, TextError};
 use crate::push::AGAIN;
@@ -148,10 +149,14 @@ impl Follower {
         };
         tracing::info!(%kid, withdrawn = key.is_none(), "token key");
         let mut rules = self.access.rules_mut();
-        match key {
+        let key = key.map(|(revision, record)| Key { revision, record, streams: CancellationToken::new() });
+        let before = match key {
             Some(key) => rules.keys.insert(kid, key),
             None => rules.keys.remove(&kid),
         };
+        if let Some(before) = before {
+            before.streams.cancel();
+        }
     }
 
     /// Whether an asset has a policy of its own that limits it.
@@ -173,7 +178,7 @@ async fn read(access: Access, playlists: Playlists, assets: BTreeSet<AssetId>) -
 
 async fn read_one(access: &Access, playlists: &Playlists, asset: AssetId) -> Result<(), TextError> {
     let index = read_text(access, playlists, MutableObject::MultivariantPlaylist(asset)).await?;
-    for rendition in naming::renditions(&index) {
+    for rendition in named::media_playlists(&index) {
         read_text(access, playlists, MutableObject::MediaPlaylist(asset, rendition)).await?;
     }
     read_text(access, playlists, MutableObject::Presentation(asset)).await.map(drop)

@@ -22,6 +22,7 @@ use reelmill_platform::token::{Claims, TokenError, Unproven};
 use reelmill_platform::topology::BucketName;
 use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use follow::Follower;
 use geo::Geo;
@@ -31,6 +32,7 @@ use naming::Naming;
 use crate::limits::{NAMING_WAITING, OWNERLESS_FOR, OWNERS_REMEMBERED, POLICIES_DEADLINE, TOKENS_REMEMBERED};
 use crate::playlists::Text;
 use crate::route::MutableObject;
+use crate::takedown::Takedowns;
 
 /// The first segment of a path with a token.
 const PREFIX: &str = "/t/";
@@ -47,6 +49,7 @@ struct Inner {
     /// Tokens that were proven, and by which revision of their key.
     proven: Cache<String, (u64, Arc<Claims>)>,
     geo: Option<Geo>,
+    takedowns: Takedowns,
     naming: Naming,
     /// Assets whose texts should be read.
     unread: mpsc::Sender<AssetId>,
@@ -56,7 +59,15 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Rules {
     policies: HashMap<Subject, Policy>,
-    keys: HashMap<KeyId, (u64, TokenKey)>,
+    keys: HashMap<KeyId, Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    revision: u64,
+    record: TokenKey,
+    /// Ends what its tokens opened.
+    streams: CancellationToken,
 }
 
 impl Rules {
@@ -93,6 +104,11 @@ impl Viewer {
     fn reach(&self) -> Reach {
         if self.ticket.is_none() { Reach::Everyone } else { Reach::Few }
     }
+
+    /// Fires when what the viewer has been given must end.
+    pub(crate) fn withdrawn(&self) -> Option<CancellationToken> {
+        self.ticket.as_ref().map(|ticket| ticket.withdrawn.clone())
+    }
 }
 
 /// What a proven token gives.
@@ -101,6 +117,8 @@ struct Ticket {
     claims: Arc<Claims>,
     /// Whose assets only.
     tenant: Option<TenantId>,
+    /// Fires when the token's key is withdrawn.
+    withdrawn: CancellationToken,
 }
 
 /// Who else may have the same answer.
@@ -140,6 +158,7 @@ impl Access {
     /// should read.
     pub(crate) fn new(
         bus: Option<Bus>,
+        takedowns: Takedowns,
         geo: Option<&Path>,
     ) -> Result<(Self, mpsc::Receiver<AssetId>), GeoError> {
         let (unread, to_read) = mpsc::channel(NAMING_WAITING);
@@ -148,6 +167,7 @@ impl Access {
             known: watch::Sender::new(bus.is_none()),
             proven: Cache::new(TOKENS_REMEMBERED),
             geo: geo.map(Geo::open).transpose()?,
+            takedowns,
             naming: Naming::new(),
             unread,
             owners: Owners {
@@ -237,17 +257,29 @@ impl Access {
     fn prove(&self, token: &str) -> Result<Ticket, Denial> {
         let unproven = Unproven::read(token)?;
         let rules = self.rules();
-        let (revision, key) = rules.keys.get(unproven.kid()).ok_or(TokenError::Signature)?;
-        let remembered = self.0.proven.get(token).filter(|(by, _)| by == revision);
+        let key = rules.keys.get(unproven.kid()).ok_or(TokenError::Signature)?;
+        let remembered = self.0.proven.get(token).filter(|(by, _)| *by == key.revision);
         let claims = match remembered {
             Some((_, claims)) => claims,
             None => {
-                let claims = Arc::new(unproven.prove(&key.jwk)?);
-                self.0.proven.insert(token.to_owned(), (*revision, claims.clone()));
+                let claims = Arc::new(unproven.prove(&key.record.jwk)?);
+                self.0.proven.insert(token.to_owned(), (key.revision, claims.clone()));
                 claims
             }
         };
-        Ok(Ticket { claims, tenant: key.tenant.clone() })
+        let ticket = Ticket { claims, tenant: key.record.tenant.clone(), withdrawn: key.streams.clone() };
+        // Last: a takedown either ends this ticket's streams, or is seen here.
+        if self.0.takedowns.key_is_down(unproven.kid()) {
+            return Err(TokenError::Signature.into());
+        }
+        Ok(ticket)
+    }
+
+    /// Ends what a key's tokens opened. It must be marked in the [`Takedowns`] before.
+    pub(crate) fn end_streams(&self, kid: &KeyId) {
+        if let Some(key) = self.rules_mut().keys.get_mut(kid) {
+            std::mem::take(&mut key.streams).cancel();
+        }
     }
 
     /// The policy that counts for an asset.

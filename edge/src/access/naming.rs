@@ -8,15 +8,13 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use moka::sync::Cache;
-use reelmill_media::ids::{AssetId, BlobHash, RenditionId};
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_platform::named;
 
 use crate::conditional::EntityTag;
 use crate::limits::NAMING_TEXTS;
 use crate::playlists::Text;
 use crate::route::MutableObject;
-
-/// Length of a hash in hexadecimal digits.
-const DIGITS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Naming {
@@ -44,7 +42,7 @@ impl Naming {
         let asset = object.asset();
         {
             let mut by_blob = self.by_blob.write().unwrap_or_else(PoisonError::into_inner);
-            for blob in hashes(text.bytes()) {
+            for blob in named::blobs(text.bytes()) {
                 let assets = match limited {
                     true => Some(by_blob.entry(blob).or_default()),
                     false => by_blob.get_mut(&blob),
@@ -65,22 +63,6 @@ impl Naming {
     pub(super) fn read_again(&self) {
         self.read.invalidate_all();
     }
-}
-
-/// Every run of exactly 64 lower-case hexadecimal digits. Our texts have no others.
-fn hashes(text: &[u8]) -> impl Iterator<Item = BlobHash> {
-    let hex = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-    text.split(move |b| !hex(b))
-        .filter(|run| run.len() == DIGITS)
-        .filter_map(|run| std::str::from_utf8(run).ok()?.parse().ok())
-}
-
-/// The media playlists that a multivariant playlist names.
-pub(super) fn renditions(text: &[u8]) -> impl Iterator<Item = RenditionId> {
-    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
-    text.split(move |b| !name(b))
-        .filter_map(|word| word.strip_suffix(b".m3u8"))
-        .filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -107,15 +89,5 @@ mod tests {
         assert_eq!(naming.of(own), [limited]);
         assert_eq!(naming.of(shared), [limited, open]);
         assert!(naming.of(other).is_empty());
-    }
-
-    #[test]
-    fn names_are_found_wherever_they_stand() {
-        let blob = BlobHash::of(b"x").to_string();
-        let json = format!(r#"{{"hash":"{blob}","other":"{blob}0","short":"{}"}}"#, &blob[1..]);
-        assert_eq!(hashes(json.as_bytes()).count(), 1);
-        let index =
-            b"#EXT-X-MEDIA:TYPE=AUDIO,URI=\"a0.m3u8\"\n#EXT-X-STREAM-INF:CODECS=\"avc1.64\"\nv720.m3u8\n";
-        assert_eq!(renditions(index).map(|r| r.to_string()).collect::<Vec<_>>(), ["a0", "v720"]);
     }
 }

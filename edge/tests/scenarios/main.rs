@@ -18,6 +18,7 @@ mod pop;
 mod prefetch;
 mod process;
 mod protocols;
+mod purge;
 mod push;
 mod streaming;
 mod takedown;

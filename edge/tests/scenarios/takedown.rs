@@ -29,7 +29,7 @@ async fn receipts(bus: &Bus, (tombstone, revision): &(Tombstone, Revision)) -> V
     let bucket = bus.bucket::<Receipt>(BucketName::Receipts).await.unwrap();
     let begun = Instant::now();
     loop {
-        let found = bucket.list(&Receipt::all_for(tombstone.mark(), *revision)).await.unwrap();
+        let found = bucket.list(&Receipt::all_for(&tombstone.mark().to_string(), revision.0)).await.unwrap();
         if !found.is_empty() {
             return found.into_iter().map(|(_, receipt)| receipt).collect();
         }
