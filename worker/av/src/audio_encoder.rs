@@ -134,13 +134,7 @@ fn options(codec: AudioCodec) -> Dictionary<'static> {
     let mut options = Dictionary::new();
     match codec {
         // Better than the default coder at half its cost, and its seams are inaudible.
-        AudioCodec::Aac => {
-            options.set("aac_coder", "fast");
-            for kv in std::env::var("AACOPT").unwrap_or_default().split(',').filter(|x| !x.is_empty()) {
-                let (k, v) = kv.split_once('=').unwrap();
-                options.set(k, v);
-            }
-        }
+        AudioCodec::Aac => options.set("aac_coder", "fast"),
         AudioCodec::Opus => {
             options.set("application", "audio");
             options.set("frame_duration", "20");

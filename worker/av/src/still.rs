@@ -40,7 +40,7 @@ impl StillMaker {
         // SAFETY: a valid sink filter and an empty frame.
         let code = unsafe { ffi::av_buffersink_get_frame(output.as_mut_ptr(), small.as_mut_ptr()) };
         check("av_buffersink_get_frame", code)?;
-        small.raw_mut().quality = QUANTISER * ffi::FF_QP2LAMBDA as i32;
+        small.raw_mut().quality = QUANTISER * ffi::FF_QP2LAMBDA;
         small.raw_mut().pict_type = ffi::AVPictureType::AV_PICTURE_TYPE_NONE;
         self.encoder.send_frame(Some(&small))?;
         let mut packet = Packet::new()?;
@@ -87,7 +87,7 @@ fn encoder((width, height): (u32, u32)) -> Result<CodecContext, AvError> {
     raw.thread_count = 1;
     // No name of the encoder in the file; one quantiser, which each picture carries.
     raw.flags |= (ffi::AV_CODEC_FLAG_BITEXACT | ffi::AV_CODEC_FLAG_QSCALE) as i32;
-    raw.global_quality = QUANTISER * ffi::FF_QP2LAMBDA as i32;
+    raw.global_quality = QUANTISER * ffi::FF_QP2LAMBDA;
     context.open(Dictionary::new())?;
     Ok(context)
 }

@@ -152,6 +152,8 @@ struct Encode<'a> {
     frame: i64,
     /// One past the last frame fed.
     end_frame: i64,
+    /// The init segment says how many packets early a decoder begins.
+    rolls: bool,
     /// The job's segment in the making.
     segment: usize,
     packets: Vec<Vec<u8>>,
@@ -199,6 +201,7 @@ impl<'a> Encode<'a> {
             coded: Vec::new(),
             frame,
             end_frame,
+            rolls: config.roll_packets().is_some(),
             segment: 0,
             packets: Vec::new(),
             broken: Vec::new(),
@@ -275,9 +278,9 @@ impl<'a> Encode<'a> {
         let present = |packet: i64| (packet * samples - delay).clamp(0, self.job.timeline.samples);
         let (from, to) = (present(first), present(end));
         let last = (self.job.timeline.samples + delay - (end - 1) * samples).clamp(1, samples);
-        let bytes =
-            audio_segment(segment.number, &self.packets, Ticks(first * samples), samples as u32, last as u32)
-                .map_err(of_segment)?;
+        let (start, rolls) = (Ticks(first * samples), self.rolls);
+        let bytes = audio_segment(segment.number, &self.packets, start, samples as u32, last as u32, rolls)
+            .map_err(of_segment)?;
         self.parent.say(&FromChild::Segment(SegmentOutput {
             rendition: self.job.rung.id.clone(),
             number: segment.number,

@@ -233,7 +233,8 @@ fn obus(bytes: &[u8]) -> impl Iterator<Item = Obu<'_>> {
             rest.len().checked_sub(start)?
         };
         let end = start.checked_add(length)?;
-        let obu = Obu { kind: head >> 3 & 0xf, sized, whole: rest.get(..end)?, payload: rest.get(start..end)? };
+        let obu =
+            Obu { kind: head >> 3 & 0xf, sized, whole: rest.get(..end)?, payload: rest.get(start..end)? };
         rest = &rest[end..];
         Some(obu)
     })

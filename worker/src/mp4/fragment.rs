@@ -70,7 +70,8 @@ pub fn video_segment(number: u32, samples: &[VideoSample], end: Ticks) -> Result
     }
     let start = times.first().copied().ok_or(BadSegment::Empty)?;
     let flags = TRUN_DATA_OFFSET | TRUN_DURATION | TRUN_SIZE | TRUN_FLAGS | TRUN_COMPOSITION;
-    segment(number, start, None, flags, samples.iter().map(|s| s.data.as_slice()), |b| {
+    let track = Track { default_flags: None, rolls: false };
+    segment(number, start, track, flags, samples.iter().map(|s| s.data.as_slice()), |b| {
         for (duration, size, flags, offset) in &rows {
             b.u32(*duration).u32(*size).u32(*flags).i32(*offset);
         }
@@ -78,18 +79,20 @@ pub fn video_segment(number: u32, samples: &[VideoSample], end: Ticks) -> Result
 }
 
 /// Writes the audio segment `number` (from 0): packets of `packet_duration` samples from `start` on (encoder delay included), of
-/// which the last lasts `last_duration` samples.
+/// which the last lasts `last_duration` samples. `rolls`: they are of the init segment's roll group.
 pub fn audio_segment(
     number: u32,
     packets: &[Vec<u8>],
     start: Ticks,
     packet_duration: u32,
     last_duration: u32,
+    rolls: bool,
 ) -> Result<Vec<u8>, BadSegment> {
     let last = packets.len().checked_sub(1).ok_or(BadSegment::Empty)?;
     let sizes = packets.iter().map(|p| size(p)).collect::<Result<Vec<_>, _>>()?;
     let flags = TRUN_DATA_OFFSET | TRUN_DURATION | TRUN_SIZE;
-    segment(number, start, Some(SYNC), flags, packets.iter().map(Vec::as_slice), |b| {
+    let track = Track { default_flags: Some(SYNC), rolls };
+    segment(number, start, track, flags, packets.iter().map(Vec::as_slice), |b| {
         for (i, size) in sizes.iter().enumerate() {
             b.u32(if i == last { last_duration } else { packet_duration }).u32(*size);
         }
@@ -100,10 +103,16 @@ fn size(data: &[u8]) -> Result<u32, BadSegment> {
     u32::try_from(data.len()).map_err(|_| BadSegment::Field)
 }
 
+/// What differs between tracks of pictures and of sound.
+struct Track {
+    default_flags: Option<u32>,
+    rolls: bool,
+}
+
 fn segment<'a>(
     number: u32,
     start: Ticks,
-    default_flags: Option<u32>,
+    track: Track,
     run_flags: u32,
     data: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     rows: impl FnOnce(&mut Boxes),
@@ -122,10 +131,10 @@ fn segment<'a>(
             b.u32(number.wrapping_add(1));
         });
         b.nest(b"traf", |b| {
-            let present = if default_flags.is_some() { DEFAULT_FLAGS } else { 0 };
+            let present = if track.default_flags.is_some() { DEFAULT_FLAGS } else { 0 };
             b.nest_full(b"tfhd", 0, DEFAULT_BASE_IS_MOOF | present, |b| {
                 b.u32(super::init::TRACK_ID);
-                if let Some(flags) = default_flags {
+                if let Some(flags) = track.default_flags {
                     b.u32(flags);
                 }
             });
@@ -138,6 +147,12 @@ fn segment<'a>(
                 b.u32(0);
                 rows(b);
             });
+            if track.rolls {
+                // All samples are of the first group that the init segment describes (§8.9.2).
+                b.nest_full(b"sbgp", 0, 0, |b| {
+                    b.bytes(b"roll").u32(1).u32(count).u32(1);
+                });
+            }
         });
     });
     let data_offset = out.position() as u32 + 8;

@@ -5,7 +5,7 @@ use reelmill_media::codec::AudioCodec;
 use reelmill_media::time::Timescale;
 
 use super::boxes::Boxes;
-use super::opus::OpusConfig;
+use super::opus::{OpusConfig, ROLL_PACKETS};
 use super::video_config::{BadParameterSets, VideoConfig};
 
 /// The one track of every file we write.
@@ -67,6 +67,14 @@ impl AudioConfig {
             AudioConfig::Aac(_) => "mp4a.40.2".to_owned(),
             // Opus in ISOBMFF §4.3.3 names the entry; there is no more to say.
             AudioConfig::Opus(_) => "opus".to_owned(),
+        }
+    }
+
+    /// How many packets before a wanted one a decoder has to begin, where it is to be said.
+    pub fn roll_packets(&self) -> Option<i16> {
+        match self {
+            AudioConfig::Aac(_) => None,
+            AudioConfig::Opus(_) => Some(ROLL_PACKETS),
         }
     }
 }
@@ -132,10 +140,7 @@ impl AudioInit {
             language: self.language.as_deref(),
             skip: Some(self.delay_samples),
             brand: None,
-            roll: match self.config {
-                AudioConfig::Aac(_) => None,
-                AudioConfig::Opus(_) => Some(super::opus::ROLL_PACKETS),
-            },
+            roll: self.config.roll_packets(),
         };
         track.file(
             |b| {
@@ -207,7 +212,11 @@ impl TrackBoxes<'_> {
     fn file(&self, media_header: impl FnOnce(&mut Boxes), entry: impl FnOnce(&mut Boxes)) -> Vec<u8> {
         let mut out = Boxes::new();
         out.nest(b"ftyp", |b| {
-            b.bytes(b"cmfc").u32(0).bytes(b"iso6").bytes(b"cmfc").bytes(self.brand.map_or(&[], |brand| brand));
+            b.bytes(b"cmfc")
+                .u32(0)
+                .bytes(b"iso6")
+                .bytes(b"cmfc")
+                .bytes(self.brand.map_or(&[], |brand| brand));
         });
         out.nest(b"moov", |b| {
             b.nest_full(b"mvhd", 0, 0, |b| {
@@ -271,9 +280,9 @@ impl TrackBoxes<'_> {
                     b.zeros(8);
                 });
                 if let Some(distance) = self.roll {
-                    // Version 2: the first description (of two bytes) is that of all samples (§8.9.3).
-                    b.nest_full(b"sgpd", 2, 0, |b| {
-                        b.bytes(b"roll").u32(1).u32(1).u16(distance.cast_unsigned());
+                    // One description of two bytes (§8.9.3, §10.1.1), to which fragments refer.
+                    b.nest_full(b"sgpd", 1, 0, |b| {
+                        b.bytes(b"roll").u32(2).u32(1).u16(distance.cast_unsigned());
                     });
                 }
             });
@@ -333,6 +342,9 @@ mod tests {
         assert_eq!(trak.mdia.mdhd.language, "deu");
         assert!(trak.edts.is_some());
         let Codec::Mp4a(mp4a) = &trak.mdia.minf.stbl.stsd.codecs[0] else { panic!("not mp4a") };
-        assert_eq!(mp4a.esds.es_desc.dec_config.dec_specific.as_ref().unwrap().raw, [0x11, 0x90, 0x56, 0xe5, 0x00]);
+        assert_eq!(
+            mp4a.esds.es_desc.dec_config.dec_specific.as_ref().unwrap().raw,
+            [0x11, 0x90, 0x56, 0xe5, 0x00]
+        );
     }
 }

@@ -35,7 +35,8 @@ pub fn video(rendition: &super::Rendition) -> VideoEntry {
 
 /// `hvc1` has all parameter sets in its box (ISO 14496-15 §8.3.3.1).
 fn complete(hvcc: &Hvcc) {
-    let arrays: Vec<_> = hvcc.arrays.iter().map(|a| (a.completeness, a.nal_unit_type, a.nalus.len())).collect();
+    let arrays: Vec<_> =
+        hvcc.arrays.iter().map(|a| (a.completeness, a.nal_unit_type, a.nalus.len())).collect();
     assert_eq!(arrays, [(true, 32, 1), (true, 33, 1), (true, 34, 1)]);
     assert_eq!((hvcc.length_size_minus_one, hvcc.chroma_format_idc, hvcc.bit_depth_luma_minus8), (3, 1, 0));
 }
@@ -57,7 +58,9 @@ impl Headers {
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             let mut words = line.split_whitespace().skip_while(|word| !word.ends_with(']')).skip(1);
             let (Some(position), Some(name)) = (words.next(), words.next()) else { continue };
-            if let (Ok(_), Some(Ok(value))) = (position.parse::<u64>(), line.rsplit(' ').next().map(str::parse)) {
+            if let (Ok(_), Some(Ok(value))) =
+                (position.parse::<u64>(), line.rsplit(' ').next().map(str::parse))
+            {
                 let values = elements.entry(name.to_owned()).or_default();
                 if !values.contains(&value) {
                     values.push(value);
