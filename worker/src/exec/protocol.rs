@@ -27,6 +27,7 @@ pub const MAX_MESSAGE_BYTES: usize = 512 << 20;
 pub const MAX_READ_BYTES: u32 = 4 << 20;
 
 /// What the child reads.
+#[allow(clippy::large_enum_variant)] // The large one comes once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
     /// The work: the first message, and the only one of its kind.
