@@ -28,6 +28,10 @@ pub fn first_packet(codec: AudioCodec, first: u32) -> i64 {
     (i64::from(first) - warm_up).max(0)
 }
 
+/// Video samples fed at least, where there are so many. After a recovery point that is no IDR, libav's H.264 decoder keeps
+/// to itself what is still being reordered when the stream ends, unless a frame has come out before; it holds back 16.
+const LEAST_FED: usize = 17;
+
 /// Source packets decoded before the first one wanted, in milliseconds: what any audio decoder needs to settle.
 const DECODER_LEAD_MS: i64 = 250;
 
@@ -95,7 +99,7 @@ impl VideoJob {
             .ok_or(NotPlanned("frames of the timeline"))?;
         let Some(start) = frames.first() else { return Err(NotPlanned("frames of the timeline")) };
         let upto = frames.iter().map(|f| f.sample).max().unwrap_or(start.sample) as usize;
-        let key = decode_start(&track.samples, start.sample as usize, start.source_pts);
+        let key = decode_start(&track.samples, start.sample as usize, start.source_pts, upto);
         let from = packet_start(&track.samples, key);
         let samples = track.samples.get(from..=upto).ok_or(NotPlanned("samples"))?.to_vec();
         let stills = stills(plan, &timeline, first.frames.start..last.frames.end, rungs);
@@ -156,13 +160,15 @@ fn stills(plan: &Plan, timeline: &VideoTimeline, frames: Range<u32>, rungs: &[Re
     stills
 }
 
-/// Where decoding must start for the frame of `sample`, presented at `pts`: the last key sample, in decode order, not
-/// after it and presented not after it. For a frame that leads an open GOP that is the key sample one earlier.
-fn decode_start(samples: &[Sample], sample: usize, pts: Ticks) -> usize {
+/// Where decoding must start for the frames from that of `sample`, presented at `pts`, to that of sample `upto`: the last
+/// key sample, in decode order, not after the first and presented not after it. For a frame that leads an open GOP that is
+/// the key sample one earlier.
+fn decode_start(samples: &[Sample], sample: usize, pts: Ticks, upto: usize) -> usize {
+    let latest = sample.min((upto + 1).saturating_sub(LEAST_FED));
     samples
         .iter()
         .enumerate()
-        .take(sample + 1)
+        .take(latest + 1)
         .rev()
         .find(|(_, s)| s.key && s.pts <= pts)
         .map_or(0, |(i, _)| i)

@@ -33,7 +33,7 @@ enum Codec {
 enum Timing {
     /// From 0 on, at a constant rate.
     Constant,
-    /// Jitter in 1/90000 s on every frame, and a pause after every so many frames.
+    /// Jitter in 1/45000 s on every frame, and a pause after every so many frames.
     Variable { jitter: u32, pause_every: u32 },
     /// The first frame shows so many seconds after 0, or before it: then an edit list cuts it off.
     Shifted(f64),
@@ -81,14 +81,14 @@ impl Recipe {
         let mut rates = RATES.to_vec();
         if codec != Codec::Mpeg2 {
             // Slow ones are cheap, and have few frames between cuts.
-            rates.extend([(8, 1), (10, 1), (12, 1), (15, 1)]);
+            rates.extend([(6, 1), (8, 1), (10, 1), (10, 1), (12, 1), (12, 1), (15, 1)]);
         }
         let rate = *rates.choose(&mut rng).unwrap();
         let per_second = f64::from(rate.0) / f64::from(rate.1);
-        let frames = match rng.random_range(0..12) {
+        let frames = match rng.random_range(0..16) {
             0 => 1,
             1 => rng.random_range(2..12),
-            _ => (per_second * rng.random_range(1.5..12.0)) as u32,
+            _ => (per_second * rng.random_range(4.0..16.0)) as u32,
         };
         let variable =
             Timing::Variable { jitter: rng.random_range(0..500), pause_every: rng.random_range(7..90) };
@@ -131,6 +131,19 @@ impl Recipe {
             sound: rng.random_range(0..4) == 0,
             timing,
         }
+    }
+
+    /// The same as H.264 with a key frame at the start only.
+    pub fn with_one_key_frame(self) -> Self {
+        Self { codec: Codec::H264, gop: 1_000, timing: Timing::Constant, ..self }
+    }
+
+    /// The same as H.264 with open GOPs that are shorter than a segment, of which the last has four frames.
+    pub fn with_short_open_gops(self) -> Self {
+        let (rate, frames, gop, b_frames) = ((10, 1), 94, 5, 2);
+        let open_gop = true;
+        let timing = Timing::Constant;
+        Self { codec: Codec::H264, rate, frames, gop, b_frames, open_gop, pyramid: false, timing, ..self }
     }
 
     /// Whether sound may start before the picture, which then is held.
@@ -243,10 +256,10 @@ impl Recipe {
             Timing::Constant | Timing::Trimmed(_) => String::new(),
             // Without the encoder's own clock the times would be rounded to the nominal rate.
             Timing::Variable { jitter, pause_every } => {
-                let step = 90_000 * self.rate.1 / self.rate.0;
+                let step = 45_000 * self.rate.1 / self.rate.0;
                 format!(
-                    " -vf settb=1/90000,setpts=N*{step}+mod(N*7\\,5)*{jitter}/5+floor(N/{pause_every})*9000 \
-                     -fps_mode passthrough -enc_time_base 1:90000 -video_track_timescale 90000"
+                    " -vf settb=1/45000,setpts=N*{step}+mod(N*7\\,5)*{jitter}/5+floor(N/{pause_every})*4500 \
+                     -fps_mode passthrough -enc_time_base 1:45000 -video_track_timescale 45000"
                 )
             }
             Timing::Shifted(by) => format!(" -output_ts_offset {by:.4} -avoid_negative_ts disabled"),
