@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{AudioCodec, VideoCodec};
 use crate::ids::RenditionId;
 use crate::index::{Picture, SourceIndex};
-use crate::profile::{Profile, VideoLane};
+use crate::profile::{Effort, Profile, VideoLane};
 use crate::time::FrameRate;
 
 /// One wanted video rendition.
@@ -25,6 +25,8 @@ pub struct Rung {
     pub max_kbps: u32,
     /// Buffer of the rate cap in kbit.
     pub buffer_kbit: u32,
+    /// How long the encoder may take.
+    pub effort: Effort,
 }
 
 /// One wanted audio rendition.
@@ -110,6 +112,7 @@ fn rungs(lane: &VideoLane, picture: &Picture, rate: FrameRate) -> Vec<Rung> {
                 crf: lane.crf(),
                 max_kbps,
                 buffer_kbit: max_kbps * 2,
+                effort: lane.effort,
             })
         })
         .collect()
@@ -169,6 +172,7 @@ mod tests {
             short_sides: vec![480, 2160],
             crf: Some(40),
             max_kbps_1080: Some(2000),
+            effort: Effort::Fast,
         };
         let made = rungs(&lane, &picture(1920, 1080, 0), FrameRate { num: 60, den: 1 });
         let named: Vec<_> = made.iter().map(|r| (r.id.as_str(), r.crf, r.max_kbps)).collect();

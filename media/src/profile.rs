@@ -28,6 +28,17 @@ pub struct Profile {
     pub hardware: bool,
 }
 
+/// How long an encoder may look for fewer bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// For sources of which most are seen by few.
+    #[default]
+    Fast,
+    /// Two to three times as long, for about a tenth of the bytes.
+    Thorough,
+}
+
 /// The rungs of one codec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +54,9 @@ pub struct VideoLane {
     /// Rate cap of a 1920×1080 rung at up to 30 frames per second, in kbit/s; other sizes follow from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_kbps_1080: Option<u32>,
+    /// How long the encoder may take.
+    #[serde(default)]
+    pub effort: Effort,
 }
 
 /// The renditions of sound in one codec.
@@ -96,6 +110,7 @@ impl Default for Profile {
             short_sides: default_short_sides(),
             crf: None,
             max_kbps_1080: None,
+            effort: Effort::default(),
         };
         let audio = AudioLane { codec: AudioCodec::Aac, kbps: None };
         Self {

@@ -110,8 +110,11 @@ pub fn any_profile() -> impl Strategy<Value = Profile> {
     let audio = prop::sample::subsequence(vec![AudioCodec::Aac, AudioCodec::Opus], 0..=2);
     (video, audio, 1u32..=10, prop::option::of(10u32..60)).prop_map(
         |(video, audio, segment_seconds, max_frame_rate)| {
-            let lane =
-                |codec| VideoLane { codec, short_sides: vec![120, 240], crf: None, max_kbps_1080: None };
+            let lane = |codec| VideoLane {
+                codec,
+                short_sides: vec![120, 240],
+                ..Profile::default().video[0].clone()
+            };
             Profile {
                 video: video.into_iter().map(lane).collect(),
                 audio: audio.into_iter().map(|codec| AudioLane { codec, kbps: None }).collect(),

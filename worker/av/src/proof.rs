@@ -208,6 +208,7 @@ mod tests {
     use crate::hardware::Hardware;
     use crate::tone::OutputColour;
     use crate::video_encoder::{VideoEngine, VideoSettings};
+    use reelmill_media::profile::Effort;
     use reelmill_media::time::{FrameRate, Timescale};
 
     fn open(engine: VideoEngine) -> Result<VideoEncoder, AvError> {
@@ -220,6 +221,7 @@ mod tests {
             crf: 23,
             max_kbps: 400,
             buffer_kbit: 800,
+            effort: Effort::Fast,
             colour,
         };
         VideoEncoder::open(engine, settings)

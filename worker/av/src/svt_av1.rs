@@ -1,12 +1,18 @@
 //! What SVT-AV1 is told.
 
 use ffmpeg_next::Dictionary;
+use reelmill_media::profile::Effort;
 
 use crate::video_encoder::VideoSettings;
 
 /// The speed preset. At 720p it takes about twice x264's `veryfast` per frame; 9 takes nearly twice as much again for
 /// five percent of the bytes, 11 saves two fifths of the time at the cost of as many.
-const PRESET: &str = "10";
+const fn preset(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Fast => "10",
+        Effort::Thorough => "8",
+    }
+}
 
 /// `lp`: one picture at a time; with more, the rate cap hears of finished pictures in another order, and bytes differ.
 /// Key frames stand where the plan says; the interval is longer than any segment, since without one (-1) the library
@@ -16,7 +22,7 @@ const PARAMETERS: &str =
 
 pub(crate) fn options(settings: &VideoSettings) -> Dictionary<'static> {
     let mut options = Dictionary::new();
-    options.set("preset", PRESET);
+    options.set("preset", preset(settings.effort));
     options.set("crf", &settings.crf.to_string());
     options.set("svtav1-params", PARAMETERS);
     options

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 
 use ffmpeg_next::{Dictionary, ffi};
 use reelmill_media::codec::VideoCodec;
+use reelmill_media::profile::Effort;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ pub struct VideoSettings {
     pub max_kbps: u32,
     /// Buffer of the cap in kbit.
     pub buffer_kbit: u32,
+    /// How long a software encoder may take; hardware has a pace of its own.
+    pub effort: Effort,
     /// Tags of the stream.
     pub colour: OutputColour,
 }

@@ -1,11 +1,17 @@
 //! What libx264 is told.
 
 use ffmpeg_next::Dictionary;
+use reelmill_media::profile::Effort;
 
 use crate::video_encoder::VideoSettings;
 
-/// The speed preset. It fixes the number of B-frames and references, hence the reorder delay and the SPS.
-const PRESET: &str = "veryfast";
+/// The speed preset. It fixes the number of references, hence the SPS.
+const fn preset(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Fast => "veryfast",
+        Effort::Thorough => "medium",
+    }
+}
 
 /// `cpu-independent`: the same bytes on every CPU. `stitchable`: headers do not depend on the chunk's content.
 /// No scene cuts: key frames stand where the plan says and nowhere else.
@@ -14,7 +20,7 @@ const PARAMETERS: &str =
 
 pub(crate) fn options(settings: &VideoSettings) -> Dictionary<'static> {
     let mut options = Dictionary::new();
-    options.set("preset", PRESET);
+    options.set("preset", preset(settings.effort));
     options.set("profile", "high");
     options.set("crf", &settings.crf.to_string());
     options.set("forced-idr", "1");

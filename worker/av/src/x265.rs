@@ -1,12 +1,18 @@
 //! What libx265 is told.
 
 use ffmpeg_next::Dictionary;
+use reelmill_media::profile::Effort;
 
 use crate::video_encoder::VideoSettings;
 
 /// The speed preset. At 720p it takes about three times x264's `veryfast` per frame; `fast` takes a third more for
 /// one percent, and `superfast` throws away what HEVC is taken for.
-const PRESET: &str = "veryfast";
+const fn preset(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Fast => "veryfast",
+        Effort::Thorough => "medium",
+    }
+}
 
 /// `pools`, `frame-threads`, `wpp`: one frame on one thread, or bytes depend on the number of cores.
 /// `info`, `repeat-headers`, `hrd`, `aud`: nothing in the stream but pictures. `opt-*`: parameter sets do not depend on
@@ -17,7 +23,7 @@ const PARAMETERS: &str = "pools=none:frame-threads=1:wpp=0:pmode=0:pme=0:keyint=
 
 pub(crate) fn options(settings: &VideoSettings) -> Dictionary<'static> {
     let mut options = Dictionary::new();
-    options.set("preset", PRESET);
+    options.set("preset", preset(settings.effort));
     options.set("profile", "main");
     options.set("crf", &settings.crf.to_string());
     options.set("forced-idr", "1");

@@ -227,6 +227,7 @@ impl<'a> RungEncode<'a> {
             crf: facts.crf,
             max_kbps: facts.max_kbps,
             buffer_kbit: facts.buffer_kbit,
+            effort: facts.effort,
             colour,
         };
         let engine = job.engine.unwrap_or(VideoEngine::software(facts.codec));
@@ -300,7 +301,10 @@ impl<'a> RungEncode<'a> {
             )));
         }
         if self.samples.first().is_none_or(|first| !first.sync) {
-            return Err(internal(format!("segment {} begins with a frame that refers to others", segment.number)));
+            return Err(internal(format!(
+                "segment {} begins with a frame that refers to others",
+                segment.number
+            )));
         }
         let start = self.job.frames.get(frames.start).map_or(Ticks::ZERO, |f| f.pts);
         let end = self.next_start().unwrap_or(self.job.end);

@@ -7,6 +7,7 @@ use reelmill_av::{
     Family, Hardware, OutputColour, VideoEncoder, VideoEngine, VideoSettings, prove, take_log, test_picture,
 };
 use reelmill_media::codec::VideoCodec;
+use reelmill_media::profile::Effort;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
 
 use super::devices::render_nodes;
@@ -115,6 +116,7 @@ fn settings((width, height, max_kbps): (u32, u32, u32)) -> VideoSettings {
         crf: 23,
         max_kbps,
         buffer_kbit: max_kbps * 2,
+        effort: Effort::Fast,
         colour: OutputColour { primaries: 1, transfer: 1, matrix: 1 },
     }
 }
