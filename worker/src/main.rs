@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use prometheus::Registry;
 use reelmill_media::ids::WorkerId;
 use reelmill_platform::admin::{self, Readiness};
@@ -34,25 +34,7 @@ const BLOCK_CACHE_BYTES: u64 = 128 << 20;
 
 /// Turns chunks of a source into CMAF segments.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-struct Cli {
-    #[command(flatten)]
-    run: Option<Run>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Try every encoder there could be, and say what this machine can encode with, or why not
-    Probe {
-        /// For programs
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Args)]
+#[command(version)]
 struct Run {
     #[command(flatten)]
     common: config::Common,
@@ -72,6 +54,15 @@ struct Run {
     task_memory: u64,
 }
 
+/// Try every encoder there could be, and say what this machine can encode with, or why not
+#[derive(Debug, Parser)]
+#[command(name = "probe")]
+struct Probe {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Serialize)]
 struct Addresses {
     admin: String,
@@ -85,15 +76,19 @@ fn main() -> ExitCode {
         Some(EXEC) => child(confine::confine, exec::run),
         Some(EXEC_WITH_DEVICES) => child(confine::confine_with_devices, exec::run),
         Some(TRIAL) => child(confine::confine_with_devices, || trial::run(arguments.next())),
-        Some(_) | None => match Cli::parse() {
-            Cli { command: Some(Command::Probe { json }), .. } => probe(json),
-            Cli { run: Some(run), .. } => parent(run),
-            Cli { run: None, command: None } => {
-                let _ = Cli::command().print_help();
-                ExitCode::FAILURE
-            }
-        },
+        Some(_) | None => command(),
     }
+}
+
+/// What people ask for: a worker, unless they name something else.
+fn command() -> ExitCode {
+    let all = Run::command().subcommand(Probe::command());
+    let given = all.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).get_matches();
+    let done = match given.subcommand() {
+        Some((_, given)) => Probe::from_arg_matches(given).map(probe),
+        None => Run::from_arg_matches(&given).map(parent),
+    };
+    done.unwrap_or_else(|error| error.exit())
 }
 
 fn child(confine: impl FnOnce() -> io::Result<()>, run: impl FnOnce() -> ExitCode) -> ExitCode {
@@ -104,7 +99,7 @@ fn child(confine: impl FnOnce() -> io::Result<()>, run: impl FnOnce() -> ExitCod
     run()
 }
 
-fn probe(json: bool) -> ExitCode {
+fn probe(Probe { json }: Probe) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let printed = runtime.and_then(|runtime| {
         let prober = Prober::of_this_program()?;
