@@ -1,4 +1,5 @@
-//! `GET /v1/assets/{id}/events`: server-sent events until the asset is ready or failed.
+//! `GET /v1/assets/{id}/events`: server-sent events until the asset is ready or failed. Whoever was cut off says by
+//! `Last-Event-ID` what it heard last, and hears only what is new.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,15 +20,38 @@ use crate::catalog::Sight;
 /// Events come at most this often; the last one comes at once.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
+/// Whoever is cut off comes back after so long.
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// What a listener has heard: the asset's revision, and progress, which never goes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Heard {
+    revision: u64,
+    /// 0 to 1.
+    progress: f64,
+}
+
+impl Heard {
+    /// From `Last-Event-ID`. What is no id of ours was not heard here.
+    fn parse(id: &str) -> Option<Heard> {
+        let (revision, millionths) = id.split_once('-')?;
+        let millionths: u32 = millionths.parse().ok().filter(|millionths| *millionths <= 1_000_000)?;
+        Some(Heard { revision: revision.parse().ok()?, progress: f64::from(millionths) / 1e6 })
+    }
+
+    fn id(&self) -> String {
+        // Rounded up: what follows is not less.
+        format!("{}-{}", self.revision, (self.progress * 1e6).ceil() as u32)
+    }
+}
+
 /// One listener.
 struct Listener {
     news: watch::Receiver<Option<Sight>>,
     /// What is to be sent next, if that is known already.
     next: Option<Sight>,
-    revision: u64,
+    heard: Heard,
     sent_at: Option<Instant>,
-    /// Progress as last told.
-    told: f64,
     edge_url: Option<Arc<str>>,
     over: bool,
 }
@@ -36,18 +60,24 @@ pub(super) async fn follow(
     State(api): State<Api>,
     Caller(tenant): Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(Heard::parse);
     let (asset, _) = assets::find(&api, &tenant, &id).await?;
     let news = api.catalog.subscribe(asset.id);
     // Read again after subscribing: a change between the two would be missed.
     let (asset, revision) = assets::find(&api, &tenant, &id).await?;
+    let is_new = last.is_none_or(|last| last.revision != revision.0);
+    if !is_new && asset.stage.name().is_final() {
+        // By this a browser knows that there is nothing to come back for.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let now = Sight { asset: Arc::new(asset), revision: revision.0, running: Default::default() };
     let listener = Listener {
         news,
-        next: Some(now),
-        revision: 0,
+        next: is_new.then_some(now),
+        heard: last.unwrap_or_default(),
         sent_at: None,
-        told: 0.0,
         edge_url: api.edge_url.clone(),
         over: false,
     };
@@ -69,13 +99,15 @@ impl Listener {
             Some(sight) => sight,
             None => self.wait().await?,
         };
-        self.revision = sight.revision;
+        self.heard.revision = sight.revision;
+        let is_first = self.sent_at.is_none();
         self.sent_at = Some(Instant::now());
         self.over = sight.asset.stage.name().is_final();
-        let shown =
-            view::show(&sight.asset, Some(&sight), self.edge_url.as_deref()).not_before(&mut self.told);
-        let event = Event::default().event("asset").id(sight.revision.to_string()).json_data(shown);
-        Some((event, self))
+        let shown = view::show(&sight.asset, Some(&sight), self.edge_url.as_deref())
+            .not_before(&mut self.heard.progress);
+        let event = Event::default().event("asset").id(self.heard.id());
+        let event = if is_first { event.retry(COME_BACK_AFTER) } else { event };
+        Some((event.json_data(shown), self))
     }
 
     /// The latest news, not sooner than they may be sent.
@@ -94,7 +126,7 @@ impl Listener {
                 }
             }
             let sight = self.news.borrow_and_update().clone();
-            if let Some(sight) = sight.filter(|sight| sight.revision >= self.revision) {
+            if let Some(sight) = sight.filter(|sight| sight.revision >= self.heard.revision) {
                 return Some(sight);
             }
         }
@@ -102,5 +134,24 @@ impl Listener {
 
     fn is_final(&self) -> bool {
         self.news.borrow().as_ref().is_some_and(|sight| sight.asset.stage.name().is_final())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_say_what_was_heard() {
+        for (revision, progress) in [(0, 0.0), (7, 1.0 / 3.0), (u64::MAX, 1.0)] {
+            let heard = Heard { revision, progress };
+            let again = Heard::parse(&heard.id()).unwrap();
+            assert_eq!(again.revision, revision);
+            assert!((progress..progress + 2e-6).contains(&again.progress), "{again:?}");
+            assert_eq!(Heard::parse(&again.id()).unwrap().revision, revision);
+        }
+        for strange in ["", "7", "7-", "-7", "7-1000001", "x-1", "1-x", "18446744073709551616-0"] {
+            assert_eq!(Heard::parse(strange), None, "{strange}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod clients;
 mod crashes;
 mod deletion;
+mod events;
 mod extensions;
 mod life;
 mod machines;
