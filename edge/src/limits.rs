@@ -153,11 +153,11 @@ pub(crate) const PEER_STREAM_RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 /// The same of all answers on one connection.
 pub(crate) const PEER_RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
 
-/// After the origin failed, peers that may hold a copy are asked before it for this long.
-pub(crate) const ORIGIN_SUSPECT_FOR: Duration = Duration::from_secs(5);
-
 /// A playlist arrives from the origin in less; a stale one is served after that.
 pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same when the last try was in vain.
+pub(crate) const PLAYLIST_PROBE: Duration = Duration::from_secs(1);
 
 /// A growing playlist (or an answer that there is none) is asked for again after this.
 pub(crate) const GROWING_FRESH: Duration = Duration::from_millis(200);

@@ -19,6 +19,8 @@ pub enum Protocol {
     Http2,
     /// HTTP/3
     Http3,
+    /// HTTP/3, by another edge.
+    Peer,
 }
 
 impl Protocol {
@@ -27,6 +29,7 @@ impl Protocol {
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",
             Self::Http3 => "h3",
+            Self::Peer => "peer",
         }
     }
 }

@@ -9,12 +9,13 @@ use moka::sync::Cache;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::cache::{FillError, Lookup};
 use crate::conditional::EntityTag;
 use crate::limits::{
     ANNOUNCED_FRESH, CLOSED_FRESH, GROWING_FRESH, PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE,
-    STALE_FOR,
+    PLAYLIST_PROBE, STALE_FOR,
 };
 use crate::metrics::{Metrics, OriginRead};
 use crate::pop::{Asked, PeerError, Pop};
@@ -147,6 +148,8 @@ struct Entry {
     last: StdMutex<Option<Held>>,
     /// Whoever holds the attempt waits for a peer.
     at_peer: AtomicBool,
+    /// The last attempt was in vain.
+    failing: AtomicBool,
 }
 
 impl Entry {
@@ -269,8 +272,15 @@ impl Playlists {
         within: Option<Duration>,
     ) -> (Result<Held, TextError>, Lookup) {
         let arrived = Instant::now();
-        // Whoever holds the lock asks; the others wait here and share what it hears, good or bad.
-        let mut slot = entry.attempt.lock().await;
+        let mut slot = match entry.attempt.try_lock() {
+            Ok(slot) => slot,
+            // Somebody asks already, and the last time it was in vain: what is here has to do.
+            Err(_) if entry.failing.load(Ordering::Relaxed) && entry.last().is_some() => {
+                return (Err(TextError::Unavailable), Lookup::Memory);
+            }
+            // Whoever holds the lock asks; the others wait here and share what it hears, good or bad.
+            Err(_) => entry.attempt.lock().await,
+        };
         let announced = self.announcements.last(object.asset());
         if let Some(attempt) = &*slot {
             let new_enough = within.is_none_or(|within| attempt.began.elapsed() <= within);
@@ -283,6 +293,8 @@ impl Playlists {
         }
         let within = [within, announced.map(|at| at.elapsed())].into_iter().flatten().min();
         let (attempt, lookup) = self.fetch(object, entry, asked, within).await;
+        let failing = matches!(attempt.outcome, Err(TextError::Unavailable));
+        entry.failing.store(failing, Ordering::Relaxed);
         match &attempt.outcome {
             Ok(text) => entry.keep(Held { text: text.clone(), began: attempt.began, stale: false }),
             // The asset was taken down: an old copy must not outlive it.
@@ -310,7 +322,7 @@ impl Playlists {
         asked: Asked,
         within: Option<Duration>,
     ) -> (Attempt, Lookup) {
-        let Some(pop) = &self.pop else { return self.read_origin(object).await };
+        let Some(pop) = &self.pop else { return self.read_origin(object, entry).await };
         let near = match asked {
             Asked::ByViewer | Asked::Ahead => pop.owners(BlobHash::of(object.key().as_bytes())).ask,
             Asked::AsOwner | Asked::AsShield | Asked::IfHeld => Vec::new(),
@@ -343,7 +355,7 @@ impl Playlists {
             };
             return (Attempt::new(Instant::now(), outcome), lookup);
         }
-        let (attempt, lookup) = self.read_origin(object).await;
+        let (attempt, lookup) = self.read_origin(object, entry).await;
         if matches!(attempt.outcome, Err(TextError::Unavailable)) && entry.last().is_none() {
             for address in pop.others() {
                 if let Ok(answer) = pop.text(address, object, Asked::IfHeld, None).await {
@@ -355,18 +367,18 @@ impl Playlists {
         (attempt, lookup)
     }
 
-    async fn read_origin(&self, object: &MutableObject) -> (Attempt, Lookup) {
+    async fn read_origin(&self, object: &MutableObject, entry: &Entry) -> (Attempt, Lookup) {
         let began = Instant::now();
-        let outcome = self.ask_origin(object).await;
+        let outcome = self.ask_origin(object, entry).await;
         (Attempt::new(began, outcome), Lookup::Origin)
     }
 
-    async fn ask_origin(&self, object: &MutableObject) -> Result<Arc<Text>, TextError> {
+    async fn ask_origin(&self, object: &MutableObject, entry: &Entry) -> Result<Arc<Text>, TextError> {
         self.metrics.origin_read(OriginRead::Text);
         let key = object.key();
-        let error = match tokio::time::timeout(PLAYLIST_DEADLINE, self.store.get_object(&key, PLAYLIST_BYTES))
-            .await
-        {
+        let failing = entry.failing.load(Ordering::Relaxed) && entry.last().is_some();
+        let deadline = if failing { PLAYLIST_PROBE } else { PLAYLIST_DEADLINE };
+        let error = match timeout(deadline, self.store.get_object(&key, PLAYLIST_BYTES)).await {
             Ok(Ok(bytes)) => return Ok(Arc::new(Text::new(bytes))),
             Ok(Err(StoreError::NotFound { .. })) => return Err(TextError::Absent),
             Ok(Err(error)) => error,

@@ -25,7 +25,7 @@ use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::tcp::{self, Security};
 use crate::listener::{Context, socket};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Protocol};
 use crate::playlists::Playlists;
 use crate::pop::{Pop, PopError, PopSettings};
 use crate::prefetch::Prefetch;
@@ -182,7 +182,7 @@ pub fn start(
     let playlists =
         Playlists::new(store.clone(), place, announcements.clone(), takedowns.clone(), metrics.clone());
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
-        background.spawn(pop.follow(*address, bus.clone(), drain.clone(), end.clone()));
+        background.spawn(pop.follow(*address, bus.clone(), drain.clone()));
     }
     let (access, to_read) = Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref())?;
     if let Some(bus) = settings.bus {
@@ -210,6 +210,7 @@ pub fn start(
     let context = Context {
         edge: Edge::new(blobs, playlists, access, prefetch, metrics.clone()),
         metrics,
+        protocol: Protocol::Http3,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         clients: Clients::new(settings.client),
         tasks: TaskTracker::new(),
@@ -227,6 +228,7 @@ pub fn start(
     if let Some((_, endpoint, _)) = pop {
         let peers = Context {
             edge: context.edge.for_peers(),
+            protocol: Protocol::Peer,
             connections: Arc::new(Semaphore::new(PEER_CONNECTIONS)),
             clients: Clients::new(PEER_LIMITS),
             ..context.clone()

@@ -171,9 +171,11 @@ async fn read(access: Access, playlists: Playlists, assets: BTreeSet<AssetId>) -
     stream::iter(assets)
         .map(|asset| async move { read_one(access, playlists, asset).await.err().map(|_| asset) })
         .buffer_unordered(NAMING_AT_ONCE)
-        .filter_map(async |left| left)
-        .collect()
+        .collect::<Vec<_>>()
         .await
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 async fn read_one(access: &Access, playlists: &Playlists, asset: AssetId) -> Result<(), TextError> {

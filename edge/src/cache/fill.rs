@@ -1,8 +1,7 @@
 //! Bringing a blob in from peers, shield or origin, group by group, each proven before anybody sees it.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use reelmill_media::keys;
@@ -15,9 +14,7 @@ use tokio::time::timeout;
 use super::MissReason;
 use super::blob::Blob;
 use super::source::{Incoming, IncomingError, Tier};
-use crate::limits::{
-    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL, ORIGIN_SUSPECT_FOR, PEER_FILLS_AT_ONCE,
-};
+use crate::limits::{FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL, PEER_FILLS_AT_ONCE};
 use crate::metrics::{Metrics, OriginRead};
 use crate::pop::{Asked, PeerError, Pop};
 
@@ -63,8 +60,8 @@ pub(super) struct Sources {
     pop: Option<Pop>,
     slots: Semaphore,
     peer_slots: Semaphore,
-    /// When the origin last failed.
-    origin_failed: Mutex<Option<Instant>>,
+    /// The origin failed the last time it was asked.
+    origin_is_suspect: AtomicBool,
     metrics: Metrics,
 }
 
@@ -92,6 +89,14 @@ enum AttemptError {
 }
 
 impl AttemptError {
+    /// Whether a peer did not answer, or not to the end.
+    fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_))
+        )
+    }
+
     fn outcome(&self) -> FillError {
         match self {
             Self::Content(_) | Self::Group(_) | Self::Length { .. } | Self::Long => FillError::Corrupt,
@@ -135,7 +140,7 @@ impl Sources {
             pop,
             slots: Semaphore::new(FILLS_AT_ONCE),
             peer_slots: Semaphore::new(PEER_FILLS_AT_ONCE),
-            origin_failed: Mutex::new(None),
+            origin_is_suspect: AtomicBool::new(false),
             metrics,
         }
     }
@@ -184,21 +189,12 @@ impl Sources {
                 Err(_) => {}
             }
         }
-        if self.origin_is_suspect() && self.ask_holders(way, pop).await {
-            return Ok(());
-        }
-        match self.ask_origin(way).await {
-            Err(FillError::Unavailable | FillError::Deadline | FillError::Corrupt)
-                if self.ask_holders(way, pop).await =>
-            {
-                Ok(())
-            }
-            outcome => outcome,
-        }
+        self.ask_origin(way).await
     }
 
     /// Asks those who may hold a copy, one after the other.
-    async fn ask_holders(&self, way: &mut Way<'_>, pop: &Pop) -> bool {
+    async fn ask_holders(&self, way: &mut Way<'_>) -> bool {
+        let Some(pop) = &self.pop else { return false };
         for holder in pop.others() {
             if self.ask_peer(way, pop, holder, Tier::Peer, Asked::IfHeld).await.is_ok() {
                 return true;
@@ -228,8 +224,14 @@ impl Sources {
         let Err(error) = outcome else { return Ok(()) };
         let outcome = error.outcome();
         match outcome {
-            FillError::Unavailable | FillError::Deadline if asked == Asked::AsOwner => {
-                way.miss = MissReason::PeerDown;
+            FillError::Unavailable | FillError::Deadline if error.is_silence() => {
+                if asked == Asked::AsOwner {
+                    way.miss = MissReason::PeerDown;
+                }
+            }
+            // It is there, and the origin is not.
+            FillError::Unavailable | FillError::Deadline => {
+                self.origin_is_suspect.store(true, Ordering::Relaxed);
             }
             FillError::Overloaded => way.miss = MissReason::Overload,
             FillError::Corrupt => {
@@ -242,9 +244,7 @@ impl Sources {
             | FillError::Ended
             | FillError::Unwanted
             | FillError::NotHeld
-            | FillError::Misdirected
-            | FillError::Unavailable
-            | FillError::Deadline => {}
+            | FillError::Misdirected => {}
         }
         if outcome != FillError::NotHeld {
             tracing::warn!(hash = %way.blob.hash(), %error, "a peer did not give a blob");
@@ -252,17 +252,31 @@ impl Sources {
         Err(outcome)
     }
 
-    /// An attempt that breaks off is followed by another one.
+    /// An attempt that breaks off is followed by another one. In between, or before when the origin failed the last time,
+    /// those who may hold a copy are asked.
     async fn ask_origin(&self, way: &mut Way<'_>) -> Result<(), FillError> {
+        let mut holders_asked = self.origin_is_suspect.load(Ordering::Relaxed);
+        if holders_asked && self.ask_holders(way).await {
+            return Ok(());
+        }
         let _slot = self.slots.acquire().await.map_err(|_| FillError::Ended)?;
         let mut attempt = 1;
         loop {
-            let Err(error) = self.ask_origin_once(way).await else { return Ok(()) };
+            let outcome = self.ask_origin_once(way).await;
+            let Err(error) = outcome else {
+                self.origin_is_suspect.store(false, Ordering::Relaxed);
+                return Ok(());
+            };
             let outcome = error.outcome();
             match outcome {
-                FillError::Absent => return Err(outcome),
+                FillError::Absent => {
+                    self.origin_is_suspect.store(false, Ordering::Relaxed);
+                    return Err(outcome);
+                }
                 FillError::Corrupt => self.metrics.corrupt_blob(Tier::Origin),
-                FillError::Unavailable | FillError::Deadline => self.note_origin_failed(),
+                FillError::Unavailable | FillError::Deadline => {
+                    self.origin_is_suspect.store(true, Ordering::Relaxed);
+                }
                 FillError::Purged
                 | FillError::Ended
                 | FillError::Unwanted
@@ -271,6 +285,10 @@ impl Sources {
                 | FillError::Misdirected => {}
             }
             tracing::warn!(hash = %way.blob.hash(), attempt, %error, "fill failed");
+            if !holders_asked && self.ask_holders(way).await {
+                return Ok(());
+            }
+            holders_asked = true;
             if attempt == FILL_ATTEMPTS {
                 return Err(outcome);
             }
@@ -304,15 +322,6 @@ impl Sources {
             Proof::Groups(tree) => by_groups(&into, &mut incoming, tree).await,
             Proof::Undecided | Proof::Whole => at_once(&into, &mut incoming).await,
         }
-    }
-
-    fn origin_is_suspect(&self) -> bool {
-        let failed = *self.origin_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|at| at.elapsed() < ORIGIN_SUSPECT_FOR)
-    }
-
-    fn note_origin_failed(&self) {
-        *self.origin_failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     async fn proof(&self, blob: &Blob, length: u64) -> Proof {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clients::Clients;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Protocol};
 use crate::serve::Edge;
 
 /// What every listener works with. Cheap to clone.
@@ -23,6 +23,8 @@ use crate::serve::Edge;
 pub(crate) struct Context {
     pub(crate) edge: Edge,
     pub(crate) metrics: Metrics,
+    /// What HTTP/3 counts as here.
+    pub(crate) protocol: Protocol,
     /// One permit per connection of any kind.
     pub(crate) connections: Arc<Semaphore>,
     /// What each client address may take.

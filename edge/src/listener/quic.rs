@@ -28,7 +28,7 @@ use crate::limits::{
     QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, QUIC_RECEIVE_WINDOW, QUIC_SEND_WINDOW,
     QUIC_STREAM_RECEIVE_WINDOW, STALL, STREAMS_PER_CONNECTION, UNI_STREAMS_PER_CONNECTION,
 };
-use crate::metrics::{Protocol, Transport};
+use crate::metrics::Transport;
 
 /// Between the first GOAWAY and the last: at least this, or two round trips, for requests already on their way.
 const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
@@ -289,7 +289,7 @@ async fn request(
         context.edge.too_many()
     };
     let (head, mut body) = response.into_parts();
-    context.metrics.request(Protocol::Http3, head.status, head.extensions.get().copied());
+    context.metrics.request(context.protocol, head.status, head.extensions.get().copied());
     let length = body.length();
     if length <= CHUNK_BYTES as u64 {
         half.set_priority(SMALL_FIRST);
@@ -308,7 +308,7 @@ async fn request(
                 stalls(half.write_content(chunk)).await?;
             }
             peer.took(bytes);
-            context.metrics.sent(Protocol::Http3, bytes);
+            context.metrics.sent(context.protocol, bytes);
         }
         Ok(())
     };
@@ -328,7 +328,7 @@ async fn request(
     };
     let sent = sent.await;
     if let Err(Unsent) = sent {
-        context.metrics.aborted(Protocol::Http3);
+        context.metrics.aborted(context.protocol);
         half.reset(Code::H3_REQUEST_CANCELLED.value());
         return;
     }

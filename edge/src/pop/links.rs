@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::limits::{
     PEER_CONNECT_DEADLINE, PEER_DOWN_FOR, PEER_HEAD_DEADLINE, PEER_KEEP_ALIVE, PEER_RECEIVE_WINDOW,
     PEER_SILENCE, PEER_STALL, PEER_STREAM_RECEIVE_WINDOW,
 };
+use crate::listener::socket::bind_udp;
 
 /// The name in the TLS handshake. It decides nothing: the key does.
 const SERVER_NAME: &str = "peer";
@@ -85,7 +86,8 @@ impl Links {
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         config.transport_config(Arc::new(transport));
         // One socket for both families; where there is no IPv6, the other one alone.
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).or_else(|_| UdpSocket::bind("0.0.0.0:0"));
+        let any = [(Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::UNSPECIFIED, 0).into()];
+        let socket = bind_udp(any[0]).or_else(|_| bind_udp(any[1]));
         let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket?, Arc::new(TokioRuntime))?;
         endpoint.set_default_client_config(config);
         let links = Self { endpoint: endpoint.clone(), links: Arc::default(), tasks, end: end.clone() };

@@ -90,27 +90,18 @@ impl Members {
         });
     }
 
-    /// Says that `own` lives and hears who else does, until `end`; from `drain` on it takes its name off the list.
-    pub(super) async fn follow(
-        self,
-        own: EdgeRecord,
-        bus: Bus,
-        drain: CancellationToken,
-        end: CancellationToken,
-    ) {
+    /// Says that `own` lives and hears who else does, until `drain`; then it takes its name off the list.
+    pub(super) async fn follow(self, own: EdgeRecord, bus: Bus, drain: CancellationToken) {
         let following = async {
             loop {
-                let outcome = tokio::select! {
-                    outcome = self.follow_once(&own, &bus) => outcome,
-                    () = drain.cancelled() => return leave(&own, &bus).await,
-                };
-                if let Err(error) = outcome {
+                if let Err(error) = self.follow_once(&own, &bus).await {
                     tracing::warn!(%error, "cannot follow the edges of the PoP, trying again");
                 }
                 sleep(AGAIN).await;
             }
         };
-        let _: Option<()> = end.run_until_cancelled(following).await;
+        let _: Option<()> = drain.run_until_cancelled(following).await;
+        leave(&own, &bus).await;
     }
 
     /// Until NATS fails. Those heard of stay on the list then: without NATS, no word is no sign of anything.

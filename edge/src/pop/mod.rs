@@ -183,13 +183,12 @@ impl Pop {
         Ok(self.0.key.server_config()?)
     }
 
-    /// Tells the others over NATS that this edge is to be asked at `address`, and hears who else is there.
+    /// Tells the others over NATS that this edge is to be asked at `address`, until `drain`, and hears who else is there.
     pub(crate) fn follow(
         &self,
         address: SocketAddr,
         bus: Bus,
         drain: CancellationToken,
-        end: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         let own = EdgeRecord {
             pop: self.0.pop.clone(),
@@ -197,7 +196,7 @@ impl Pop {
             address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.0.members.clone().follow(own, bus, drain, end)
+        self.0.members.clone().follow(own, bus, drain)
     }
 
     /// Whom to ask for what is named by `key`: those before this edge in rank. Empty when this edge is the owner.

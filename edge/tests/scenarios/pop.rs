@@ -302,6 +302,95 @@ async fn what_the_owner_knows_to_be_taken_down_is_not_fetched_around_it() {
     assert_eq!(origin.reads().len(), reads);
 }
 
+/// An origin that does not even say no.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_hangs_holds_up_nobody_who_can_be_served_by_peers() {
+    let (nats, origin) = (Nats::start(), Origin::new());
+    let _coordinator = nats.bus().await;
+    let first = joined(&origin, &nats, "ams-1").await;
+    let segments = segments(&origin, 10, 1700).await;
+    let key = keys::multivariant_playlist(asset());
+    let (playlist, text) = (format!("/{key}"), Bytes::from("#EXTM3U\n"));
+    origin.store().put_object(&key, text.clone()).await.unwrap();
+    for path in segments.iter().map(|(path, _)| path).chain([&playlist]) {
+        assert_eq!(first.get(Via::Http3, path).await.status(), 200);
+    }
+    let edges = [joined(&origin, &nats, "ams-2").await, first];
+    edges[0].until_metric("pop_members", &[], 1).await;
+    edges[1].until_metric("pop_members", &[], 1).await;
+    origin.delay(std::time::Duration::from_secs(3600));
+    for edge in &edges {
+        for (path, bytes) in &segments {
+            assert!(*edge.get(Via::Http3, path).await.body() == *bytes);
+        }
+        assert_eq!(edge.get(Via::Http2, &playlist).await.body(), &text);
+    }
+    // Each edge finds out once; what follows is asked of peers first.
+    let reads: u64 = edges.iter().map(|edge| edge.metric("origin_reads_total", &[("what", "blob")])).sum();
+    assert!(reads <= 10 + 2, "{reads} reads");
+}
+
+/// More cold blobs at once than an owner takes on: the next in rank does, and still each is read once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_with_its_hands_full_leaves_some_to_the_next_and_nothing_is_read_twice() {
+    let (nats, origin) = (Nats::start(), Origin::new());
+    let _coordinator = nats.bus().await;
+    let edges = pop(&origin, &nats, &["ams-1", "ams-2", "ams-3", "ams-4"]).await;
+    let count = 320;
+    let store = origin.store();
+    let put = async |number: u64| {
+        let bytes = noise(3000, 9000 + number);
+        let hash = store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
+        (path_of(&hash, BlobKind::Segment), bytes)
+    };
+    let blobs = join_all((0..count).map(put)).await;
+    // So that all are on their way before the first one arrives.
+    origin.release(0);
+    let asking = join_all(blobs.iter().enumerate().map(|(number, (path, bytes))| {
+        let edge = &edges[number % 2];
+        async move {
+            let response = edge.get(Via::ALL[number % 4], path).await;
+            assert_eq!(response.status(), 200);
+            assert!(*response.body() == *bytes);
+        }
+    }));
+    let release = async {
+        let begun = Instant::now();
+        while sum(&edges[..2], "peer_answers_total", &[("answer", "refused")]) == 0 {
+            assert!(begun.elapsed().as_secs() < 20, "nobody has its hands full");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        origin.release(u64::MAX);
+    };
+    tokio::join!(asking, release);
+    assert!(sum(&edges, "misses_total", &[("reason", "overload")]) > 0);
+    // The others of the PoP find all of them where they are.
+    join_all(blobs.iter().map(|(path, bytes)| async {
+        assert!(*edges[3].get(Via::Http2, path).await.body() == *bytes);
+    }))
+    .await;
+    assert_eq!(origin.reads().len() as u64, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_drains_leaves_the_pop_and_what_it_owned_goes_to_others() {
+    let (nats, origin) = (Nats::start(), Origin::new());
+    let _coordinator = nats.bus().await;
+    let mut edges = pop(&origin, &nats, &["ams-1", "ams-2", "ams-3"]).await;
+    edges.pop().unwrap().begin_drain().await;
+    for edge in &edges {
+        edge.until_metric("pop_members", &[], 1).await;
+    }
+    let segments = segments(&origin, 12, 2500).await;
+    for edge in &edges {
+        for (path, bytes) in &segments {
+            assert!(*edge.get(Via::Http3, path).await.body() == *bytes);
+        }
+    }
+    assert_eq!(origin.reads().len(), segments.len());
+    assert_eq!(sum(&edges, "misses_total", &[("reason", "peer_down")]), 0);
+}
+
 /// With origin and NATS gone, all serve what any one holds; and all is well again when they are back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_holds_all_serve_in_the_dark() {
