@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -86,8 +86,15 @@ pub enum CertificateError {
 /// The certificate in use. Cheap to clone; a renewal reaches every clone.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    source: Source,
+    source: Arc<Mutex<Source>>,
     current: Arc<Current>,
+}
+
+/// A certificate that could be used, and is not yet.
+#[derive(Debug)]
+pub struct Candidate {
+    source: Source,
+    key: CertifiedKey,
 }
 
 #[derive(Debug)]
@@ -113,15 +120,29 @@ impl Certificate {
     /// Loads or makes it.
     pub fn load(source: Source) -> Result<Self, CertificateError> {
         let key = usable(&source)?;
+        let source = Arc::new(Mutex::new(source));
         Ok(Self { source, current: Arc::new(Current(RwLock::new(Arc::new(key)))) })
     }
 
     /// Makes a self-made one anew if it ends soon, with the same key, so that whoever trusts the key still does.
     /// Certificates in files are read again, in case somebody put a new one there.
     pub fn renew(&self) -> Result<(), CertificateError> {
-        let key = Arc::new(usable(&self.source)?);
-        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let key = usable(&source)?;
+        self.take(Candidate { source, key });
         Ok(())
+    }
+
+    /// Looks whether another one could be used.
+    pub fn candidate(source: Source) -> Result<Candidate, CertificateError> {
+        let key = usable(&source)?;
+        Ok(Candidate { source, key })
+    }
+
+    /// Shows another one in handshakes from now on, over TCP and QUIC. Connections that are there are not touched.
+    pub fn take(&self, Candidate { source, key }: Candidate) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
+        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
     }
 
     /// SHA-256 of the public key (SubjectPublicKeyInfo) in base64.

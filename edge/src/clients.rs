@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
@@ -57,7 +57,7 @@ impl Bucket {
 /// All clients of late. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
-    limits: ClientLimits,
+    limits: Arc<RwLock<ClientLimits>>,
     known: Cache<IpAddr, Arc<Client>>,
 }
 
@@ -104,21 +104,29 @@ pub(crate) enum Address {
 impl Clients {
     pub(crate) fn new(limits: ClientLimits) -> Self {
         let known = Cache::builder().max_capacity(CLIENTS_REMEMBERED).time_to_idle(CLIENTS_FORGOTTEN).build();
-        Self { limits, known }
+        Self { limits: Arc::new(RwLock::new(limits)), known }
     }
 
-    pub(crate) fn limits(&self) -> &ClientLimits {
-        &self.limits
+    pub(crate) fn limits(&self) -> ClientLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on; connections that are there keep what they have.
+    pub(crate) fn set_limits(&self, limits: ClientLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+        // Tokens are counted by the old rates.
+        self.known.invalidate_all();
     }
 
     /// Counts a connection for as long as what it returns lives.
     pub(crate) fn connect(&self, ip: IpAddr, address: Address) -> Result<ClientConnection, Excess> {
         let ip = ip.to_canonical();
-        if ip.is_loopback() && !self.limits.loopback_too {
+        let limits = self.limits();
+        if ip.is_loopback() && !limits.loopback_too {
             return Ok(ClientConnection(None));
         }
         let now = Instant::now();
-        let client = self.known.get_with(network(ip), || Arc::new(Client::new(&self.limits, now)));
+        let client = self.known.get_with(network(ip), || Arc::new(Client::new(&limits, now)));
         let handshakes = match address {
             Address::Proven => &client.proven_handshakes,
             Address::Claimed => &client.handshakes,
@@ -128,7 +136,7 @@ impl Clients {
         }
         let connection = ClientConnection(Some(client.clone()));
         // Counted before it is judged, and given back by the drop, so that a crowd does not slip through together.
-        if client.connections.fetch_add(1, Ordering::Relaxed) >= self.limits.connections {
+        if client.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections {
             return Err(Excess::Connections);
         }
         Ok(connection)

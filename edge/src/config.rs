@@ -8,8 +8,10 @@ use reelmill_platform::config::Common;
 
 use crate::cache::DiskSettings;
 use crate::certificate;
+use crate::changeable::{Changeable, Mistakes};
 use crate::clients::ClientLimits;
 use crate::pop::PopSettings;
+use crate::process::Changes;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 #[derive(Debug, Clone, clap::Parser)]
@@ -107,12 +109,40 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_SHIELD", requires = "pop", value_name = "ADDRESS")]
     pub shield: Option<SocketAddr>,
 
+    /// JSON file whose settings stand in place of flags, read again at SIGHUP: client_connections, client_requests,
+    /// client_handshakes, certificate, key, geoip
+    #[arg(long, env = "REELMILL_EDGE_CHANGEABLE", value_name = "FILE")]
+    pub changeable: Option<PathBuf>,
+
     /// How long a drain waits for downloads in flight, in seconds
     #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
     pub grace_seconds: u64,
 }
 
 impl Config {
+    /// The same with what the changeable file says now.
+    pub fn current(&self) -> Result<Config, Mistakes> {
+        let Some(path) = &self.changeable else { return Ok(self.clone()) };
+        let file = Changeable::read(path)?;
+        let mut config = self.clone();
+        config.client_connections = file.client_connections.unwrap_or(config.client_connections);
+        config.client_requests = file.client_requests.unwrap_or(config.client_requests);
+        config.client_handshakes = file.client_handshakes.unwrap_or(config.client_handshakes);
+        config.certificate = file.certificate.or(config.certificate);
+        config.key = file.key.or(config.key);
+        config.geoip = file.geoip.or(config.geoip);
+        Ok(config)
+    }
+
+    /// What a running edge may be told anew.
+    pub fn changes(&self) -> Changes {
+        Changes {
+            client: self.client_limits(),
+            certificate: self.certificate_source(),
+            geoip: self.geoip.clone(),
+        }
+    }
+
     /// Where the certificate comes from.
     pub fn certificate_source(&self) -> certificate::Source {
         match (&self.certificate, &self.key) {

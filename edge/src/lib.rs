@@ -9,6 +9,7 @@ mod access;
 pub mod body;
 pub mod cache;
 pub mod certificate;
+pub mod changeable;
 pub mod clients;
 pub mod cmcd;
 pub mod conditional;

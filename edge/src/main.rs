@@ -14,6 +14,7 @@ use reelmill_platform::store::Store;
 use reelmill_platform::{ready_file, shutdown, telemetry};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The ready file.
@@ -37,8 +38,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::init(config.common.log_format, &config.common.log);
+async fn run(flags: Config) -> anyhow::Result<()> {
+    telemetry::init(flags.common.log_format, &flags.common.log);
+    let mut hangups = signal(SignalKind::hangup())?;
+    let config = flags.current()?;
     let drain = shutdown::on_signals()?;
 
     let store = Store::open(&config.common.store)?;
@@ -89,6 +92,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
             .map_err(|error| anyhow!("cannot write {}: {error}", path.display()))?;
     }
 
+    while drain.run_until_cancelled(hangups.recv()).await.flatten().is_some() {
+        match flags.current().and_then(|config| running.change(config.changes())) {
+            Ok(()) => tracing::info!("changed as asked"),
+            Err(mistakes) => tracing::error!(%mistakes, "nothing is changed"),
+        }
+    }
     drain.cancelled().await;
     readiness.set(false);
     running.finished().await;

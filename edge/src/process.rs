@@ -17,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{self, Access, GeoError};
+use crate::access::{self, Access, Geo, GeoError};
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
+use crate::changeable::Mistakes;
 use crate::clients::{ClientLimits, Clients};
 use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::quic::{self, QuicError};
@@ -37,7 +38,7 @@ use crate::takedown::{Follower, Takedowns};
 const ALT_SVC_SECONDS: u32 = 24 * 60 * 60;
 
 /// How often the certificate is looked at.
-const CERTIFICATE_LOOK: Duration = Duration::from_secs(6 * 60 * 60);
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
 
 /// What an edge is made with.
 #[derive(Debug, Clone)]
@@ -66,6 +67,17 @@ pub struct Settings {
     pub name: String,
     /// Its place among other edges, if it has one.
     pub pop: Option<PopSettings>,
+}
+
+/// What may change while it runs.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// What one client address may take.
+    pub client: ClientLimits,
+    /// Certificate.
+    pub certificate: Source,
+    /// File of countries.
+    pub geoip: Option<PathBuf>,
 }
 
 /// Where a running edge is found; the ready file's content.
@@ -123,6 +135,8 @@ pub struct Running {
     /// Where.
     pub addresses: Addresses,
     context: Context,
+    certificate: Certificate,
+    access: Access,
     listeners: TaskTracker,
     /// Fills, and what listens and tidies.
     background: TaskTracker,
@@ -208,7 +222,7 @@ pub fn start(
     }
     let prefetch = Prefetch::new(blobs.clone(), background.clone());
     let context = Context {
-        edge: Edge::new(blobs, playlists, access, prefetch, metrics.clone()),
+        edge: Edge::new(blobs, playlists, access.clone(), prefetch, metrics.clone()),
         metrics,
         protocol: Protocol::Http3,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
@@ -239,11 +253,25 @@ pub fn start(
     if let Some((socket, _)) = plain {
         listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));
     }
-    listeners.spawn(keep_certificate(certificate, context.drain.clone()));
-    Ok(Running { addresses, context, listeners, background, grace: settings.grace })
+    listeners.spawn(keep_certificate(certificate.clone(), context.drain.clone()));
+    Ok(Running { addresses, context, certificate, access, listeners, background, grace: settings.grace })
 }
 
 impl Running {
+    /// Changes all of it, or nothing and says everything that is wrong.
+    pub fn change(&self, changes: Changes) -> Result<(), Mistakes> {
+        let mut mistakes = Vec::new();
+        let certificate = Certificate::candidate(changes.certificate);
+        let geo = changes.geoip.as_deref().map(Geo::open).transpose();
+        mistakes.extend(certificate.as_ref().err().map(ToString::to_string));
+        mistakes.extend(geo.as_ref().err().map(ToString::to_string));
+        let (Ok(certificate), Ok(geo)) = (certificate, geo) else { return Err(Mistakes(mistakes)) };
+        self.certificate.take(certificate);
+        self.access.set_geo(geo);
+        self.context.clients.set_limits(changes.client);
+        Ok(())
+    }
+
     /// Waits for the drain, then for what is in flight, but no longer than the grace; then ends the rest.
     pub async fn finished(self) {
         self.context.drain.cancelled().await;

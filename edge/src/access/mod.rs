@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use follow::Follower;
-use geo::Geo;
+pub(crate) use geo::Geo;
 pub use geo::GeoError;
 use naming::Naming;
 
@@ -48,7 +48,7 @@ struct Inner {
     known: watch::Sender<bool>,
     /// Tokens that were proven, and by which revision of their key.
     proven: Cache<String, (u64, Arc<Claims>)>,
-    geo: Option<Geo>,
+    geo: RwLock<Option<Geo>>,
     takedowns: Takedowns,
     naming: Naming,
     /// Assets whose texts should be read.
@@ -166,7 +166,7 @@ impl Access {
             rules: RwLock::default(),
             known: watch::Sender::new(bus.is_none()),
             proven: Cache::new(TOKENS_REMEMBERED),
-            geo: geo.map(Geo::open).transpose()?,
+            geo: RwLock::new(geo.map(Geo::open).transpose()?),
             takedowns,
             naming: Naming::new(),
             unread,
@@ -183,7 +183,7 @@ impl Access {
     /// Who asks, by token and address.
     pub(crate) async fn viewer(&self, token: Option<&str>, from: IpAddr) -> Result<Viewer, Denial> {
         self.until_known().await?;
-        let country = self.0.geo.as_ref().and_then(|geo| geo.country(from));
+        let country = self.country(from);
         let ticket = match token {
             Some(token) => {
                 let ticket = self.prove(token)?;
@@ -243,6 +243,15 @@ impl Access {
             let _ = self.0.unread.try_send(object.asset());
         }
         Ok(())
+    }
+
+    fn country(&self, from: IpAddr) -> Option<Country> {
+        self.0.geo.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.country(from)
+    }
+
+    /// Knows countries by another file from now on.
+    pub(crate) fn set_geo(&self, geo: Option<Geo>) {
+        *self.0.geo.write().unwrap_or_else(PoisonError::into_inner) = geo;
     }
 
     async fn until_known(&self) -> Result<(), Denial> {

@@ -170,7 +170,7 @@ async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConn
         }
     };
     let _guard = context.metrics.connection(Transport::Quic);
-    let state = Arc::new(Peer::new(client, context.clients.limits()));
+    let state = Arc::new(Peer::new(client, &context.clients.limits()));
     let watched = async {
         let excess = state.watch().await;
         // Here, because the HTTP/3 layer gives a reason of its own when it is dropped.

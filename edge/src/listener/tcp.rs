@@ -137,7 +137,7 @@ async fn requests(
     context: Context,
 ) {
     let activity = Arc::new(Activity::new(client));
-    let mut pace = Pace::new(context.clients.limits());
+    let mut pace = Pace::new(&context.clients.limits());
     let service = {
         let (context, activity) = (context.clone(), activity.clone());
         service_fn(move |request| answer(request, from, context.clone(), activity.clone(), alt_svc.clone()))

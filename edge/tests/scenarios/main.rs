@@ -20,6 +20,7 @@ mod process;
 mod protocols;
 mod purge;
 mod push;
+mod reload;
 mod streaming;
 mod takedown;
 mod texts;
