@@ -83,7 +83,9 @@ impl Nursery {
 
     /// Starts a child that waits for a job. It inherits nothing but its pipes and this process's stderr.
     pub fn start(&self) -> std::io::Result<Child> {
-        Self::spawn(Command::new(&self.program).arg(EXEC).env_clear().stderr(Stdio::inherit()))
+        // SVT-AV1 tells its settings on stderr, unless told not to.
+        let mut command = Command::new(&self.program);
+        Self::spawn(command.arg(EXEC).env_clear().env("SVT_LOG", "0").stderr(Stdio::inherit()))
     }
 
     /// Starts a child that waits for a job and may use the machine's encoders. Drivers talk, so it has no stderr.

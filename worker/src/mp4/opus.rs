@@ -20,29 +20,9 @@ pub struct OpusConfig {
 impl OpusConfig {
     /// Of an identification header (RFC 7845 §5.1).
     pub fn of_head(head: &[u8]) -> Result<Self, BadParameterSets> {
-        let bytes: &[u8; 19] = head.try_into().map_err(|_| BadParameterSets("no plain OpusHead"))?;
-        let [
-            b'O',
-            b'p',
-            b'u',
-            b's',
-            b'H',
-            b'e',
-            b'a',
-            b'd',
-            1,
-            channels @ (1 | 2),
-            p0,
-            p1,
-            r0,
-            r1,
-            r2,
-            r3,
-            g0,
-            g1,
-            0,
-        ] = *bytes
-        else {
+        let fields: Option<[u8; 10]> =
+            head.strip_prefix(b"OpusHead\x01").and_then(|rest| rest.try_into().ok());
+        let Some([channels @ (1 | 2), p0, p1, r0, r1, r2, r3, g0, g1, 0]) = fields else {
             return Err(BadParameterSets("no plain OpusHead"));
         };
         Ok(Self {
