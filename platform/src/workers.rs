@@ -41,3 +41,15 @@ pub struct ReadyEncoder {
 
 /// How often a worker says that it lives.
 pub const SAY_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_an_older_version_is_counted_too() {
+        let older = r#"{"id":"01m7z6c4488r55p09eeqkjcn50","host":"a","version":"0.1.0","slots":2,"busy":1,"started_at":"2026-01-01T00:00:00Z"}"#;
+        let record: WorkerRecord = serde_json::from_str(older).unwrap();
+        assert_eq!((record.slots, record.encoders), (2, vec![]));
+    }
+}

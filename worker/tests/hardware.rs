@@ -199,6 +199,15 @@ async fn a_task_uses_hardware_only_where_its_ladder_says_so() {
 }
 
 #[tokio::test]
+async fn parameter_sets_that_come_in_the_stream_alone_make_the_same_segments() {
+    let title = Title::new(true).await;
+    let (ahead, _) = with(Fault::None, 8);
+    let (inside, _) = with(Fault::SetsInStream, 8);
+    assert!(title.made(Some(inside.clone())).await == title.made(Some(ahead)).await);
+    assert_eq!(inside.advertised().len(), 1, "it was used");
+}
+
+#[tokio::test]
 async fn what_hardware_fails_at_is_made_whole_in_software() {
     let title = Title::new(true).await;
     let software = title.made(None).await;

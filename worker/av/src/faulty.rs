@@ -16,6 +16,8 @@ use crate::x264;
 pub enum Fault {
     /// Nothing.
     None,
+    /// Nothing either, but its parameter sets come in the stream alone, as those of some devices do.
+    SetsInStream,
     /// It fails at this frame.
     FailsAt(u32),
     /// It never comes back from this frame.
@@ -69,6 +71,7 @@ impl Faults {
             Fault::CrashesAt(at) if at == n => std::process::abort(),
             Fault::Green => blank(frame)?,
             Fault::None
+            | Fault::SetsInStream
             | Fault::FailsAt(_)
             | Fault::HangsAt(_)
             | Fault::CrashesAt(_)

@@ -237,6 +237,7 @@ mod tests {
             assert_eq!(proven(VideoEngine::software(codec), codec), Ok(()), "{codec}");
         }
         assert_eq!(proven(VideoEngine::Faulty(Fault::None), Codec::H264), Ok(()));
+        assert_eq!(proven(VideoEngine::Faulty(Fault::SetsInStream), Codec::H264), Ok(()));
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct VideoEncoder {
     settings: VideoSettings,
     packet: Packet,
     stage: Stage,
+    /// A frame that holds the parameter sets, of an encoder that does not give them ahead of the stream.
+    in_stream: Vec<u8>,
     upload: Option<Upload>,
     #[cfg(any(test, feature = "faulty-encoder"))]
     faults: Option<Faults>,
@@ -183,6 +185,19 @@ impl VideoEngine {
 impl VideoEncoder {
     /// Opens `engine`.
     pub fn open(engine: VideoEngine, settings: VideoSettings) -> Result<Self, AvError> {
+        let mut opened = Self::open_stream(engine, settings)?;
+        if opened.parameter_sets().is_empty() {
+            // Small boards' encoders give them in the stream alone: the first frame of another stream is asked for them.
+            let mut out = Vec::new();
+            opened.encode(test_picture(settings.width, settings.height, 0)?, Ticks::ZERO, true, &mut out)?;
+            opened.finish(&mut out)?;
+            opened = Self::open_stream(engine, settings)?;
+            opened.in_stream = out.into_iter().next().map(|first| first.data).unwrap_or_default();
+        }
+        Ok(opened)
+    }
+
+    fn open_stream(engine: VideoEngine, settings: VideoSettings) -> Result<Self, AvError> {
         let (name, missing) = engine.encoder();
         let mut context = CodecContext::for_encoder(name, missing)?;
         let small = |what, value: u32| {
@@ -213,6 +228,10 @@ impl VideoEncoder {
             #[cfg(any(test, feature = "faulty-encoder"))]
             VideoEngine::Faulty(_) => None,
         };
+        #[cfg(any(test, feature = "faulty-encoder"))]
+        if engine == VideoEngine::Faulty(Fault::SetsInStream) {
+            context.raw_mut().flags &= !(ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32);
+        }
         context.open(engine.options(&settings))?;
         Ok(Self {
             context,
@@ -220,6 +239,7 @@ impl VideoEncoder {
             settings,
             packet: Packet::new()?,
             stage: Stage::Fresh,
+            in_stream: Vec::new(),
             upload,
             #[cfg(any(test, feature = "faulty-encoder"))]
             faults: Faults::of(engine),
@@ -233,7 +253,7 @@ impl VideoEncoder {
 
     /// Parameter sets in the form of [`EncodedFrame::data`], perhaps with more beside them.
     pub fn parameter_sets(&self) -> &[u8] {
-        self.context.extradata()
+        if self.in_stream.is_empty() { self.context.extradata() } else { &self.in_stream }
     }
 
     /// Encodes one picture, as a sync frame where a segment starts, and appends what comes out to `out`.

@@ -27,7 +27,11 @@ pub fn in_words(hardware: Hardware, error: &str, log: &[String]) -> String {
         Family::Nvenc if logged("unsupported device") => Some("this GPU has no encoder".to_owned()),
         Family::Nvenc if logged("Codec not supported") => Some(format!("this GPU does not encode {codec}")),
         Family::Nvenc => None,
-        Family::Vaapi => no_render_node(),
+        Family::Vaapi => no_render_node().or_else(|| {
+            error
+                .contains("av_hwdevice_ctx_create")
+                .then(|| format!("libva has no driver for the GPU in {RENDER_NODES}, as `vainfo` says in detail"))
+        }),
         Family::Qsv => no_render_node().or_else(|| {
             logged("MFX session")
                 .then(|| "no runtime of Intel Quick Sync Video (libmfx or oneVPL) serves this GPU".to_owned())
