@@ -10,13 +10,16 @@ use super::failure::internal;
 use super::parent::Parent;
 use super::protocol::{FromChild, ImageOutput, Still, VideoJob};
 
+/// Width and height in pixels.
+type Size = (u32, u32);
+
 /// What is still to be taken of each rung.
 pub struct Stills<'a> {
     parent: &'a Parent,
     colour: OutputColour,
     rungs: Vec<Peekable<Iter<'a, Still>>>,
     /// The maker of the size last used.
-    maker: Option<((u32, u32), (u32, u32), StillMaker)>,
+    maker: Option<(Size, Size, StillMaker)>,
 }
 
 impl<'a> Stills<'a> {
