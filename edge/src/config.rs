@@ -109,6 +109,10 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_SHIELD", requires = "pop", value_name = "ADDRESS")]
     pub shield: Option<SocketAddr>,
 
+    /// File for a line of JSON per request; - is the standard output. It may be moved away at any time
+    #[arg(long, env = "REELMILL_EDGE_ACCESS_LOG", value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+
     /// JSON file whose settings stand in place of flags, read again at SIGHUP: client_connections, client_requests,
     /// client_handshakes, certificate, key, geoip
     #[arg(long, env = "REELMILL_EDGE_CHANGEABLE", value_name = "FILE")]

@@ -6,6 +6,7 @@
 //! texts.
 
 mod access;
+mod access_log;
 pub mod body;
 pub mod cache;
 pub mod certificate;

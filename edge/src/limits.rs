@@ -228,3 +228,10 @@ pub(crate) const PREFETCH_IDLE: Duration = Duration::from_secs(60);
 pub(crate) const PREFETCH_SEQUENCES: u64 = 1_000;
 /// See [`PREFETCH_SEQUENCES`].
 pub(crate) const PREFETCH_PLACES: u64 = 200_000;
+
+/// Lines of the access log that wait to be written, how many are written at once, and the most characters of one field.
+pub(crate) const ACCESS_LOG_WAITING: usize = 8192;
+/// See [`ACCESS_LOG_WAITING`].
+pub(crate) const ACCESS_LOG_BATCH: usize = 512;
+/// See [`ACCESS_LOG_WAITING`].
+pub(crate) const ACCESS_LOG_FIELD: usize = 2048;

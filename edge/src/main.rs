@@ -72,6 +72,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         max_connections: config.max_connections,
         grace: config.grace(),
         bus,
+        access_log: config.access_log.clone(),
         geoip: config.geoip.clone(),
         name: config.name(),
         pop: config.pop(),

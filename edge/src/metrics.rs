@@ -1,6 +1,8 @@
 //! What an edge counts.
 
 use http::StatusCode;
+use std::time::Duration;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -8,6 +10,7 @@ use prometheus::{
 use crate::cache::{FillError, Lookup, MissReason, Tier};
 use crate::clients::Excess;
 use crate::cmcd::{ObjectType, Report};
+use crate::listener::path_stats::Counts;
 use crate::sessions::Session;
 
 /// The protocol a request came by.
@@ -24,7 +27,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",
@@ -94,6 +97,13 @@ pub struct Metrics {
     session_bitrate: Histogram,
     session_starvations: Histogram,
     session_media: Histogram,
+    dropped_log_lines: IntCounter,
+    udp_drops: IntCounter,
+    quic_packets: IntCounterVec,
+    quic_congestion: IntCounter,
+    quic_black_holes: IntCounter,
+    quic_rtt: Histogram,
+    quic_mtu: Histogram,
 }
 
 impl Metrics {
@@ -224,6 +234,33 @@ impl Metrics {
                 "session_media_seconds",
                 "Media asked for in each ended session (CMCD).",
                 &MEDIA_SECONDS,
+            )?,
+            dropped_log_lines: counter(
+                "access_log_dropped_total",
+                "Lines of the access log that were not written for want of time.",
+            )?,
+            udp_drops: counter(
+                "udp_drops_total",
+                "Packets that the kernel dropped since the socket's buffer was full.",
+            )?,
+            quic_packets: counters("quic_packets_total", "Packets sent, and lost, over QUIC.", &["outcome"])?,
+            quic_congestion: counter(
+                "quic_congestion_events_total",
+                "Times that a QUIC sender slowed down.",
+            )?,
+            quic_black_holes: counter(
+                "quic_black_holes_total",
+                "Times that a path ceased to carry packets of the size found before.",
+            )?,
+            quic_rtt: histogram(
+                "quic_rtt_seconds",
+                "Round trip of QUIC connections at their end.",
+                &[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0],
+            )?,
+            quic_mtu: histogram(
+                "quic_mtu_bytes",
+                "Packet size of QUIC connections at their end.",
+                &[1200.0, 1280.0, 1372.0, 1452.0, 1500.0],
             )?,
             excesses: counters("excesses_total", "What clients were refused or ended for.", &["what"])?,
             handshake_failures: counters(
@@ -366,6 +403,28 @@ impl Metrics {
     }
 
     /// Counts a connection for as long as the guard lives.
+    pub(crate) fn dropped_log_line(&self) {
+        self.dropped_log_lines.inc();
+    }
+
+    pub(crate) fn udp_drops(&self, packets: u64) {
+        self.udp_drops.inc_by(packets);
+    }
+
+    /// What connections counted of late.
+    pub(crate) fn path(&self, counts: Counts) {
+        self.quic_packets.with_label_values(&["sent"]).inc_by(counts.sent);
+        self.quic_packets.with_label_values(&["lost"]).inc_by(counts.lost);
+        self.quic_congestion.inc_by(counts.congested);
+        self.quic_black_holes.inc_by(counts.black_holes);
+    }
+
+    /// What a connection ended with.
+    pub(crate) fn path_ended(&self, rtt: Duration, mtu: u16) {
+        self.quic_rtt.observe(rtt.as_secs_f64());
+        self.quic_mtu.observe(mtu.into());
+    }
+
     pub(crate) fn connection(&self, transport: Transport) -> ConnectionGuard {
         let gauge = self.connections.with_label_values(&[transport.label()]);
         gauge.inc();

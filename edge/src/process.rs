@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::HeaderValue;
 use prometheus::Registry;
 use reelmill_platform::bus::Bus;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Access, Geo, GeoError};
+use crate::access_log::AccessLog;
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::changeable::Mistakes;
@@ -25,7 +27,7 @@ use crate::clients::{ClientLimits, Clients};
 use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::tcp::{self, Security};
-use crate::listener::{Context, socket};
+use crate::listener::{Context, socket, udp_drops};
 use crate::metrics::{Metrics, Protocol};
 use crate::playlists::Playlists;
 use crate::pop::{Pop, PopError, PopSettings};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Word of new playlists and of takedowns, if there is to be any.
     pub bus: Option<Bus>,
+    /// File of the access log, if there is to be one; `-` is the standard output.
+    pub access_log: Option<PathBuf>,
     /// File of countries in MaxMind's format, if any.
     pub geoip: Option<PathBuf>,
     /// Name of this edge in what it says of itself.
@@ -221,7 +225,12 @@ pub fn start(
         background.spawn(follower.run(end.clone()));
     }
     let prefetch = Prefetch::new(blobs.clone(), background.clone());
+    let (access_log, writer) = AccessLog::new(settings.access_log.as_deref(), metrics.clone());
+    if let Some(writer) = writer {
+        background.spawn(writer.run());
+    }
     let context = Context {
+        access_log,
         edge: Edge::new(blobs, playlists, access.clone(), prefetch, metrics.clone()),
         metrics,
         protocol: Protocol::Http3,
@@ -253,6 +262,8 @@ pub fn start(
     if let Some((socket, _)) = plain {
         listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));
     }
+    let drops = udp_drops::watch(listen.port(), context.metrics.clone());
+    listeners.spawn(context.end.clone().run_until_cancelled_owned(drops).map(drop));
     listeners.spawn(keep_certificate(certificate.clone(), context.drain.clone()));
     Ok(Running { addresses, context, certificate, access, listeners, background, grace: settings.grace })
 }
@@ -283,6 +294,8 @@ impl Running {
         self.listeners.close();
         self.listeners.wait().await;
         self.context.tasks.wait().await;
+        // The access log ends with the last that could write to it.
+        drop(self.context);
         self.background.close();
         self.background.wait().await;
     }

@@ -3,10 +3,12 @@
 mod activity;
 mod h3_streams;
 mod lingering;
+pub(crate) mod path_stats;
 mod peer;
 pub(crate) mod quic;
 pub(crate) mod socket;
 pub(crate) mod tcp;
+pub(crate) mod udp_drops;
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::clients::Clients;
 use crate::metrics::{Metrics, Protocol};
 use crate::serve::Edge;
@@ -23,6 +26,7 @@ use crate::serve::Edge;
 pub(crate) struct Context {
     pub(crate) edge: Edge,
     pub(crate) metrics: Metrics,
+    pub(crate) access_log: AccessLog,
     /// What HTTP/3 counts as here.
     pub(crate) protocol: Protocol,
     /// One permit per connection of any kind.

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Context;
 use super::h3_streams::{Connection, LastAccepted, SendHalf};
+use super::path_stats::PathWatch;
 use super::peer::Peer;
 use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
@@ -171,6 +172,7 @@ async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConn
     };
     let _guard = context.metrics.connection(Transport::Quic);
     let state = Arc::new(Peer::new(client, &context.clients.limits()));
+    let mut paths = PathWatch::new(quic.clone(), context.metrics.clone());
     let watched = async {
         let excess = state.watch().await;
         // Here, because the HTTP/3 layer gives a reason of its own when it is dropped.
@@ -180,6 +182,7 @@ async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConn
     let ended = tokio::select! {
         ended = requests(quic.clone(), state.clone(), context.clone()) => ended,
         excess = watched => return context.metrics.excess(excess),
+        ended = paths.run() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP/3 connection ended");
@@ -282,12 +285,16 @@ async fn request(
         return half.reset(Code::H3_MESSAGE_ERROR.value());
     }
     let (parts, ()) = request.into_parts();
+    let mut entry = context.access_log.begin(&parts, from, context.protocol);
     let response = if peer.client.may_ask() {
         context.edge.answer(&parts, from).await
     } else {
         context.metrics.excess(Excess::Requests);
         context.edge.too_many()
     };
+    if let Some(entry) = &mut entry {
+        entry.answered(&response);
+    }
     let (head, mut body) = response.into_parts();
     context.metrics.request(context.protocol, head.status, head.extensions.get().copied());
     let length = body.length();
@@ -308,6 +315,9 @@ async fn request(
                 stalls(half.write_content(chunk)).await?;
             }
             peer.took(bytes);
+            if let Some(entry) = &mut entry {
+                entry.took(bytes);
+            }
             context.metrics.sent(context.protocol, bytes);
         }
         Ok(())
@@ -332,6 +342,10 @@ async fn request(
         half.reset(Code::H3_REQUEST_CANCELLED.value());
         return;
     }
+    if let Some(entry) = &mut entry {
+        entry.complete();
+    }
+    drop(entry);
     // A viewer may end its side a moment after it has the answer, and some clients take it for a failure when told
     // not to bother (RFC 9114 §4.1). So hear it out, briefly; a body is not wanted and stays in its window.
     let _ = timeout(REQUEST_END, stream.recv_data()).await;

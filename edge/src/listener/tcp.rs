@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Context;
 use super::activity::{Activity, Judgement};
 use super::lingering::Lingering;
+use crate::access_log::Entry;
 use crate::body::Body;
 use crate::cache::FillError;
 use crate::clients::{Address, ClientConnection, Excess, Pace};
@@ -222,6 +223,7 @@ async fn answer(
     let (parts, _) = request.into_parts();
     let protocol = if parts.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let watch = Watch::begin(activity, context.metrics.clone(), protocol);
+    let mut entry = context.access_log.begin(&parts, from, protocol);
     let mut response = if watch.activity.client().may_ask() {
         context.edge.answer(&parts, from).await
     } else {
@@ -232,7 +234,10 @@ async fn answer(
     if let Some(alt_svc) = alt_svc {
         response.headers_mut().insert(header::ALT_SVC, alt_svc);
     }
-    Ok(response.map(|body| WatchedBody { body, watch }))
+    if let Some(entry) = &mut entry {
+        entry.answered(&response);
+    }
+    Ok(response.map(|body| WatchedBody { body, watch, entry }))
 }
 
 /// One request from its head to the end of its answer.
@@ -269,6 +274,7 @@ impl Drop for Watch {
 struct WatchedBody {
     body: Body,
     watch: Watch,
+    entry: Option<Entry>,
 }
 
 impl http_body::Body for WatchedBody {
@@ -289,6 +295,9 @@ impl http_body::Body for WatchedBody {
             let bytes = data.map_or(0, Bytes::len);
             self.watch.metrics.sent(self.watch.protocol, bytes);
             self.watch.activity.took(bytes);
+            if let Some(entry) = &mut self.entry {
+                entry.took(bytes);
+            }
         }
         Poll::Ready(frame)
     }
@@ -306,6 +315,8 @@ impl Drop for WatchedBody {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             self.watch.metrics.aborted(self.watch.protocol);
+        } else if let Some(entry) = &mut self.entry {
+            entry.complete();
         }
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod access_log;
 mod clients;
 mod closing;
 mod collapse;

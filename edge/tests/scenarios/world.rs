@@ -91,6 +91,7 @@ impl World {
             grace: Duration::from_secs(20),
             client: CLIENT,
             bus: None,
+            access_log: None,
             geoip: None,
             name: "test-edge".into(),
             pop: None,

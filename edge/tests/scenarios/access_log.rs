@@ -1,0 +1,60 @@
+//! The access log: a line of JSON for each request, whatever protocol carried it and however it ended.
+
+use http::{HeaderMap, Method, header};
+use reelmill_media::keys::BlobKind;
+use serde_json::Value;
+
+use crate::world::{Via, World, noise, path_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_leaves_a_line_and_no_token() {
+    let mut world =
+        World::with(None, |settings, folder| settings.access_log = Some(folder.join("access.log")));
+    let hash = world.store.put_blob(BlobKind::Segment, noise(300_000, 1)).await.unwrap();
+    let large = world.store.put_blob(BlobKind::Segment, noise(24 << 20, 2)).await.unwrap();
+    let path = path_of(&hash, BlobKind::Segment);
+    for via in Via::ALL {
+        let range = [(header::RANGE, "bytes=0-99"), (header::USER_AGENT, "a \"player\"\n".trim())];
+        assert_eq!(
+            world.send(via, Method::GET, &format!("{path}?CMCD=bl%3D100"), &range).await.status(),
+            206
+        );
+    }
+    assert_eq!(world.send(Via::Http3, Method::HEAD, &path, &[]).await.status(), 200);
+    assert_eq!(world.get(Via::Http2, &format!("/t/a.secret.token{path}")).await.status(), 401);
+    // One that is given up.
+    let h3 = world.h3().await;
+    let mut stream =
+        h3.begin(Method::GET, &path_of(&large, BlobKind::Segment), HeaderMap::new()).await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+    stream.stop_sending(h3::error::Code::H3_REQUEST_CANCELLED);
+    drop(stream);
+    world.until_metric("aborted_responses_total", &[], 1).await;
+    world.begin_drain().await;
+
+    let text = std::fs::read_to_string(world.folder.path().join("access.log")).unwrap();
+    assert!(!text.contains("secret"));
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 7);
+    let parts: Vec<&Value> = lines.iter().filter(|line| line["status"] == 206).collect();
+    let mut protocols: Vec<&str> = parts.iter().map(|line| line["protocol"].as_str().unwrap()).collect();
+    protocols.sort_unstable();
+    assert_eq!(protocols, ["h2", "h3", "http/1.1", "http/1.1"]);
+    for line in parts {
+        assert_eq!(line["bytes"], 100);
+        assert_eq!(line["complete"], true);
+        assert_eq!((&line["path"], &line["query"]), (&path.as_str().into(), &"CMCD=bl%3D100".into()));
+        assert_eq!((&line["range"], &line["user_agent"]), (&"bytes=0-99".into(), &"a \"player\"".into()));
+        assert!(line["cache_status"].as_str().unwrap().starts_with("reelmill; "));
+        assert_eq!(line["client"], "127.0.0.1");
+    }
+    let refused = lines.iter().find(|line| line["status"] == 401).unwrap();
+    assert_eq!((&refused["token"], &refused["path"]), (&true.into(), &path.as_str().into()));
+    let head = lines.iter().find(|line| line["method"] == "HEAD").unwrap();
+    assert_eq!((&head["bytes"], &head["complete"]), (&0.into(), &true.into()));
+    let cut = lines.iter().find(|line| line["complete"] == false).unwrap();
+    assert_eq!(cut["status"], 200);
+    assert!(cut["bytes"].as_u64().unwrap() < 24 << 20);
+    // What QUIC learnt of the path is there with the end of its connection.
+    assert!(world.metric("quic_packets_total", &[("outcome", "sent")]) > 10);
+}
