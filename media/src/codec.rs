@@ -38,6 +38,14 @@ impl VideoCodec {
         }
     }
 
+    /// The least width and height that encoders take, in pixels: SVT-AV1 refuses less than 64.
+    pub const fn min_side(self) -> u32 {
+        match self {
+            VideoCodec::H264 | VideoCodec::Hevc => 16,
+            VideoCodec::Av1 => 64,
+        }
+    }
+
     /// The largest constant rate factor of the encoder's scale.
     pub const fn max_crf(self) -> u8 {
         match self {

@@ -97,7 +97,7 @@ fn rungs(lane: &VideoLane, picture: &Picture, rate: FrameRate) -> Vec<Rung> {
     sides
         .into_iter()
         .filter_map(|side| {
-            let (width, height) = fit(width, height, side);
+            let (width, height) = fit(width, height, side, lane.codec.min_side());
             let short = width.min(height);
             let id = match lane.codec {
                 VideoCodec::H264 => format!("v{short}"),
@@ -118,13 +118,13 @@ fn rungs(lane: &VideoLane, picture: &Picture, rate: FrameRate) -> Vec<Rung> {
         .collect()
 }
 
-/// Scales so that the short side becomes `side`, both sides to the nearest even number (4:2:0 needs it), at least 16.
-fn fit(width: u32, height: u32, side: u32) -> (u32, u32) {
+/// Scales so that the short side becomes `side`, both sides to the nearest even number (4:2:0 needs it), at least `min`.
+fn fit(width: u32, height: u32, side: u32, min: u32) -> (u32, u32) {
     let short = u64::from(width.min(height).max(1));
     let even = |n: u32| {
         let halves = (u64::from(n) * u64::from(side) + short) / (2 * short);
         // An odd source loses its last line.
-        (halves * 2).min(u64::from(n) / 2 * 2).clamp(16, 16_384) as u32
+        (halves * 2).min(u64::from(n) / 2 * 2).clamp(u64::from(min), 16_384) as u32
     };
     (even(width), even(height))
 }

@@ -65,8 +65,7 @@ impl AudioConfig {
     pub fn codecs(&self) -> String {
         match self {
             AudioConfig::Aac(_) => "mp4a.40.2".to_owned(),
-            // Opus in ISOBMFF §4.3.3 names the entry; there is no more to say.
-            AudioConfig::Opus(_) => "opus".to_owned(),
+            AudioConfig::Opus(_) => "Opus".to_owned(),
         }
     }
 
