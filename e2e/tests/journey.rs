@@ -22,6 +22,7 @@ fn made_right(system: &System, source: &Fixture, by_tus: bool) -> (AssetId, Publ
     let expected = Expected::of(source);
     let published = system.must_be_right(&asset, &expected);
     assert!(shown.playable && shown.error.is_none());
+    assert_eq!(published.iframes.len(), 1, "scrubbing is shown from the lowest rung");
     let seconds = shown.duration_seconds.expect("a ready asset has a length");
     let due = expected.duration_s + expected.lead_s;
     assert!((seconds - due).abs() < 0.05, "the API says {seconds} s, the source lasts {due} s");

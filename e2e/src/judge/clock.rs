@@ -134,10 +134,7 @@ fn presentation_times(track: &Track, expected: &Expected, faults: &mut Faults) {
 
 /// All pictures are cut at the same times, and the sound within a packet of them.
 fn same_cuts(published: &Published, faults: &mut Faults) {
-    let Some(first) = published.video.first() else {
-        faults.add("there is no picture");
-        return;
-    };
+    let Some(first) = published.video.first() else { return };
     let cuts = |track: &Track| -> Vec<i64> { track.segments.iter().map(|s| s.fragment.start).collect() };
     let of_first = cuts(first);
     for track in &published.video[1..] {
