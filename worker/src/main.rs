@@ -82,6 +82,8 @@ fn main() -> ExitCode {
 
 /// What people ask for: a worker, unless they name something else.
 fn command() -> ExitCode {
+    // The parent decodes nothing, but asks encoders for their versions.
+    reelmill_av::quiet();
     let all = Run::command().subcommand(Probe::command());
     let given = all.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).get_matches();
     let done = match given.subcommand() {
