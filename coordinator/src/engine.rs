@@ -24,6 +24,7 @@ use crate::outputs::OutputRecord;
 use crate::plans::{PlanningError, Plans};
 use crate::publish::{PublishError, Publisher};
 use crate::state::{Asset, Effect, Input, Stage, StageName};
+use crate::twins;
 use crate::uploads::{self, FinishError, UploadRecord};
 
 /// Tasks put in their queues at once: they start in the plan's order.
@@ -206,6 +207,7 @@ impl Engine {
     async fn tidy_up(&self, asset: &Asset) -> Result<(), EngineError> {
         self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
         self.publisher.close(asset.id).await?;
+        twins::remember(&self.store, asset).await.map_err(PublishError::from)?;
         if let Some(upload) = asset.upload.arrival.upload() {
             self.uploads.remove_all(&upload.to_string()).await?;
         }

@@ -196,6 +196,7 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         | Input::Closed
         | Input::ClaimNotice
         | Input::NoticeTried { .. }
+        | Input::Reused { .. }
         | Input::Tick => {}
     }
     engine.feed(*id, input).await?;

@@ -18,5 +18,6 @@ pub mod reach;
 pub mod state;
 pub mod storyboard;
 pub mod sweep;
+pub mod twins;
 pub mod uploads;
 pub mod webhooks;

@@ -28,13 +28,16 @@ use crate::assets::{ApplyError, Assets};
 use crate::metrics::Metrics;
 use crate::outputs::{self, OutputRecord};
 use crate::plans::{PlanningError, Plans};
-use crate::state::{Asset, DoneSet, Input, Stage};
+use crate::state::{Asset, DoneSet, Input, Rendition, Stage};
 use crate::storyboard::{StoryboardError, Storyboards};
+use crate::twins;
 
 /// Assets whose outputs are kept at hand.
 const ACTIVE_ASSETS: u64 = 256;
 /// An asset that nobody reports on for so long is dropped from memory.
 const ACTIVE_FOR: Duration = Duration::from_secs(600);
+/// A typed description is no longer than this, in bytes.
+const MAX_PRESENTATION_BYTES: u64 = 256 << 20;
 /// Outputs read, or playlists written, at once.
 const PARALLEL: usize = 16;
 
@@ -226,6 +229,33 @@ impl Publisher {
         }
         presentation.storyboard = turn.storyboard.clone();
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
+        self.write_texts(&presentation, shown.playable, turn).await?;
+        Ok(shown)
+    }
+
+    /// Publishes under another asset what was made of the same bytes. Says whether there was anything whole.
+    pub async fn publish_again(&self, from: AssetId, to: AssetId) -> Result<bool, PublishError> {
+        let text = match self.store.get_object(&keys::presentation(from), MAX_PRESENTATION_BYTES).await {
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            text => text?,
+        };
+        let Ok(presentation) = serde_json::from_slice::<Presentation>(&text) else { return Ok(false) };
+        if presentation.asset != from || !presentation.complete {
+            return Ok(false);
+        }
+        let presentation = Presentation { asset: to, ..presentation };
+        let active = self.active.get_with(to, async { Arc::default() }).await;
+        self.write_texts(&presentation, true, &mut *active.turn.lock().await).await?;
+        Ok(true)
+    }
+
+    async fn write_texts(
+        &self,
+        presentation: &Presentation,
+        playable: bool,
+        turn: &mut Turn,
+    ) -> Result<(), PublishError> {
+        let id = presentation.asset;
         let target = presentation.target_duration;
         let media = presentation
             .tracks()
@@ -234,19 +264,19 @@ impl Publisher {
             let track = &rendition.track;
             (keys::iframe_playlist(id, &track.id), hls::iframe_playlist(track, target))
         });
-        let storyboard = hls::storyboard(&presentation).map(|text| (keys::storyboard(id), text));
+        let storyboard = hls::storyboard(presentation).map(|text| (keys::storyboard(id), text));
         let texts = media.chain(iframes).chain(storyboard).map(|(key, text)| (key, Bytes::from(text)));
         let mut changed = self.put_changed(turn, texts.collect()).await?;
-        if shown.playable {
-            let text = Bytes::from(hls::multivariant_playlist(&presentation));
+        if playable {
+            let text = Bytes::from(hls::multivariant_playlist(presentation));
             changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
-            let described = Bytes::from(serde_json::to_vec::<Presentation>(&presentation)?);
+            let described = Bytes::from(serde_json::to_vec::<Presentation>(presentation)?);
             changed |= self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
         }
         if changed {
             self.announce(id).await;
         }
-        Ok(shown)
+        Ok(())
     }
 
     /// A presentation without a storyboard plays as well as one with it: only a failing store is worth another try.
@@ -299,7 +329,11 @@ impl Publisher {
     async fn tell(&self, asset: &Asset, Shown { playable, complete }: Shown) -> Result<(), PublishError> {
         let in_work = matches!(asset.stage, Stage::Processing { .. });
         if in_work && (complete || (playable && asset.timings.playable_at.is_none())) {
-            self.assets.apply(asset.id, Input::Published { playable, complete }).await?;
+            let told = self.assets.apply(asset.id, Input::Published { playable, complete }).await?;
+            if let Err(error) = twins::remember(&self.store, &told.asset).await {
+                // Said again when it is closed.
+                tracing::debug!(asset = %asset.id, %error, "there is no hint yet that it may serve for others");
+            }
         }
         Ok(())
     }
@@ -310,15 +344,20 @@ impl Publisher {
         if asset.renditions.is_empty() {
             return Ok(());
         }
-        self.store.delete_object(&keys::multivariant_playlist(asset.id)).await?;
-        for rendition in &asset.renditions {
+        self.withdraw(asset.id, &asset.renditions).await
+    }
+
+    /// Takes all texts about these renditions away.
+    pub async fn withdraw(&self, id: AssetId, renditions: &[Rendition]) -> Result<(), PublishError> {
+        self.store.delete_object(&keys::multivariant_playlist(id)).await?;
+        for rendition in renditions {
             let rendition = &rendition.planned.id;
-            self.store.delete_object(&keys::media_playlist(asset.id, rendition)).await?;
-            self.store.delete_object(&keys::iframe_playlist(asset.id, rendition)).await?;
+            self.store.delete_object(&keys::media_playlist(id, rendition)).await?;
+            self.store.delete_object(&keys::iframe_playlist(id, rendition)).await?;
         }
-        self.store.delete_object(&keys::storyboard(asset.id)).await?;
-        self.store.delete_object(&keys::presentation(asset.id)).await?;
-        self.announce(asset.id).await;
+        self.store.delete_object(&keys::storyboard(id)).await?;
+        self.store.delete_object(&keys::presentation(id)).await?;
+        self.announce(id).await;
         Ok(())
     }
 }

@@ -7,9 +7,10 @@
 //! assets/<asset>/<rendition>.m3u8  media playlists
 //! assets/<asset>/storyboard.vtt    which part of which sprite sheet shows which time
 //! assets/<asset>/presentation.json all of the above, typed
+//! twins/<tenant>/…                 which asset has been made of the same bytes
 //! ```
 
-use crate::ids::{AssetId, BlobHash, RenditionId};
+use crate::ids::{AssetId, BlobHash, RenditionId, TenantId};
 
 /// What a blob holds; decides its extension and its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +104,11 @@ pub fn iframe_playlist(asset: AssetId, rendition: &RenditionId) -> String {
 /// `assets/<asset>/storyboard.vtt`
 pub fn storyboard(asset: AssetId) -> String {
     format!("assets/{asset}/storyboard.vtt")
+}
+
+/// `twins/<tenant>/<source>-<profile>.json`: which asset has been made of this block list by this profile.
+pub fn twin(tenant: &TenantId, source: &BlobHash, profile: &BlobHash) -> String {
+    format!("twins/{tenant}/{source}-{profile}.json")
 }
 
 /// `assets/<asset>/presentation.json`

@@ -7,7 +7,7 @@ use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 use super::Occasion;
 use super::asset::{Arrival, Asset, Attempt, Encoder, Job, Rendition, Stage};
 use super::done::DoneSet;
-use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
+use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition, Twin};
 
 /// A task that fails so often fails its asset.
 pub(super) const MAX_ATTEMPTS: u8 = 5;
@@ -46,6 +46,7 @@ impl Step {
         match input {
             Input::UploadProgress { bytes, length } => self.upload_progress(bytes, length),
             Input::UploadComplete { source } => self.upload_complete(source),
+            Input::Reused { source, twin } => self.reused(source, *twin),
             Input::UploadFailed(failure) => {
                 if self.asset.stage == Stage::Uploading {
                     self.fail(failure);
@@ -118,6 +119,22 @@ impl Step {
             | Stage::Failed { .. }
             | Stage::Deleted { .. } => {}
         }
+    }
+
+    /// Everything is there already: nothing is queued, and all ends at once.
+    fn reused(&mut self, source: SourceRef, twin: Twin) {
+        if self.asset.stage != Stage::Uploading {
+            return;
+        }
+        let now = self.moment.now;
+        let Asset { upload, timings, .. } = &mut self.asset;
+        (upload.bytes, upload.length, upload.touched_at) = (source.bytes, Some(source.bytes), now);
+        (timings.received_at, timings.playable_at, timings.completed_at) = (Some(now), Some(now), Some(now));
+        self.asset.facts = twin.facts;
+        self.asset.renditions = twin.renditions;
+        self.asset.stage = Stage::Ready { source, recipe: twin.recipe, closed: false };
+        self.owe(Occasion::Playable);
+        self.owe(Occasion::Ready);
     }
 
     fn submitted(&mut self) {

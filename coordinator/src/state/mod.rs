@@ -22,4 +22,4 @@ pub use asset::{
 pub use done::DoneSet;
 pub use machine::{UPLOAD_EXPIRES_AFTER, handle};
 pub use notice::{Notice, Occasion};
-pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition};
+pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, Twin};

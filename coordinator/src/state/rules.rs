@@ -130,6 +130,34 @@ fn uploads_end_when_nobody_sends_any_more() {
 }
 
 #[test]
+fn bytes_that_came_before_end_at_once_and_only_once() {
+    let mut made = indexed(2, 4);
+    for number in 1..=2 {
+        made.apply(made.success(TaskNumber(number), 1), usize::MAX);
+    }
+    let Stage::Ready { source, recipe, .. } = made.asset.stage.clone() else { panic!("not ready") };
+    let (facts, renditions) = (made.asset.facts.clone(), made.asset.renditions.clone());
+    let reused = Input::Reused { source, twin: Box::new(Twin { recipe, facts, renditions }) };
+    let moment = Moment { now: made.now, window: 4, retry_after: RETRY_AFTER, webhook: true };
+    let id = AssetId::from_parts(1, 2);
+    let new = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, made.now);
+    let next = handle(new, moment, reused.clone());
+    assert_eq!(
+        (&next.asset.stage, &next.effects),
+        (&Stage::Ready { source, recipe, closed: false }, &vec![])
+    );
+    assert!(next.asset.is_playable() && next.asset.renditions == made.asset.renditions);
+    assert_eq!(next.asset.upload.bytes, source.bytes);
+    let owed: Vec<_> = next.asset.notices.iter().map(|notice| notice.occasion).collect();
+    assert_eq!(owed, [Occasion::Playable, Occasion::Ready]);
+    // The same completion again, and one that comes after the owner's deletion.
+    let again = handle(next.asset.clone(), moment, reused.clone());
+    assert!(again.asset == next.asset && again.effects.is_empty());
+    let deleted = handle(next.asset, moment, Input::Deleted).asset;
+    assert_eq!(handle(deleted.clone(), moment, reused).asset, deleted);
+}
+
+#[test]
 fn a_deleted_asset_goes_at_once_and_its_record_last() {
     let lives: [fn() -> World; 3] = [
         || World::new(3, 4),

@@ -6,7 +6,7 @@ use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 
 use super::Occasion;
-use super::asset::{Asset, Planned, SourceFacts};
+use super::asset::{Asset, Planned, Rendition, SourceFacts};
 
 /// What the machine must know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,13 @@ pub enum Input {
     UploadComplete {
         /// The bytes.
         source: SourceRef,
+    },
+    /// The last byte is stored, and what was made of the same bytes before is published.
+    Reused {
+        /// The bytes.
+        source: SourceRef,
+        /// What was made of them.
+        twin: Box<Twin>,
     },
     /// The upload ended without its bytes.
     UploadFailed(Failure),
@@ -103,6 +110,17 @@ pub enum Input {
     },
     /// Time passed.
     Tick,
+}
+
+/// What another asset of the same bytes has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Twin {
+    /// The stored index and plan.
+    pub recipe: Recipe,
+    /// What the index says of the source.
+    pub facts: Option<SourceFacts>,
+    /// What was made.
+    pub renditions: Vec<Rendition>,
 }
 
 /// What a plan says, as far as the machine must know it.

@@ -22,6 +22,7 @@ use reelmill_platform::store::{Store, StoreError};
 use crate::assets::backoff;
 use crate::engine::{Engine, EngineError};
 use crate::state::{Asset, Input};
+use crate::twins;
 
 /// An upload in more pieces than this would have an unwieldy block list.
 pub const MAX_BLOCKS: u32 = 1 << 18;
@@ -90,6 +91,9 @@ pub async fn complete(engine: &Engine, asset: AssetId, blocks: Vec<Block>) -> Re
     let text = Bytes::from(serde_json::to_vec(&source)?);
     let blocks = engine.store.put_blob(BlobKind::Record, text).await?;
     let source = SourceRef { blocks, bytes };
+    if let Some(asset) = twins::reuse(engine, asset, source).await? {
+        return Ok(asset);
+    }
     Ok(engine.feed(asset, Input::UploadComplete { source }).await?)
 }
 

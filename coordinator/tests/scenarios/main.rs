@@ -18,6 +18,7 @@ mod purges;
 mod relay;
 mod resumable;
 mod tenants;
+mod twins;
 mod uploads;
 mod webhooks;
 mod worker;
