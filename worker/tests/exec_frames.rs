@@ -32,6 +32,7 @@ fn check(kind: Kind, codec: VideoCodec) {
         for (name, rendition) in renditions.iter().filter(|(name, _)| name.starts_with('v')) {
             check_times(&title, rendition);
             check_frames(&fixture, name, rendition);
+            check_samples(codec, rendition);
         }
         assert_eq!(renditions.contains_key("a0"), fixture.has_audio);
     }
@@ -80,6 +81,38 @@ fn check_times(title: &Title, rendition: &Rendition) {
     shown.sort_unstable();
     assert_eq!(shown, title.timeline().frames.iter().map(|f| f.pts.0).collect::<Vec<_>>());
     assert_eq!(end, title.timeline().end.0);
+}
+
+/// Nothing but pictures: parameter sets are in the init segment, and no sample tells what made it.
+fn check_samples(codec: VideoCodec, rendition: &Rendition) {
+    for segment in &rendition.segments {
+        let samples = boxes::samples(segment);
+        for (sample, row) in samples.iter().zip(boxes::rows(segment)) {
+            match codec {
+                // One slice per picture: IDR (5), or not (1).
+                VideoCodec::H264 => {
+                    assert_eq!(entry::nal_units(sample, |head| head & 0x1f), [if row.sync { 5 } else { 1 }])
+                }
+                // One slice per picture: IDR with or without leading pictures (19, 20), or trailing (0, 1).
+                VideoCodec::Hevc => {
+                    let kinds = entry::nal_units(sample, |head| head >> 1);
+                    assert!(
+                        matches!((row.sync, &kinds[..]), (true, [19 | 20]) | (false, [0 | 1])),
+                        "{kinds:?}"
+                    );
+                }
+                // A sequence header (1) where decoding starts, frames (6), and shown ones repeated (3).
+                VideoCodec::Av1 => {
+                    let kinds = entry::obus(sample);
+                    assert_eq!(kinds[0] == 1, row.sync, "{kinds:?}");
+                    assert!(
+                        kinds.iter().skip(usize::from(row.sync)).all(|kind| [3, 6].contains(kind)),
+                        "{kinds:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 fn check_frames(fixture: &Fixture, name: &str, rendition: &Rendition) {

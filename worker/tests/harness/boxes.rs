@@ -37,6 +37,19 @@ pub fn rows(segment: &SegmentOutput) -> Vec<Row> {
     out
 }
 
+/// The coded samples of a segment, in decode order.
+pub fn samples(segment: &SegmentOutput) -> Vec<Vec<u8>> {
+    let mut rest = segment.bytes.as_slice();
+    let moof = Moof::decode(&mut rest).unwrap();
+    let mdat = Mdat::decode(&mut rest).unwrap().data;
+    let mut at = 0;
+    let mut next = |size: u32| {
+        at += size as usize;
+        mdat[at - size as usize..at].to_vec()
+    };
+    moof.traf[0].trun[0].samples.iter().map(|entry| next(entry.size.unwrap())).collect()
+}
+
 /// The `moov` of an init segment.
 pub fn moov(init: &[u8]) -> Moov {
     let mut rest = init;

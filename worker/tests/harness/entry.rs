@@ -41,6 +41,38 @@ fn complete(hvcc: &Hvcc) {
     assert_eq!((hvcc.length_size_minus_one, hvcc.chroma_format_idc, hvcc.bit_depth_luma_minus8), (3, 1, 0));
 }
 
+/// The types of a sample's NAL units, each behind its length in four bytes.
+pub fn nal_units(mut sample: &[u8], kind: impl Fn(u8) -> u8) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let Some((length, rest)) = sample.split_first_chunk() {
+        let (unit, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        kinds.push(kind(unit[0]));
+        sample = rest;
+    }
+    assert!(sample.is_empty());
+    kinds
+}
+
+/// The types of a sample's OBUs, each with its size in at most four bytes.
+pub fn obus(mut sample: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let Some((head, mut rest)) = sample.split_first() {
+        assert_eq!(head & 6, 2, "a size and no extension");
+        let mut length = 0;
+        for shift in [0, 7, 14, 21] {
+            let (byte, after) = rest.split_first().unwrap();
+            length |= usize::from(byte & 0x7f) << shift;
+            rest = after;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        kinds.push(head >> 3);
+        sample = &rest[length..];
+    }
+    kinds
+}
+
 /// The syntax elements of all headers, by name; where one comes more than once, every value that it has.
 struct Headers(BTreeMap<String, Vec<u64>>);
 
