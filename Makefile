@@ -8,9 +8,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 reelmill := $(or $(CARGO_TARGET_DIR),target)/release/reelmill
 
-.PHONY: help demo up build test bench check deps
+.PHONY: help demo up build test bench bench-transcode check deps
 help: ## Say what the targets do
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 # exec: the program itself, not a shell around it, gets Ctrl-C and ends in its own time.
 demo: build ## Build everything and show a video's way from upload to player
@@ -28,6 +28,10 @@ test: testdeps check ## Check the code and run every test
 bench: build ## Measure a clip's way beside ffmpeg; benches/README.md says how to read it
 	@cargo build --release -p reelmill-benches
 	@$(dir $(reelmill))journey
+
+bench-transcode: build ## Measure the transcode engine beside ffmpeg; ARGS="--minutes 30" bounds it
+	@cargo build --release -p reelmill-benches
+	@$(dir $(reelmill))transcode $(ARGS)
 
 check: deps ## Check format, lints, the arrows between crates, and the shell scripts
 	@cargo fmt --all --check

@@ -2,17 +2,17 @@
 //!
 //! Runs are interleaved, and what counts is the ratio within a pair and the median over pairs: machines are noisy.
 
-mod ffmpeg;
 mod reelmill;
-mod usage;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 
-use crate::usage::Cost;
+use reelmill_benches::clip;
+use reelmill_benches::ffmpeg::Ffmpeg;
+use reelmill_benches::usage::{Cost, median};
+use reelmill_media::ladder::Rung;
 
 /// Measures Reelmill beside ffmpeg.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let clip = match &options.clip {
         Some(clip) => clip.clone(),
-        None => made_clip(Path::new("target/benches"))?,
+        None => clip::made(60)?,
     };
     let clip = clip.canonicalize().with_context(|| format!("cannot find {}", clip.display()))?;
     println!("clip {}, {} counted pairs of runs", clip.display(), options.runs);
@@ -50,9 +50,10 @@ async fn main() -> anyhow::Result<()> {
         "{:>4} {:>22} {:>22} {:>8} {:>8} {:>10}",
         "", "ffmpeg cpu / wall s", "reelmill cpu / wall s", "cpu", "wall", "playable s"
     );
+    let rungs = clip::ladder().video;
     let mut pairs = Vec::new();
     for run in 0..=options.runs {
-        let ffmpeg = ffmpeg::ladder(&clip)?;
+        let ffmpeg = one_process(&clip, &rungs)?;
         let (reelmill, playable) = reelmill::journey(&options.binaries, &clip).await?;
         let pair = Pair { ffmpeg, reelmill, playable };
         show(if run == 0 { "warm" } else { "" }, &pair);
@@ -82,37 +83,10 @@ fn show(label: &str, pair: &Pair) {
     );
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// 60 s of moving detail with grain: zoomed fractal, moving test picture, noise; 14 Mbit/s with B-frames, and sound.
-fn made_clip(folder: &Path) -> anyhow::Result<PathBuf> {
-    let clip = folder.join("1080p30-60s.mp4");
-    if clip.is_file() {
-        return Ok(clip);
-    }
-    std::fs::create_dir_all(folder)?;
-    println!("making {}", clip.display());
-    let partial = folder.join("partial.mp4");
-    let graph = "mandelbrot=size=640x360:rate=30:end_scale=0.02:maxiter=150,scale=1920x1080[a];\
-                 testsrc2=size=960x540:rate=30[b];\
-                 [a][b]overlay=x='480+300*sin(t/3)':y='270+150*cos(t/4)',noise=alls=6:allf=t,format=yuv420p[v]";
-    let status = Command::new("ffmpeg")
-        .args(["-v", "error", "-y", "-filter_complex", graph])
-        .args(["-f", "lavfi", "-i", "anoisesrc=color=pink:amplitude=0.3:sample_rate=48000"])
-        .args([
-            "-map", "[v]", "-map", "0:a", "-t", "60", "-c:v", "libx264", "-preset", "veryfast", "-b:v", "14M",
-        ])
-        .args(["-g", "60", "-c:a", "aac", "-b:a", "160k", "-ac", "2", "-movflags", "+faststart"])
-        .arg(&partial)
-        .status()
-        .context("ffmpeg cannot be run")?;
-    if !status.success() {
-        bail!("ffmpeg could not make the clip ({status})");
-    }
-    std::fs::rename(&partial, &clip)?;
-    Ok(clip)
+/// The peer: segments of 4 s, after three short ones.
+fn one_process(clip: &Path, rungs: &[Rung]) -> anyhow::Result<Cost> {
+    let cuts: Vec<f64> = [0.0, 1.0, 2.0].into_iter().chain((1..900).map(|n| f64::from(n) * 4.0)).collect();
+    let out = tempfile::tempdir()?;
+    let program = Path::new("ffmpeg");
+    Ffmpeg { program, clip, rungs, preset: "veryfast", cuts: &cuts }.one_process(out.path())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
-use crate::usage::{Cost, Meter};
+use reelmill_benches::usage::{Cost, Meter};
 
 /// A state that does not come within this will not come.
 const DEADLINE: Duration = Duration::from_secs(900);

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use serde::{Deserialize, Serialize};
 
 /// Cost of one run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     /// User and system CPU time of all processes, in seconds.
     pub cpu: f64,
@@ -24,7 +25,7 @@ pub struct Meter {
 impl Meter {
     /// Starts both clocks.
     pub fn start() -> anyhow::Result<Meter> {
-        Ok(Meter { started: Instant::now(), before: children()? })
+        Ok(Meter { started: Instant::now(), before: cpu_of(UsageWho::RUSAGE_CHILDREN)? })
     }
 
     /// Wall-clock time so far, in seconds.
@@ -34,13 +35,25 @@ impl Meter {
 
     /// CPU time of all children (and theirs) that have ended since, in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
-        Ok(children()?.saturating_sub(self.before).as_secs_f64())
+        Ok(cpu_of(UsageWho::RUSAGE_CHILDREN)?.saturating_sub(self.before).as_secs_f64())
+    }
+
+    /// Both, for children that have ended.
+    pub fn cost(&self) -> anyhow::Result<Cost> {
+        Ok(Cost { cpu: self.cpu()?, wall: self.wall() })
     }
 }
 
-/// CPU time of all ended children so far.
-fn children() -> anyhow::Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+/// CPU time so far.
+fn cpu_of(who: UsageWho) -> anyhow::Result<Duration> {
+    let usage = getrusage(who)?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Duration::from_micros(micros.unsigned_abs()))
+}
+
+/// The middle value, or the upper one of the two in the middle; not a number where there is none.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,0 +1,5 @@
+//! What the benchmarks share.
+
+pub mod clip;
+pub mod ffmpeg;
+pub mod usage;

@@ -1,0 +1,310 @@
+//! Ours: a source in a folder store, and a worker's own kitchen, children and slots working through its plan.
+//!
+//! Runs in a process of its own, so that what the parent of the children spends is counted as theirs is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use reelmill_benches::usage::{Cost, Meter, median};
+use reelmill_media::index::SourceIndex;
+use reelmill_media::keys::{self, BlobKind};
+use reelmill_media::ladder::Rung;
+use reelmill_media::plan::Plan;
+use reelmill_media::profile::{Effort, Profile};
+use reelmill_media::source::{BLOCK_BYTES, Block, Source, SourceRef};
+use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Work};
+use reelmill_platform::store::Store;
+use reelmill_worker::child::{Child, Nursery};
+use reelmill_worker::perform::Kitchen;
+use reelmill_worker::recipes::Recipes;
+use reelmill_worker::source_reader::Blocks;
+use serde::{Deserialize, Serialize};
+
+/// As a worker has it unless told otherwise.
+const BLOCK_CACHE_BYTES: u64 = 128 << 20;
+
+/// Memory that one child may take, in bytes.
+const CHILD_BYTES: u64 = 4 << 30;
+
+/// Children whose start is measured.
+const STARTS: usize = 25;
+
+/// First segments measured.
+const FIRSTS: usize = 5;
+
+/// Far longer than a child takes to start.
+const WARM: Duration = Duration::from_millis(500);
+
+/// How segments are grouped into tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Chunks {
+    /// As planned.
+    Planned,
+    /// All in one.
+    Whole,
+    /// Each by itself: after the first few, of 4 s each.
+    Single,
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, Args)]
+pub struct Ours {
+    /// Source
+    #[arg(long)]
+    pub clip: PathBuf,
+    /// Empty folder for the store
+    #[arg(long)]
+    pub store: PathBuf,
+    /// Program whose children do the work
+    #[arg(long)]
+    pub worker: PathBuf,
+    /// How segments are grouped into tasks
+    #[arg(long, value_enum, default_value = "planned")]
+    pub chunks: Chunks,
+    /// What the profile asks of encoders: fast or thorough
+    #[arg(long, default_value = "fast")]
+    pub effort: String,
+    /// Constant rate factor
+    #[arg(long, default_value_t = 23)]
+    pub crf: u8,
+    /// Tasks at once
+    #[arg(long, default_value_t = 2)]
+    pub slots: usize,
+    /// Measure only the first task, and what starting a child costs
+    #[arg(long)]
+    pub first: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Made {
+    /// The ladder, lowest rung first.
+    pub rungs: Vec<Rung>,
+    /// Where segments start, in seconds.
+    pub cuts: Vec<f64>,
+    /// Frames per second.
+    pub frame_rate: f64,
+    /// Of each rung, init segment and media segments in order.
+    pub files: Vec<Vec<PathBuf>>,
+    /// With `first`: the first task, from a warm child.
+    pub first: Option<First>,
+}
+
+/// What a viewer waits for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct First {
+    /// The first segment of the lowest rung; its CPU time includes the start of the child.
+    pub segment: Cost,
+    /// Start of a child that ends at once: CPU seconds.
+    pub start_cpu: f64,
+    /// Wall-clock time of a task without media in a child that waits for it, in seconds.
+    pub empty_task: f64,
+}
+
+impl Ours {
+    /// Runs it in a process of its own.
+    pub fn measured(&self) -> anyhow::Result<(Cost, Made)> {
+        let chunks = self.chunks.to_possible_value().ok_or_else(|| anyhow!("no such grouping"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("ours").arg("--clip").arg(&self.clip).arg("--store").arg(&self.store);
+        command.arg("--worker").arg(&self.worker).args(["--chunks", chunks.get_name()]);
+        command.args(["--effort", &self.effort, "--crf", &self.crf.to_string()]);
+        command.args(["--slots", &self.slots.to_string()]).args(self.first.then_some("--first"));
+        let meter = Meter::start()?;
+        let output = command.stderr(Stdio::inherit()).output()?;
+        let cost = meter.cost()?;
+        if !output.status.success() {
+            bail!("our own run failed ({})", output.status);
+        }
+        Ok((cost, serde_json::from_slice(&output.stdout).context("our own run said nothing")?))
+    }
+
+    /// Does the work here.
+    pub async fn run(&self) -> anyhow::Result<Made> {
+        let store = Store::open(&format!("file://{}", std::path::absolute(&self.store)?.display()))?;
+        let nursery = Nursery::of(self.worker.canonicalize().context("no worker")?);
+        let kitchen = Kitchen {
+            blocks: Blocks::new(store.clone(), BLOCK_CACHE_BYTES),
+            recipes: Recipes::new(store.clone()),
+            store: store.clone(),
+            memory: CHILD_BYTES,
+            encoders: None,
+        };
+        let bytes = Bytes::from(tokio::fs::read(&self.clip).await?);
+        let source = store_source(&store, bytes).await?;
+        let index = Task {
+            asset: "00000000000000000000000000".parse()?,
+            tenant: "bench".parse()?,
+            number: TaskNumber::INDEX,
+            epoch: 1,
+            class: Class::Publish,
+            source,
+            recipe: None,
+            work: Work::Index,
+            cost_ms: 10_000,
+        };
+        let Outcome::Indexed { index: hash } = kitchen.perform(&index, nursery.start()?, |_| {}).await else {
+            bail!("the clip cannot be indexed");
+        };
+        let record = store.get_blob(BlobKind::Record, hash).await?;
+        let source_index: SourceIndex = postcard::from_bytes(record.bytes())?;
+        let effort: Effort = serde_json::from_value(self.effort.clone().into())?;
+        let mut profile = Profile::default();
+        for lane in &mut profile.video {
+            lane.crf = Some(self.crf);
+            lane.effort = effort;
+        }
+        let plan = Plan::new(&source_index, &profile, self.slots as u32)?;
+        let record = Bytes::from(postcard::to_stdvec(&plan)?);
+        let recipe = Recipe { index: hash, plan: store.put_blob(BlobKind::Record, record).await? };
+        let task = |(number, work): (u32, Work)| Task {
+            number: TaskNumber::planned(number),
+            recipe: Some(recipe),
+            work,
+            cost_ms: 3_600_000,
+            ..index.clone()
+        };
+        let video = plan.video.as_ref().context("the clip has no picture")?;
+        let mut made = Made {
+            rungs: plan.ladder.video.clone(),
+            cuts: video.segments.iter().map(|s| s.start.seconds(video.timescale)).collect(),
+            frame_rate: video.frame_rate.per_second(),
+            files: Vec::new(),
+            first: None,
+        };
+        let works = grouped(&plan, self.chunks);
+        if self.first {
+            let work = works.into_iter().next().context("an empty plan")?;
+            made.first = Some(first(&kitchen, self, &nursery, &task((0, work))).await?);
+            return Ok(made);
+        }
+        let tasks: Vec<Task> = (0..).zip(works).map(task).collect();
+        let outputs = work_through(kitchen, nursery, tasks, self.slots).await?;
+        for rung in &made.rungs {
+            let output = outputs.get(rung.id.as_str()).with_context(|| format!("{} is missing", rung.id))?;
+            let path = |hash, kind| self.store.join(keys::blob(&hash, kind));
+            let init = path(output.init.hash, BlobKind::InitSegment);
+            let segments = output.segments.iter().map(|s| path(s.hash, BlobKind::Segment));
+            made.files.push(std::iter::once(init).chain(segments).collect());
+        }
+        Ok(made)
+    }
+}
+
+fn grouped(plan: &Plan, chunks: Chunks) -> Vec<Work> {
+    let count = plan.video.as_ref().map_or(0, |video| video.segments.len() as u32);
+    let rungs: Vec<_> = plan.ladder.video.iter().map(|rung| rung.id.clone()).collect();
+    let video = |segments| Work::Video { segments, rungs: rungs.clone() };
+    let planned = plan.tasks.iter().map(|task| task.work.clone());
+    let sound = planned.clone().filter(|work| matches!(work, Work::Audio { .. }));
+    match chunks {
+        Chunks::Planned => planned.collect(),
+        Chunks::Whole => std::iter::once(video(0..count)).chain(sound).collect(),
+        Chunks::Single => (0..count).map(|n| video(n..n + 1)).chain(sound).collect(),
+    }
+}
+
+async fn store_source(store: &Store, bytes: Bytes) -> anyhow::Result<SourceRef> {
+    let mut source = Source::default();
+    for start in (0..bytes.len()).step_by(BLOCK_BYTES) {
+        let block = bytes.slice(start..bytes.len().min(start + BLOCK_BYTES));
+        let length = block.len() as u32;
+        source
+            .blocks
+            .push(Block { hash: store.put_blob(BlobKind::SourceBlock, block).await?, bytes: length });
+    }
+    let list = Bytes::from(serde_json::to_vec(&source)?);
+    Ok(SourceRef { blocks: store.put_blob(BlobKind::Record, list).await?, bytes: bytes.len() as u64 })
+}
+
+/// Each slot takes the next task and starts its next child before it has need of it, as a worker's do.
+async fn work_through(
+    kitchen: Kitchen,
+    nursery: Nursery,
+    tasks: Vec<Task>,
+    slots: usize,
+) -> anyhow::Result<BTreeMap<String, RenditionOutput>> {
+    let shared = Arc::new((kitchen, nursery, tasks, AtomicUsize::new(0)));
+    let working: Vec<_> = (0..slots).map(|_| tokio::spawn(slot(shared.clone()))).collect();
+    let mut all: BTreeMap<String, RenditionOutput> = BTreeMap::new();
+    for slot in working {
+        for output in slot.await?? {
+            match all.entry(output.rendition.to_string()) {
+                std::collections::btree_map::Entry::Vacant(empty) => drop(empty.insert(output)),
+                std::collections::btree_map::Entry::Occupied(mut begun) => {
+                    begun.get_mut().segments.extend(output.segments);
+                }
+            }
+        }
+    }
+    all.values_mut().for_each(|output| output.segments.sort_by_key(|segment| segment.number));
+    Ok(all)
+}
+
+type Shared = Arc<(Kitchen, Nursery, Vec<Task>, AtomicUsize)>;
+
+async fn slot(shared: Shared) -> anyhow::Result<Vec<RenditionOutput>> {
+    let (kitchen, nursery, tasks, next) = &*shared;
+    let mut made = Vec::new();
+    while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        match kitchen.perform(task, nursery.start()?, |_| {}).await {
+            Outcome::Made { outputs, .. } => made.extend(outputs),
+            Outcome::Indexed { .. } => bail!("an index came of {:?}", task.work),
+            Outcome::Failed(failure) => bail!("{:?}: {}", task.work, failure.reason),
+        }
+    }
+    Ok(made)
+}
+
+/// What a viewer waits for: the first task in a child that is there already, and what children cost by themselves.
+async fn first(kitchen: &Kitchen, ours: &Ours, nursery: &Nursery, task: &Task) -> anyhow::Result<First> {
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        let meter = Meter::start()?;
+        // It hears nothing, and ends.
+        Command::new(&ours.worker).arg("exec").stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        starts.push(meter.cpu()?);
+    }
+    // A text is refused with its first bytes: what is left is what a task costs whatever its media.
+    let text = store_source(&kitchen.store, Bytes::from_static(b"Nothing that can be played.")).await?;
+    let nothing = Task { source: text, recipe: None, work: Work::Index, ..task.clone() };
+    let mut empty = Vec::new();
+    for _ in 0..STARTS {
+        let child = ready(nursery).await?;
+        let began = Instant::now();
+        let outcome = kitchen.perform(&nothing, child, |_| {}).await;
+        empty.push(began.elapsed().as_secs_f64());
+        let Outcome::Failed(_) = outcome else { bail!("a text was indexed") };
+    }
+    let mut segments = Vec::new();
+    for _ in 0..FIRSTS {
+        let child = ready(nursery).await?;
+        let meter = Meter::start()?;
+        let Outcome::Made { .. } = kitchen.perform(task, child, |_| {}).await else {
+            bail!("the first segment cannot be made");
+        };
+        segments.push(meter.cost()?);
+    }
+    Ok(First {
+        segment: Cost {
+            cpu: median(segments.iter().map(|cost| cost.cpu)),
+            wall: median(segments.iter().map(|cost| cost.wall)),
+        },
+        start_cpu: median(starts.into_iter()),
+        empty_task: median(empty.into_iter()),
+    })
+}
+
+/// A child that has had time to start.
+async fn ready(nursery: &Nursery) -> anyhow::Result<Child> {
+    let child = nursery.start()?;
+    tokio::time::sleep(WARM).await;
+    Ok(child)
+}
