@@ -39,6 +39,11 @@ pub enum Class {
     Ladder,
 }
 
+impl Class {
+    /// All of them, the most urgent first.
+    pub const ALL: [Class; 2] = [Class::Publish, Class::Ladder];
+}
+
 /// What is to be done.
 // Not internally tagged: plans are written in postcard, which does not describe itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +141,7 @@ pub enum Outcome {
 pub struct RenditionOutput {
     /// Which rendition.
     pub rendition: RenditionId,
-    /// What encoded it, by libav's name: `libx264`, `h264_nvenc`…
+    /// What encoded it, by libav's name: `libx264`; a device with what tells its streams from others': `h264_nvenc-5ae1c0f3`.
     pub encoder: String,
     /// Its init segment: equal for all parts from the same encoder, or the output is refused.
     pub init: InitSegment,

@@ -183,18 +183,18 @@ fn with(fault: Fault, sessions: u32) -> (Encoders, Registry) {
     let encoders = Encoders::new(nursery(), Metrics::new(&registry).unwrap());
     let engine = VideoEngine::Faulty(fault);
     let ready =
-        Ready { engine, library: None, sizes: vec![(16, 16), (3840, 2160)], sessions: Some(sessions) };
+        Ready { engine, version: None, sizes: vec![(16, 16), (3840, 2160)], sessions: Some(sessions) };
     encoders.learn(&Finding::of(engine, Verdict::Ready(ready)));
     (encoders, registry)
 }
 
 #[tokio::test]
 async fn a_task_uses_hardware_only_where_its_ladder_says_so() {
-    for (hardware, encoder) in [(true, "faulty"), (false, "libx264")] {
+    for (hardware, encoder) in [(true, "faulty-"), (false, "libx264")] {
         let title = Title::new(hardware).await;
         let (encoders, _) = with(Fault::None, 8);
         let made = title.made(Some(encoders)).await;
-        assert!(made.iter().all(|output| output.encoder == encoder), "{made:?}");
+        assert!(made.iter().all(|output| output.encoder.starts_with(encoder)), "{made:?}");
     }
 }
 

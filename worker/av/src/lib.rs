@@ -46,7 +46,7 @@ pub use field::{FieldParser, PictureKind};
 pub use frame::Frame;
 pub use graph::{Deliver, Ladder, RungSize};
 pub use hardware::{Family, Hardware};
-pub use libraries::libraries;
+pub use libraries::{encoder_version, libraries};
 pub use log::{LogLine, quiet, take_log};
 pub use packet::Packet;
 pub use proof::{Unproven, prove, test_picture};

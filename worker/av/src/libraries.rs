@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
 
 use ffmpeg_next::ffi;
+use reelmill_media::codec::VideoCodec;
 use reelmill_media::profile::Effort;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
 
@@ -42,6 +43,16 @@ pub fn libraries() -> String {
         format!("libav {build}, {}, {}", versions.join(", "), encoders.join(", "))
     });
     text.clone()
+}
+
+/// The version of the software encoder of a codec, as far as it tells.
+pub fn encoder_version(codec: VideoCodec) -> Option<String> {
+    let [(_, x264), (_, x265), (_, svt_av1), _] = encoders();
+    match codec {
+        VideoCodec::H264 => x264,
+        VideoCodec::Hevc => x265,
+        VideoCodec::Av1 => svt_av1,
+    }
 }
 
 /// Versions of the encoders, as far as they tell. libav does not pass them on, so they are asked by their own symbols,

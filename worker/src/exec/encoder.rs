@@ -4,6 +4,7 @@
 //! software encoder would signal, and is not used where its stream needs more of a decoder than that.
 
 use reelmill_av::{AvError, VideoEncoder, VideoEngine, VideoSettings};
+use reelmill_media::ids::BlobHash;
 
 use crate::mp4::video_config::{BadParameterSets, VideoConfig};
 
@@ -54,6 +55,16 @@ fn open_alone(engine: VideoEngine, settings: VideoSettings) -> Result<Opened, En
     let encoder = VideoEncoder::open(engine, settings)?;
     let config = VideoConfig::of(engine.codec(), encoder.parameter_sets())?;
     Ok(Opened { codecs: config.codecs(), config, encoder })
+}
+
+/// What the maker of a stream is called: libav's name, and for a device the first digits of its init segment's hash, since
+/// another generation of it writes other headers under the same name.
+pub fn stream_name(engine: VideoEngine, init: &[u8]) -> String {
+    if engine.is_software() {
+        return engine.name().to_owned();
+    }
+    let hash = BlobHash::of(init).to_string();
+    format!("{}-{}", engine.name(), hash.get(..8).unwrap_or(&hash))
 }
 
 /// The level in a CODECS string, as the codec numbers it: RFC 6381 §3.3, ISO 14496-15 annex E, AV1-ISOBMFF §5.

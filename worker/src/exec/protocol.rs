@@ -72,7 +72,7 @@ pub enum FromChild {
 pub struct InitOutput {
     /// Which rendition.
     pub rendition: RenditionId,
-    /// What encodes it, by libav's name.
+    /// What encodes it, as [`super::encoder::stream_name`] has it.
     pub encoder: String,
     /// The rendition's clock.
     pub timescale: Timescale,

@@ -241,12 +241,13 @@ impl<'a> RungEncode<'a> {
             config: config.clone(),
             colour: [colour.primaries, colour.transfer, colour.matrix],
         };
+        let bytes = init.bytes();
         parent.say(&FromChild::Init(InitOutput {
             rendition: facts.id.clone(),
-            encoder: engine.name().to_owned(),
+            encoder: encoder::stream_name(engine, &bytes),
             timescale: job.timescale,
             codecs,
-            bytes: init.bytes(),
+            bytes,
         }))?;
         Ok(Self { parent, job, rung, encoder, config, coded: Vec::new(), segment: 0, samples: Vec::new() })
     }

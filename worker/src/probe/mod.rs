@@ -56,8 +56,8 @@ pub enum Verdict {
 pub struct Ready {
     /// The encoder, with the device that it was proven on.
     pub engine: VideoEngine,
-    /// The library that does the work, with its version; for software.
-    pub library: Option<String>,
+    /// Version of the library that does the work, where it is software and tells.
+    pub version: Option<String>,
     /// Sizes tried and passed, in pixels, the smallest first.
     pub sizes: Vec<(u32, u32)>,
     /// Encoders of this kind that were open at once, at most [`trial::MOST_SESSIONS`]; `None` for software, which has no

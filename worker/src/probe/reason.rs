@@ -28,9 +28,9 @@ pub fn in_words(hardware: Hardware, error: &str, log: &[String]) -> String {
         Family::Nvenc if logged("Codec not supported") => Some(format!("this GPU does not encode {codec}")),
         Family::Nvenc => None,
         Family::Vaapi => no_render_node().or_else(|| {
-            error
-                .contains("av_hwdevice_ctx_create")
-                .then(|| format!("libva has no driver for the GPU in {RENDER_NODES}, as `vainfo` says in detail"))
+            error.contains("av_hwdevice_ctx_create").then(|| {
+                format!("libva has no driver for the GPU in {RENDER_NODES}, as `vainfo` says in detail")
+            })
         }),
         Family::Qsv => no_render_node().or_else(|| {
             logged("MFX session")

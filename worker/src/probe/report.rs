@@ -43,7 +43,8 @@ pub async fn print(prober: &Prober, json: bool) -> io::Result<()> {
     let missing = report.encoders.iter().filter(|f| f.verdict == Verdict::NotBuilt).map(|f| f.encoder);
     let missing: Vec<_> = missing.collect();
     if !missing.is_empty() {
-        writeln!(out, "\nNot built into this libav ({}): {}", report.libraries, missing.join(", "))?;
+        let libav = report.libraries.split(", ").next().unwrap_or_default();
+        writeln!(out, "\nNot built into {libav}: {}", missing.join(", "))?;
     }
     Ok(())
 }
@@ -71,8 +72,8 @@ fn in_words(ready: &Ready) -> String {
     let size = |at: Option<&(u32, u32)>| at.map(|(w, h)| format!("{w}×{h}")).unwrap_or_default();
     let node = ready.engine.hardware().and_then(|hardware| hardware.render_node);
     let node = node.map(|n| format!(", on {RENDER_NODES}/renderD{n}")).unwrap_or_default();
-    match (&ready.library, ready.sessions) {
-        (Some(library), _) => library.clone(),
+    match (&ready.version, ready.sessions) {
+        (Some(version), _) => version.clone(),
         (None, None) => "software".to_owned(),
         (None, Some(sessions)) => {
             let (least, most) = (size(ready.sizes.first()), size(ready.sizes.last()));
@@ -101,7 +102,7 @@ mod tests {
     fn lines_say_how_much_or_why_not() {
         let sizes = vec![(256, 144), (1920, 1080)];
         assert_eq!(
-            plain(Verdict::Ready(Ready { engine: ENGINE, library: None, sizes, sessions: Some(8) })),
+            plain(Verdict::Ready(Ready { engine: ENGINE, version: None, sizes, sessions: Some(8) })),
             "hevc_vaapi         HEVC   ready    256×144 to 1920×1080, 8 at once, on /dev/dri/renderD128"
         );
         assert_eq!(

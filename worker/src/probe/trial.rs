@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use reelmill_av::{
-    Family, Hardware, OutputColour, VideoEncoder, VideoEngine, VideoSettings, prove, take_log, test_picture,
+    Family, Hardware, OutputColour, VideoEncoder, VideoEngine, VideoSettings, encoder_version, prove,
+    take_log, test_picture,
 };
-use reelmill_media::codec::VideoCodec;
 use reelmill_media::profile::Effort;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
 
@@ -56,7 +56,7 @@ fn try_on_devices(engine: VideoEngine) -> Verdict {
     }
     match last {
         Ok((engine, sizes)) => {
-            Verdict::Ready(Ready { engine, library: None, sizes, sessions: Some(sessions(engine)) })
+            Verdict::Ready(Ready { engine, version: None, sizes, sessions: Some(sessions(engine)) })
         }
         Err(error) => Verdict::Refused { reason: reason::in_words(hardware, &error, &take_log()) },
     }
@@ -65,7 +65,9 @@ fn try_on_devices(engine: VideoEngine) -> Verdict {
 /// Software takes every size, or none.
 fn software(engine: VideoEngine) -> Verdict {
     match sizes(engine, &SIZES[..1]) {
-        Ok(sizes) => Verdict::Ready(Ready { engine, library: library(engine), sizes, sessions: None }),
+        Ok(sizes) => {
+            Verdict::Ready(Ready { engine, version: encoder_version(engine.codec()), sizes, sessions: None })
+        }
         Err(reason) => Verdict::Refused { reason },
     }
 }
@@ -119,19 +121,4 @@ fn settings((width, height, max_kbps): (u32, u32, u32)) -> VideoSettings {
         effort: Effort::Fast,
         colour: OutputColour { primaries: 1, transfer: 1, matrix: 1 },
     }
-}
-
-/// The encoder's shared library, which bears its version in its name; `None` where it is linked in otherwise.
-fn library(engine: VideoEngine) -> Option<String> {
-    let stem = match engine.codec() {
-        VideoCodec::H264 => "libx264.",
-        VideoCodec::Hevc => "libx265.",
-        VideoCodec::Av1 => "libSvtAv1Enc.",
-    };
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines()
-        .filter_map(|line| line.rsplit_once('/'))
-        .map(|(_, file)| file)
-        .find(|f| f.starts_with(stem))
-        .map(str::to_owned)
 }
