@@ -1,5 +1,5 @@
 //! Transcodes one file into a folder, with the jobs that a worker would run, for looking at the result:
-//! `cargo run -p reelmill-worker --example transcode -- INPUT FOLDER [RUNGS]`
+//! `cargo run -p reelmill-worker --example transcode -- INPUT FOLDER [RUNGS [PROFILE]]`, the profile in JSON
 
 // A panic here is a failed test, said at the place where it failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,19 +11,19 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use reelmill_media::profile::Profile;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (Some(input), Some(folder)) = (arguments.next(), arguments.next()) else {
-        return Err(anyhow!("usage: transcode INPUT FOLDER [RUNGS]"));
+        return Err(anyhow!("usage: transcode INPUT FOLDER [RUNGS [PROFILE]]"));
     };
     let rungs: usize = arguments.next().map_or(Ok(usize::MAX), |n| n.parse())?;
+    let profile = arguments.next().map_or(Ok(Profile::default()), |json| serde_json::from_str(&json))?;
     let source = std::fs::read(&input).with_context(|| input.clone())?;
     let began = Instant::now();
-    let title = match harness::Title::of(&source) {
-        Ok(title) => title.lowest(rungs),
-        Err(failure) => return Err(anyhow!("{:?}: {}", failure.code, failure.reason)),
-    };
+    let index = harness::index(&source).map_err(|f| anyhow!("{:?}: {}", f.code, f.reason))?;
+    let title = harness::Title::planned(index, &profile).lowest(rungs);
     let indexed = began.elapsed();
     println!("{:?} index {indexed:?}", title.index.container);
     if let (Some(video), Some(timeline)) = (&title.index.video, &title.timeline) {
