@@ -224,9 +224,7 @@ pub(crate) const PREFETCH_WINDOWS: u64 = 50_000;
 /// See [`PREFETCH_WINDOWS`].
 pub(crate) const PREFETCH_IDLE: Duration = Duration::from_secs(60);
 
-/// Media playlists whose order is known, and places of segments in them.
-pub(crate) const PREFETCH_SEQUENCES: u64 = 1_000;
-/// See [`PREFETCH_SEQUENCES`].
+/// Segments whose places in media playlists are known, at about 200 bytes each.
 pub(crate) const PREFETCH_PLACES: u64 = 200_000;
 
 /// Lines of the access log that wait to be written, how many are written at once, and the most characters of one field.

@@ -20,7 +20,7 @@ use crate::cmcd::{ObjectType, Report};
 use crate::conditional::EntityTag;
 use crate::limits::{
     PREFETCH_AHEAD, PREFETCH_AT_ONCE, PREFETCH_AT_START, PREFETCH_BYTES, PREFETCH_IDLE, PREFETCH_PLACES,
-    PREFETCH_SEQUENCES, PREFETCH_WINDOWS,
+    PREFETCH_WINDOWS,
 };
 use crate::playlists::Text;
 use crate::route::{self, Action, MutableObject, PublicBlob, Resource};
@@ -82,7 +82,10 @@ impl Prefetch {
     pub(crate) fn new(blobs: BlobCache, tasks: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             blobs,
-            sequences: Cache::new(PREFETCH_SEQUENCES),
+            sequences: Cache::builder()
+                .weigher(|_, sequence: &Arc<Sequence>| sequence.weight())
+                .max_capacity(PREFETCH_PLACES)
+                .build(),
             places: Cache::new(PREFETCH_PLACES),
             windows: Cache::builder().max_capacity(PREFETCH_WINDOWS).time_to_idle(PREFETCH_IDLE).build(),
             at_once: Arc::new(Semaphore::new(PREFETCH_AT_ONCE)),
@@ -177,6 +180,11 @@ impl Prefetch {
 }
 
 impl Sequence {
+    /// In segments; an empty one costs something, too.
+    fn weight(&self) -> u32 {
+        u32::try_from(self.segments.len()).unwrap_or(u32::MAX).saturating_add(4)
+    }
+
     fn read(text: &Text) -> Self {
         let (mut init, mut segments) = (None, Vec::new());
         for line in std::str::from_utf8(text.bytes()).unwrap_or_default().lines().map(str::trim) {

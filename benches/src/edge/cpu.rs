@@ -8,7 +8,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Time on a processor of all threads of a process so far. Threads that have ended do not count, so servers that end
-/// threads while they are measured look cheaper than they are; neither of ours does.
+/// threads while they are measured look cheaper than they are; these two have no reason to.
 pub fn of(pid: u32) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
