@@ -125,7 +125,8 @@ impl VideoTimeline {
             let num = (self.frames.len() as u64).saturating_mul(u64::from(self.timescale.get()));
             let den = self.end.0.max(1).unsigned_abs();
             // Days of video do not fit; halving both keeps the ratio to nine digits.
-            let halvings = (64 - num.max(den).leading_zeros()).saturating_sub(32);
+            // Encoders count in 31 bits.
+            let halvings = (64 - num.max(den).leading_zeros()).saturating_sub(31);
             FrameRate { num: (num >> halvings) as u32, den: ((den >> halvings) as u32).max(1) }
         })
     }
@@ -223,7 +224,10 @@ mod tests {
         assert_eq!(rate(frames(1, 20), 20, clock).to_string(), "30.000");
         assert_eq!(rate(frames(18, 10), 180, clock).to_string(), "60.000");
         let fine = Timescale::new(1_000_000_000).unwrap();
-        let long = rate(frames(100_000, 33_333_333), 3_333_333_300_000, fine).per_second();
-        assert!((long - 30.0).abs() < 1e-5, "{long}");
+        for count in 1..200i64 {
+            let long = rate(frames(count * 1000, 33_333_333), count * 33_333_333_000, fine);
+            assert!((long.per_second() - 30.0).abs() < 1e-5, "{long}");
+            assert!(i32::try_from(long.num.max(long.den)).is_ok(), "{long:?} is too fine for encoders");
+        }
     }
 }

@@ -95,6 +95,8 @@ fn x264() -> Option<String> {
         effort: Effort::Fast,
         colour: OutputColour { primaries: 1, transfer: 1, matrix: 1 },
     };
+    // This is asked in the parent as well, which has no other business with libav.
+    crate::log::quiet();
     let mut encoder = VideoEncoder::open(VideoEngine::X264, settings).ok()?;
     let mut coded = Vec::new();
     encoder
