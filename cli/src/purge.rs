@@ -1,0 +1,108 @@
+//! `reelmill purge` and `reelmill purges`: take something down everywhere, and see who did.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use reelmill_media::ids::{AssetId, BlobHash, TenantId};
+use reelmill_platform::access::KeyId;
+use reelmill_platform::purge::Subject;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::api::Api;
+
+/// Edges answer in milliseconds; after this whoever has not is away.
+const RECEIPTS_AFTER: Duration = Duration::from_secs(1);
+
+/// What is taken down.
+#[derive(Debug, Clone, Subcommand)]
+pub enum What {
+    /// One content, whatever names it (operator only)
+    Blob {
+        /// Its BLAKE3
+        hash: BlobHash,
+    },
+    /// An asset; with its blobs, if the operator says so
+    Asset {
+        /// Its id
+        asset: AssetId,
+    },
+    /// All assets that a tenant has now
+    Tenant {
+        /// Its name
+        tenant: TenantId,
+    },
+    /// A token key, and what its tokens opened
+    Key {
+        /// Its id
+        kid: KeyId,
+    },
+}
+
+impl From<What> for Subject {
+    fn from(what: What) -> Subject {
+        match what {
+            What::Blob { hash } => Subject::Blob { hash },
+            What::Asset { asset } => Subject::Asset { asset },
+            What::Tenant { tenant } => Subject::Tenant { tenant },
+            What::Key { kid } => Subject::Key { kid },
+        }
+    }
+}
+
+/// A purge as the API shows it.
+#[derive(Debug, Deserialize)]
+struct Purge {
+    id: String,
+    subject: Subject,
+    reason: String,
+    by: String,
+    at: String,
+    tombstones: u64,
+    #[serde(default)]
+    receipts: Vec<Receipt>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Receipt {
+    edge: String,
+    tombstone: String,
+    at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trail {
+    purges: Vec<Purge>,
+}
+
+/// Takes down, and says which edges have confirmed it.
+pub async fn run(api: &Api, what: What, reason: &str) -> anyhow::Result<()> {
+    let body = json!({ "subject": Subject::from(what), "reason": reason });
+    let request = api.request(reqwest::Method::POST, "/v1/purges").json(&body);
+    let purge: Purge = api.send(request).await?.json().await?;
+    sleep(RECEIPTS_AFTER).await;
+    let request = api.request(reqwest::Method::GET, &format!("/v1/purges/{}", purge.id));
+    let purge: Purge = api.send(request).await?.json().await?;
+    println!("{}  {} tombstones, {} receipts", purge.id, purge.tombstones, purge.receipts.len());
+    for receipt in purge.receipts {
+        println!("  {}  {}  {}", receipt.at, receipt.edge, receipt.tombstone);
+    }
+    Ok(())
+}
+
+/// The trail, newest first.
+pub async fn list(api: &Api) -> anyhow::Result<()> {
+    let request = api.request(reqwest::Method::GET, "/v1/purges");
+    let trail: Trail = api.send(request).await?.json().await?;
+    for purge in trail.purges {
+        let subject = match purge.subject {
+            Subject::Blob { hash } => format!("blob {hash}"),
+            Subject::Asset { asset } => format!("asset {asset}"),
+            Subject::Tenant { tenant } => format!("tenant {tenant}"),
+            Subject::Key { kid } => format!("key {kid}"),
+        };
+        println!("{}  {}  {}  {subject}: {}", purge.at, purge.id, purge.by, purge.reason);
+    }
+    Ok(())
+}
