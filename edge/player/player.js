@@ -70,7 +70,8 @@
 
   function playWithHls() {
     // startPosition 0: a growing playlist is a video that is still being made, not a live event.
-    hls = new Hls({ startPosition: 0, liveDurationInfinity: false, backBufferLength: 30 });
+    // CMCD in header fields: it tells the edge how the viewer fares, and leaves addresses as they are.
+    hls = new Hls({ startPosition: 0, liveDurationInfinity: false, backBufferLength: 30, cmcd: { useHeaders: true } });
     let recoveries = 0;
     hls.on(Hls.Events.ERROR, (_, error) => {
       const detail = error.reason || (error.error && error.error.message) || "";

@@ -181,7 +181,7 @@ pub fn start(
             let socket = socket::bind_udp(place.listen).map_err(listen_error(place.listen))?;
             let bound = socket.local_addr().map_err(listen_error(place.listen))?;
             let endpoint = quic::endpoint(socket, pop.server_config()?)?;
-            Some((pop, endpoint, socket::reachable(place.address.unwrap_or(bound))))
+            Some((pop, endpoint, place.address.unwrap_or(bound)))
         }
         None => None,
     };

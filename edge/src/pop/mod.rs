@@ -75,6 +75,9 @@ pub enum PopError {
     /// The secret is too short.
     #[error("the secret in {} is shorter than {SECRET_BYTES} bytes", .0.display())]
     ShortSecret(PathBuf),
+    /// Nobody could ask this edge.
+    #[error("{0} is every address of this machine, so say by which of them peers reach it")]
+    Unreachable(SocketAddr),
     /// No key follows from the secret.
     #[error("cannot make the key of the PoP: {0}")]
     Key(#[from] rustls::Error),
@@ -156,6 +159,9 @@ impl Pop {
         end: CancellationToken,
         metrics: Metrics,
     ) -> Result<Self, PopError> {
+        if settings.address.unwrap_or(settings.listen).ip().is_unspecified() {
+            return Err(PopError::Unreachable(settings.listen));
+        }
         let path = &settings.secret_file;
         let secret = std::fs::read(path).map_err(|source| PopError::Secret { path: path.clone(), source })?;
         let secret = secret.trim_ascii();

@@ -109,6 +109,35 @@ fn what_keeps_it_from_starting_is_one_sentence() {
     }
 }
 
+#[test]
+fn a_place_that_cannot_be_taken_is_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let (long, short) = (folder.path().join("long"), folder.path().join("short"));
+    std::fs::write(&long, "a secret of the tests").unwrap();
+    std::fs::write(&short, " brief \n").unwrap();
+    for (secret, listen, sentence) in [
+        (&folder.path().join("none"), "127.0.0.1:0", "cannot read the secret of the PoP from"),
+        (&short, "127.0.0.1:0", "the secret in"),
+        (&long, "0.0.0.0:0", "0.0.0.0:0 is every address of this machine"),
+        (&long, "192.0.2.1:1", "cannot listen on 192.0.2.1:1"),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
+            .args(["--store", &format!("file://{}/store", folder.path().display()), "--log", "off"])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--pop", "test"])
+            .arg("--state-dir")
+            .arg(folder.path().join("state"))
+            .arg("--pop-secret-file")
+            .arg(secret)
+            .args(["--peer-listen", listen])
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        let text = String::from_utf8(ended.stderr).unwrap();
+        assert!(text.starts_with(&format!("reelmill-edge: {sentence}")), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_edge_is_warm_again_at_once_and_serves_no_torn_file() {
     let folder = tempfile::tempdir().unwrap();
