@@ -16,6 +16,8 @@ use super::Checksum;
 
 /// A body without a byte for so long is taken for dead.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// When this process drains, bytes that are on their way are taken for so long.
+const LAST_BYTES: Duration = Duration::from_millis(100);
 /// News of received bytes come at most this often.
 const NEWS_EVERY: Duration = Duration::from_millis(500);
 /// A buffer starts with this and grows to a block: small uploads stay small.
@@ -68,6 +70,8 @@ pub struct BlockReader {
     on_cut: OnCut,
     /// Bytes that may still come.
     room: u64,
+    /// When `stop` was noticed.
+    stopped_at: Option<Instant>,
     received: u64,
     /// Received, but beyond the block being filled.
     rest: Bytes,
@@ -90,6 +94,7 @@ impl BlockReader {
             stop,
             on_cut,
             room: limit,
+            stopped_at: None,
             received: 0,
             rest: Bytes::new(),
             block: BytesMut::new(),
@@ -126,7 +131,7 @@ impl BlockReader {
                     self.putting = None;
                     return stored.map(Event::Stored);
                 }
-                read = read(&mut self.body, &self.stop), if reads => match read {
+                read = read(&mut self.body, &self.stop, &mut self.stopped_at), if reads => match read {
                     Ok(bytes) => self.take(bytes),
                     Err(end) => self.finish(end),
                 },
@@ -198,11 +203,25 @@ async fn put(putting: &mut Option<Put>) -> Result<Block, StoreError> {
     }
 }
 
-async fn read(body: &mut Body, stop: &CancellationToken) -> Result<Bytes, End> {
+async fn read(
+    body: &mut Body,
+    stop: &CancellationToken,
+    stopped_at: &mut Option<Instant>,
+) -> Result<Bytes, End> {
     loop {
-        let frame = tokio::select! {
-            frame = tokio::time::timeout(IDLE_LIMIT, body.frame()) => frame.map_err(|_| End::Idle)?,
-            () = stop.cancelled() => return Err(End::Draining),
+        let frame = match stopped_at {
+            None => tokio::select! {
+                frame = tokio::time::timeout(IDLE_LIMIT, body.frame()) => frame.map_err(|_| End::Idle)?,
+                () = stop.cancelled() => {
+                    *stopped_at = Some(Instant::now());
+                    continue;
+                }
+            },
+            Some(at) => {
+                // Asked first: what is always ready would never be too late.
+                let left = LAST_BYTES.checked_sub(at.elapsed()).ok_or(End::Draining)?;
+                tokio::time::timeout(left, body.frame()).await.map_err(|_| End::Draining)?
+            }
         };
         match frame {
             None => return Err(End::Whole),
@@ -220,7 +239,7 @@ async fn read(body: &mut Body, stop: &CancellationToken) -> Result<Bytes, End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
     use proptest::prelude::*;
 
     async fn read_all(
@@ -289,5 +308,32 @@ mod tests {
         assert_eq!((bytes_of(&store, &kept).await, end), (b"12345".to_vec(), End::TooLong));
         let (whole, end) = read_all(&store, pieces(), 8, OnCut::Drop).await;
         assert_eq!((bytes_of(&store, &whole).await, end), (b"12345678".to_vec(), End::Whole));
+    }
+
+    #[tokio::test]
+    async fn a_stop_takes_what_is_on_its_way_and_then_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let piece = Bytes::from(vec![7; 3_000_000]);
+        // One sender hangs after a piece, and one would never end.
+        let hangs = stream::iter([Ok::<_, &str>(piece.clone())]).chain(stream::pending());
+        let endless = stream::repeat_with(move || Ok::<_, &str>(piece.clone()));
+        for (body, exactly) in
+            [(Body::from_stream(hangs), Some(3_000_000)), (Body::from_stream(endless), None)]
+        {
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let mut reader = BlockReader::new(body, store.clone(), u64::MAX, OnCut::Keep, stop);
+            let mut stored = 0;
+            let end = loop {
+                match reader.next().await.unwrap() {
+                    Event::Received(_) => {}
+                    Event::Stored(block) => stored += block.bytes,
+                    Event::Ended(end) => break end,
+                }
+            };
+            assert_eq!(end, End::Draining);
+            assert!(exactly.is_none_or(|bytes| bytes == stored) && stored > 0, "{stored}");
+        }
     }
 }
