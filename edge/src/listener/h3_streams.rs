@@ -4,9 +4,8 @@
 //! "the peer has everything". Here bodies go by reference ([`SendHalf::write_content`]), a stream's bytes are counted,
 //! and a response is over when it is acknowledged ([`SendHalf::acknowledged`]), so that a drain loses nothing.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -15,6 +14,8 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
+use super::priority::{Priorities, Tap};
+use super::send_half::SendHalf;
 use crate::limits::{H3_CONTROL_STREAM_BYTES, H3_REQUEST_STREAM_BYTES};
 
 type Accepting<T> = Pin<Box<dyn Stream<Item = Result<T, ConnectionError>> + Send>>;
@@ -44,6 +45,7 @@ pub(crate) struct Connection {
     unidirectional: Accepting<quinn::RecvStream>,
     opener: Opener,
     last: LastAccepted,
+    priorities: Arc<Priorities>,
 }
 
 impl Connection {
@@ -51,7 +53,8 @@ impl Connection {
         let requests = stream::unfold(inner.clone(), |c| async { Some((c.accept_bi().await, c)) });
         let unidirectional = stream::unfold(inner.clone(), |c| async { Some((c.accept_uni().await, c)) });
         let opener = Opener { inner: inner.clone(), bidirectional: None, unidirectional: None };
-        Self { inner, requests: Box::pin(requests), unidirectional: Box::pin(unidirectional), opener, last }
+        let (requests, unidirectional) = (Box::pin(requests), Box::pin(unidirectional));
+        Self { inner, requests, unidirectional, opener, last, priorities: Arc::default() }
     }
 }
 
@@ -65,7 +68,8 @@ impl quic::Connection<Bytes> for Connection {
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         let accepted = ready!(self.unidirectional.poll_next_unpin(cx));
         let stream = accepted.unwrap_or(Err(ConnectionError::LocallyClosed)).map_err(connection_error)?;
-        Poll::Ready(Ok(RecvStream::new(stream, H3_CONTROL_STREAM_BYTES)))
+        let tap = Some(Tap::new(self.priorities.clone()));
+        Poll::Ready(Ok(RecvStream::new(stream, H3_CONTROL_STREAM_BYTES, tap)))
     }
 
     fn poll_accept_bidi(
@@ -75,6 +79,7 @@ impl quic::Connection<Bytes> for Connection {
         let accepted = ready!(self.requests.poll_next_unpin(cx));
         let pair = accepted.unwrap_or(Err(ConnectionError::LocallyClosed)).map_err(connection_error)?;
         let stream = BidiStream::new(pair);
+        self.priorities.open(stream.send.half.id().into_inner(), &stream.send.half);
         self.last.put(stream.send.half.clone());
         Poll::Ready(Ok(stream))
     }
@@ -141,7 +146,7 @@ pub(crate) struct BidiStream {
 
 impl BidiStream {
     fn new((send, recv): Pair) -> Self {
-        Self { send: SendStream::new(send), recv: RecvStream::new(recv, H3_REQUEST_STREAM_BYTES) }
+        Self { send: SendStream::new(send), recv: RecvStream::new(recv, H3_REQUEST_STREAM_BYTES, None) }
     }
 }
 
@@ -199,12 +204,14 @@ pub(crate) struct RecvStream {
     allowance: u64,
     id: StreamId,
     ended: bool,
+    /// Reads along where priorities may be said.
+    tap: Option<Tap>,
 }
 
 impl RecvStream {
-    fn new(inner: quinn::RecvStream, allowance: u64) -> Self {
+    fn new(inner: quinn::RecvStream, allowance: u64, tap: Option<Tap>) -> Self {
         let id = stream_id(inner.id());
-        Self { inner, allowance, id, ended: false }
+        Self { inner, allowance, id, ended: false, tap }
     }
 }
 
@@ -228,6 +235,9 @@ impl quic::RecvStream for RecvStream {
         match self.allowance.checked_sub(chunk.len() as u64) {
             Some(left) => {
                 self.allowance = left;
+                if let Some(tap) = &mut self.tap {
+                    tap.read(&chunk);
+                }
                 Poll::Ready(Ok(Some(chunk)))
             }
             None => {
@@ -275,7 +285,7 @@ impl quic::SendStream<Bytes> for SendStream {
         if let Some(data) = &mut self.writing {
             while data.has_remaining() {
                 let mut state = self.half.lock();
-                let written = ready!(pin!(state.stream.write(data.chunk())).poll(cx)).map_err(write_error)?;
+                let written = ready!(state.poll_write(cx, data.chunk())).map_err(write_error)?;
                 data.advance(written);
             }
         }
@@ -289,9 +299,8 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        let mut state = self.half.lock();
-        state.ended = true;
-        Poll::Ready(state.stream.finish().map_err(|error| StreamErrorIncoming::Unknown(Box::new(error))))
+        let ended = self.half.lock().end();
+        Poll::Ready(ended.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error))))
     }
 
     fn reset(&mut self, code: u64) {
@@ -299,103 +308,15 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 
     fn send_id(&self) -> StreamId {
-        self.half.id
+        self.half.id()
     }
 }
 
-/// The sending half of a stream, shared by the HTTP/3 layer and the response's own task. They take turns: header
-/// section, content, end.
-pub(crate) struct SendHalf {
-    id: StreamId,
-    state: Mutex<SendState>,
-}
-
-struct SendState {
-    stream: quinn::SendStream,
-    /// Finished or reset on purpose.
-    ended: bool,
-}
-
-impl SendHalf {
-    fn new(stream: quinn::SendStream) -> Self {
-        Self { id: stream_id(stream.id()), state: Mutex::new(SendState { stream, ended: false }) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SendState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins content of `length` bytes as one DATA frame (RFC 9114 §7.2.1).
-    pub(crate) async fn begin_content(&self, length: u64) -> Result<(), WriteError> {
-        const DATA: u8 = 0x00;
-        let mut header = Vec::with_capacity(9);
-        header.push(DATA);
-        // RFC 9000 §16: two bits of length, then the number, most significant byte first.
-        match length {
-            0..=0x3f => header.push(length as u8),
-            0x40..=0x3fff => header.extend_from_slice(&(length as u16 | 0x4000).to_be_bytes()),
-            0x4000..=0x3fff_ffff => header.extend_from_slice(&(length as u32 | 0x8000_0000).to_be_bytes()),
-            _ => header.extend_from_slice(&(length | 0xc000_0000_0000_0000).to_be_bytes()),
-        }
-        self.write_content(header.into()).await
-    }
-
-    /// Writes bytes of the content without copying them.
-    pub(crate) async fn write_content(&self, bytes: Bytes) -> Result<(), WriteError> {
-        let mut rest = [bytes];
-        while !rest[0].is_empty() {
-            // quinn takes what there is room for and leaves the rest in `rest`. A dropped future loses nothing.
-            poll_fn(|cx| pin!(self.lock().stream.write_chunks(&mut rest)).poll(cx)).await?;
-        }
-        Ok(())
-    }
-
-    /// What this stream sends goes before what streams of lower priority send.
-    pub(crate) fn set_priority(&self, priority: i32) {
-        // An error means that the stream is over already.
-        let _ = self.lock().stream.set_priority(priority);
-    }
-
-    /// Waits until the peer has acknowledged everything, or wants no more.
-    pub(crate) async fn acknowledged(&self) {
-        let stopped = self.lock().stream.stopped();
-        // An error means that the connection is gone, which ends the wait as well.
-        let _ = stopped.await;
-    }
-
-    /// Ends the stream after what was written, unless it has ended already.
-    pub(crate) fn finish(&self) {
-        let mut state = self.lock();
-        if !state.ended {
-            state.ended = true;
-            // An error means that the peer has ended it.
-            let _ = state.stream.finish();
-        }
-    }
-
-    /// Ends the stream unfinished.
-    pub(crate) fn reset(&self, code: u64) {
-        let mut state = self.lock();
-        state.ended = true;
-        // An error means that the stream is over already.
-        let _ = state.stream.reset(varint(code));
-    }
-}
-
-impl Drop for SendState {
-    fn drop(&mut self) {
-        if !self.ended {
-            // Left alone, quinn would finish the stream, and half a response would look whole.
-            let _ = self.stream.reset(varint(Code::H3_REQUEST_CANCELLED.value()));
-        }
-    }
-}
-
-fn varint(code: u64) -> VarInt {
+pub(super) fn varint(code: u64) -> VarInt {
     VarInt::from_u64(code).unwrap_or(VarInt::MAX)
 }
 
-fn stream_id(id: quinn::StreamId) -> StreamId {
+pub(super) fn stream_id(id: quinn::StreamId) -> StreamId {
     StreamId::try_from(u64::from(VarInt::from(id)))
         .unwrap_or_else(|_| unreachable!("both are the 62-bit number of RFC 9000 §2.1"))
 }

@@ -5,9 +5,12 @@ mod h3_streams;
 mod lingering;
 pub(crate) mod path_stats;
 mod peer;
+mod priority;
 pub(crate) mod quic;
+mod send_half;
 pub(crate) mod socket;
 pub(crate) mod tcp;
+mod turns;
 pub(crate) mod udp_drops;
 
 use std::sync::Arc;

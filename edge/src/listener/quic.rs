@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Context as TaskContext;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +21,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Context;
-use super::h3_streams::{Connection, LastAccepted, SendHalf};
+use super::h3_streams::{Connection, LastAccepted};
 use super::path_stats::PathWatch;
 use super::peer::Peer;
+use super::priority::Urgency;
+use super::send_half::SendHalf;
+use super::turns::Turn;
 use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
     CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES, IDLE,
@@ -43,9 +47,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a viewer may take to end its request after it has the answer.
 const REQUEST_END: Duration = Duration::from_secs(1);
-
-/// Small answers (playlists, init segments) go before segments that share the connection.
-const SMALL_FIRST: i32 = 1;
 
 /// Opens the endpoint on a bound socket.
 pub(crate) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig) -> Result<Endpoint, QuicError> {
@@ -285,6 +286,9 @@ async fn request(
         return half.reset(Code::H3_MESSAGE_ERROR.value());
     }
     let (parts, ()) = request.into_parts();
+    if let Some(urgency) = Urgency::of(&parts.headers) {
+        half.set_urgency(urgency);
+    }
     let mut entry = context.access_log.begin(&parts, from, context.protocol);
     let response = if peer.client.may_ask() {
         context.edge.answer(&parts, from).await
@@ -299,7 +303,7 @@ async fn request(
     context.metrics.request(context.protocol, head.status, head.extensions.get().copied());
     let length = body.length();
     if length <= CHUNK_BYTES as u64 {
-        half.set_priority(SMALL_FIRST);
+        half.set_small();
     }
     let revoked = body.revoked();
     let content = async {
@@ -307,10 +311,19 @@ async fn request(
         if length > 0 {
             stalls(half.begin_content(length)).await?;
         }
-        while let Some(chunk) = poll_fn(|cx| body.poll_next(cx)).await {
+        let mut turn = peer.turns.of(&half);
+        let mut next = |cx: &mut TaskContext<'_>, turn: &mut Turn<'_>| {
+            let polled = body.poll_next(cx);
+            if polled.is_pending() {
+                turn.rest();
+            }
+            polled
+        };
+        while let Some(chunk) = poll_fn(|cx| next(cx, &mut turn)).await {
             let chunk = chunk.map_err(|_| Unsent)?;
             let bytes = chunk.len();
             {
+                turn.take().await;
                 let _writing = peer.writing();
                 stalls(half.write_content(chunk)).await?;
             }

@@ -17,6 +17,7 @@ mod nats;
 mod origin;
 mod pop;
 mod prefetch;
+mod priorities;
 mod process;
 mod protocols;
 mod purge;

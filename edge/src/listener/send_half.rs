@@ -1,0 +1,157 @@
+//! The sending half of a request's stream.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h3::error::Code;
+use h3::quic::StreamId;
+use quinn::WriteError;
+
+use super::h3_streams::{stream_id, varint};
+use super::priority::Urgency;
+
+/// The sending half of a stream, shared by the HTTP/3 layer and the response's own task. They take turns: header
+/// section, content, end.
+pub(crate) struct SendHalf {
+    id: StreamId,
+    state: Mutex<SendState>,
+}
+
+pub(super) struct SendState {
+    stream: quinn::SendStream,
+    /// Finished or reset on purpose.
+    ended: bool,
+    urgency: Urgency,
+    /// A frame said so, which counts for more than the request's field (RFC 9218 §5).
+    updated: bool,
+    small: bool,
+}
+
+impl SendHalf {
+    pub(super) fn new(stream: quinn::SendStream) -> Self {
+        let id = stream_id(stream.id());
+        let state =
+            SendState { stream, ended: false, urgency: Urgency::default(), updated: false, small: false };
+        Self { id, state: Mutex::new(state) }
+    }
+
+    pub(super) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, SendState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins content of `length` bytes as one DATA frame (RFC 9114 §7.2.1).
+    pub(crate) async fn begin_content(&self, length: u64) -> Result<(), WriteError> {
+        const DATA: u8 = 0x00;
+        let mut header = Vec::with_capacity(9);
+        header.push(DATA);
+        // RFC 9000 §16: two bits of length, then the number, most significant byte first.
+        match length {
+            0..=0x3f => header.push(length as u8),
+            0x40..=0x3fff => header.extend_from_slice(&(length as u16 | 0x4000).to_be_bytes()),
+            0x4000..=0x3fff_ffff => header.extend_from_slice(&(length as u32 | 0x8000_0000).to_be_bytes()),
+            _ => header.extend_from_slice(&(length | 0xc000_0000_0000_0000).to_be_bytes()),
+        }
+        self.write_content(header.into()).await
+    }
+
+    /// Writes bytes of the content without copying them.
+    pub(crate) async fn write_content(&self, bytes: Bytes) -> Result<(), WriteError> {
+        let mut rest = [bytes];
+        while !rest[0].is_empty() {
+            // quinn takes what there is room for and leaves the rest in `rest`. A dropped future loses nothing.
+            poll_fn(|cx| pin!(self.lock().stream.write_chunks(&mut rest)).poll(cx)).await?;
+        }
+        Ok(())
+    }
+
+    /// The request's own field said how urgent its answer is.
+    pub(crate) fn set_urgency(&self, urgency: Urgency) {
+        let mut state = self.lock();
+        if !state.updated {
+            state.urgency = urgency;
+            state.rank();
+        }
+    }
+
+    pub(super) fn urgency(&self) -> Urgency {
+        self.lock().urgency
+    }
+
+    /// A frame said how urgent the answer is.
+    pub(super) fn update_urgency(&self, urgency: Urgency) {
+        let mut state = self.lock();
+        state.updated = true;
+        state.urgency = urgency;
+        state.rank();
+    }
+
+    /// The answer is small, and goes before others as urgent.
+    pub(crate) fn set_small(&self) {
+        let mut state = self.lock();
+        state.small = true;
+        state.rank();
+    }
+
+    /// Waits until the peer has acknowledged everything, or wants no more.
+    pub(crate) async fn acknowledged(&self) {
+        let stopped = self.lock().stream.stopped();
+        // An error means that the connection is gone, which ends the wait as well.
+        let _ = stopped.await;
+    }
+
+    /// Ends the stream after what was written, unless it has ended already.
+    pub(crate) fn finish(&self) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.ended = true;
+            // An error means that the peer has ended it.
+            let _ = state.stream.finish();
+        }
+    }
+
+    /// Ends the stream unfinished.
+    pub(crate) fn reset(&self, code: u64) {
+        let mut state = self.lock();
+        state.ended = true;
+        // An error means that the stream is over already.
+        let _ = state.stream.reset(varint(code));
+    }
+}
+
+impl SendState {
+    fn rank(&mut self) {
+        // An error means that the stream is over already.
+        let _ = self.stream.set_priority(self.urgency.rank(self.small));
+    }
+
+    /// Writes bytes of the HTTP/3 layer's own; gives how many were taken.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, WriteError>> {
+        pin!(self.stream.write(bytes)).poll(cx)
+    }
+
+    /// Ends the stream after what was written.
+    pub(super) fn end(&mut self) -> Result<(), quinn::ClosedStream> {
+        self.ended = true;
+        self.stream.finish()
+    }
+}
+
+impl Drop for SendState {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Left alone, quinn would finish the stream, and half a response would look whole.
+            let _ = self.stream.reset(varint(Code::H3_REQUEST_CANCELLED.value()));
+        }
+    }
+}
