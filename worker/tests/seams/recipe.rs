@@ -108,7 +108,11 @@ impl Recipe {
                 &[Timing::Constant, variable, Timing::Shifted(shift), Timing::Wrapping(shift)]
             }
         };
-        let mut timing = *timings.choose(&mut rng).unwrap();
+        let mut timing = match *timings.choose(&mut rng).unwrap() {
+            // It knows a few constant rates and no other.
+            Timing::Variable { .. } if codec == Codec::Mpeg2 => Timing::Constant,
+            timing => timing,
+        };
         let seconds = f64::from(frames) / per_second;
         // Something has to be left of the picture.
         match &mut timing {
