@@ -17,13 +17,13 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Address of the coordinator; of the one that runs on `--data` unless said
-    #[arg(long, env = "REELMILL_API", value_name = "URL")]
+    #[arg(long, global = true, env = "REELMILL_API", value_name = "URL")]
     pub api: Option<String>,
     /// API key; of the one that runs on `--data` unless said
-    #[arg(long, env = "REELMILL_API_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(long, global = true, env = "REELMILL_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub key: Option<String>,
     /// Folder of a Reelmill on this machine
-    #[arg(long, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
     pub data: PathBuf,
 }
 
