@@ -12,7 +12,6 @@ use reelmill_platform::bus::BusError;
 use reelmill_platform::kv::{Bucket, Revision, Written};
 use tokio::sync::Mutex;
 
-use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::state::{Asset, Effect, Input, Moment, handle};
 
@@ -44,6 +43,8 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     /// The input changed the record.
     pub changed: bool,
+    /// The record's revision.
+    pub revision: Revision,
 }
 
 /// The bucket. Cheap to clone.
@@ -51,7 +52,6 @@ pub struct Applied {
 pub struct Assets {
     bucket: Bucket<Asset>,
     stripes: Arc<Vec<Mutex<()>>>,
-    fleet: Fleet,
     retry_after: SignedDuration,
     /// Tenants that are told what becomes of their assets.
     told: Arc<HashSet<TenantId>>,
@@ -60,9 +60,9 @@ pub struct Assets {
 
 impl Assets {
     /// Over an open bucket.
-    pub fn new(bucket: Bucket<Asset>, fleet: Fleet, retry_after: SignedDuration, metrics: Metrics) -> Self {
+    pub fn new(bucket: Bucket<Asset>, retry_after: SignedDuration, metrics: Metrics) -> Self {
         let stripes = Arc::new((0..STRIPES).map(|_| Mutex::new(())).collect());
-        Self { bucket, stripes, fleet, retry_after, told: Arc::default(), metrics }
+        Self { bucket, stripes, retry_after, told: Arc::default(), metrics }
     }
 
     /// The same, with tenants that are told what becomes of their assets.
@@ -91,12 +91,7 @@ impl Assets {
 
     /// What the machine must know of the world now.
     pub fn moment(&self, tenant: &TenantId) -> Moment {
-        Moment {
-            now: Timestamp::now(),
-            window: self.fleet.window(),
-            retry_after: self.retry_after,
-            webhook: self.told.contains(tenant),
-        }
+        Moment { now: Timestamp::now(), retry_after: self.retry_after, webhook: self.told.contains(tenant) }
     }
 
     /// Applies an input to the stored record.
@@ -110,12 +105,12 @@ impl Assets {
             let next = handle(before.clone(), self.moment(&before.tenant), input.clone());
             let changed = next.asset != before;
             if !changed {
-                return Ok(Applied { asset: next.asset, effects: next.effects, changed });
+                return Ok(Applied { asset: next.asset, effects: next.effects, changed, revision });
             }
             match self.bucket.update(&key, &next.asset, revision).await? {
-                Written::Stored(_) => {
+                Written::Stored(revision) => {
                     self.metrics.asset_moved(&before, &next.asset);
-                    return Ok(Applied { asset: next.asset, effects: next.effects, changed });
+                    return Ok(Applied { asset: next.asset, effects: next.effects, changed, revision });
                 }
                 Written::Conflict => {
                     self.metrics.conflicts.inc();

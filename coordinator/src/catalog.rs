@@ -2,6 +2,7 @@
 //! wants to hear of one. A copy for lists, sweeps and events; nothing is decided by it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use futures_util::StreamExt;
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::{Bucket, Change};
+use reelmill_platform::kv::{Bucket, Change, Followed, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::schedule::{Demand, Schedule};
 use crate::state::Asset;
 
 /// Pause before a lost watch is begun anew.
@@ -34,6 +36,8 @@ pub struct Sight {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     inner: Arc<Mutex<Inner>>,
+    news: watch::Sender<()>,
+    complete: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -42,13 +46,39 @@ struct Inner {
     owned: BTreeMap<TenantId, BTreeSet<AssetId>>,
     unfinished: BTreeMap<AssetId, Sight>,
     watched: HashMap<AssetId, watch::Sender<Option<Sight>>>,
-    backlog_ms: u64,
+    schedule: Schedule,
 }
 
 impl Catalog {
-    /// Knows nothing yet.
-    pub fn new(metrics: Metrics) -> Self {
-        Self { inner: Arc::default(), metrics }
+    /// Knows nothing yet, and shares the fleet between tenants by these weights.
+    pub fn new(metrics: Metrics, weights: HashMap<TenantId, NonZeroU32>) -> Self {
+        let inner = Inner { schedule: Schedule::new(weights), ..Inner::default() };
+        let (news, complete) = (watch::Sender::default(), watch::Sender::default());
+        Self { inner: Arc::new(Mutex::new(inner)), news, complete, metrics }
+    }
+
+    /// Waits until everything that was there at the start is known, or until `stop`.
+    pub async fn is_complete(&self, stop: &CancellationToken) {
+        let mut complete = self.complete.subscribe();
+        tokio::select! {
+            _ = complete.wait_for(|complete| *complete) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Whether anything has changed.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// What waits for its turn, with all that is known here.
+    pub fn schedule<T>(&self, ask: impl FnOnce(&mut Schedule) -> T) -> T {
+        ask(&mut self.lock().schedule)
+    }
+
+    /// A record as it was just written here; the watch says so as well, but later.
+    pub fn learn(&self, asset: &Asset, revision: Revision) {
+        self.lock().schedule.see(asset.id, revision, Demand::of(asset));
     }
 
     /// Assets that the sweeper must look at.
@@ -92,12 +122,13 @@ impl Catalog {
     }
 
     async fn watch_once(&self, bus: &Bus, bucket: &Bucket<Asset>) -> Result<(), BusError> {
-        let mut changes = std::pin::pin!(bucket.watch(">").await?);
+        let mut changes = std::pin::pin!(bucket.follow().await?);
         let mut progress = std::pin::pin!(bus.subscribe_progress().await?);
         loop {
             tokio::select! {
                 change = changes.next() => match change {
-                    Some(Ok(change)) => self.see(change),
+                    Some(Ok(Followed::Change(change))) => self.see(change),
+                    Some(Ok(Followed::UpToDate)) => drop(self.complete.send_replace(true)),
                     // One record that cannot be read must not hide the others.
                     Some(Err(error @ BusError::Codec { .. })) => tracing::error!(%error, "skipped a record"),
                     Some(Err(error)) => return Err(error),
@@ -115,8 +146,9 @@ impl Catalog {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let Ok(id) = change.key.parse::<AssetId>() else { return };
-        let before = inner.unfinished.remove(&id).map_or(0, |sight| sight.asset.backlog_ms());
-        inner.backlog_ms = inner.backlog_ms.saturating_sub(before);
+        inner.unfinished.remove(&id);
+        let demand = change.value.as_ref().and_then(Demand::of);
+        inner.schedule.see(id, change.revision, demand);
         if let Some(asset) = change.value {
             inner.owned.entry(asset.tenant.clone()).or_default().insert(id);
             let asset = Arc::new(asset);
@@ -129,7 +161,6 @@ impl Catalog {
                 });
             }
             if !asset.is_closed() {
-                inner.backlog_ms += asset.backlog_ms();
                 inner.unfinished.insert(id, Sight { asset, revision, running: BTreeMap::new() });
             }
         } else {
@@ -137,8 +168,10 @@ impl Catalog {
                 owned.remove(&id);
             }
         }
-        self.metrics.backlog_ms.set(i64::try_from(inner.backlog_ms).unwrap_or(i64::MAX));
+        self.metrics.scheduled(&inner.schedule);
         self.metrics.assets_open.set(i64::try_from(inner.unfinished.len()).unwrap_or(i64::MAX));
+        drop(guard);
+        self.news.send_replace(());
     }
 
     fn hear(&self, said: &TaskProgress) {

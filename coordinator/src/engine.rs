@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{Class, Task, TaskNumber, Work};
-use reelmill_platform::bus::{Bus, BusError, JobMessage, Queued};
+use reelmill_platform::bus::{Bus, BusError, Queued};
 use reelmill_platform::kv::Bucket;
 use reelmill_platform::purge::{Target, Tombstone};
 use reelmill_platform::store::Store;
@@ -23,14 +23,13 @@ use crate::metrics::Metrics;
 use crate::outputs::OutputRecord;
 use crate::plans::{PlanningError, Plans};
 use crate::publish::{PublishError, Publisher};
+use crate::schedule::INDEX_COST_MS;
 use crate::state::{Asset, Effect, Input, Stage, StageName};
 use crate::twins;
 use crate::uploads::{self, FinishError, UploadRecord};
 
 /// Tasks put in their queues at once: they start in the plan's order.
 const PUBLISH_AT_ONCE: usize = 8;
-/// Estimated cost of indexing, in milliseconds of one core.
-const INDEX_COST_MS: u64 = 50;
 /// Growing playlists are published again after so many times what the last time took: about a tenth of the time.
 const PACE: u32 = 10;
 /// But never later than this.
@@ -103,7 +102,7 @@ impl Engine {
     ) -> Result<Engine, BusError> {
         let fleet = Fleet::default();
         let bucket = bus.bucket(BucketName::Assets).await?;
-        let assets = Assets::new(bucket, fleet.clone(), retry_after, metrics.clone()).telling(told);
+        let assets = Assets::new(bucket, retry_after, metrics.clone()).telling(told);
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
         let plans = Plans::new(store.clone());
@@ -135,7 +134,7 @@ impl Engine {
     /// Applies an input and does what follows from it. On return all of it is durable, so that the message which
     /// brought the input may be forgotten.
     pub async fn feed(&self, id: AssetId, input: Input) -> Result<Asset, EngineError> {
-        let Applied { asset, effects, changed } = self.assets.apply(id, input).await?;
+        let Applied { asset, effects, changed, .. } = self.assets.apply(id, input).await?;
         if changed {
             tracing::debug!(asset = %id, stage = ?asset.stage.name(), ?effects, "changed");
         }
@@ -154,7 +153,6 @@ impl Engine {
         let tasks = effects.iter().filter_map(|effect| match effect {
             Effect::PublishTask { number, epoch } => Some((*number, *epoch)),
             Effect::CheckUpload
-            | Effect::Submit
             | Effect::WithdrawTask { .. }
             | Effect::RenderPlaylists
             | Effect::Retract
@@ -170,9 +168,6 @@ impl Engine {
             match effect {
                 Effect::WithdrawTask { .. } | Effect::PublishTask { .. } => {}
                 Effect::CheckUpload => self.check_upload(asset).await?,
-                Effect::Submit => {
-                    self.bus.publish_job(&JobMessage::Submit { asset: asset.id }).await?;
-                }
                 Effect::RenderPlaylists => self.render(asset).await?,
                 Effect::Retract => self.retract(asset).await?,
                 Effect::Close => {

@@ -16,6 +16,9 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Ready tasks per live slot: a slot that becomes free finds the next task waiting, and no more wait than that.
 const TASKS_PER_SLOT: usize = 2;
 
+/// So many are ready at least: workers that have just come are not counted yet.
+const FEWEST_TASKS: usize = 4;
+
 /// The fleet as last counted. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
@@ -28,18 +31,20 @@ impl Fleet {
         self.slots.load(Ordering::Relaxed)
     }
 
-    /// Tasks of one job that may be in flight.
+    /// Tasks that wait in the queues or are worked on, of all jobs.
     pub fn window(&self) -> usize {
-        self.slots() as usize * TASKS_PER_SLOT
+        (self.slots() as usize * TASKS_PER_SLOT).max(FEWEST_TASKS)
     }
 
     /// Counts now.
     pub async fn count(&self, workers: &Bucket<WorkerRecord>, metrics: &Metrics) -> Result<(), BusError> {
         let live = workers.list(">").await?;
         let slots = live.iter().fold(0u32, |sum, (_, worker)| sum.saturating_add(worker.slots));
+        let busy = live.iter().fold(0u32, |sum, (_, worker)| sum.saturating_add(worker.busy));
         self.slots.store(slots, Ordering::Relaxed);
         metrics.live_workers.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
         metrics.live_slots.set(i64::from(slots));
+        metrics.busy_slots.set(i64::from(busy));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use rand::RngExt;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::plan::Plan;
 use reelmill_media::task::{Failure, FailureCode, Outcome, TaskNumber, TaskReport};
-use reelmill_platform::bus::{BusError, JobMessage};
+use reelmill_platform::bus::BusError;
 use reelmill_platform::queue::{Delivery, Lease, Queue};
 use reelmill_platform::topology::{KEEP_EVERY, MaxDeliveries};
 use serde::de::DeserializeOwned;
@@ -42,10 +42,10 @@ enum JobError {
 
 /// Starts the loops that pull messages and the server's notes until `engine.drain`; `tasks` owns them.
 pub async fn start(engine: &Engine, tasks: &TaskTracker) -> Result<(), BusError> {
-    let jobs = engine.bus.jobs().await?;
+    let reports = engine.bus.reports().await?;
     let advisories = engine.bus.advisories().await?;
     for _ in 0..MESSAGES_AT_ONCE {
-        tasks.spawn(pull(jobs.clone(), engine.clone(), deal_with));
+        tasks.spawn(pull(reports.clone(), engine.clone(), take_report));
     }
     tasks.spawn(pull(advisories, engine.clone(), give_up));
     Ok(())
@@ -133,30 +133,19 @@ fn is_about_nothing(error: &EngineError) -> bool {
     )
 }
 
-async fn deal_with(engine: Engine, message: JobMessage) -> Result<(), JobError> {
-    match message {
-        JobMessage::Submit { asset } => {
-            engine.feed(asset, Input::Submitted).await?;
-            Ok(())
-        }
-        JobMessage::Report(report) => take_report(&engine, &report).await,
-    }
-}
-
-async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobError> {
+async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError> {
     let TaskReport { asset: id, number, epoch, worker, outcome } = report;
-    let (number, epoch) = (*number, *epoch);
-    let Some((asset, _)) = engine.assets.get(*id).await? else {
-        return Err(EngineError::Apply(ApplyError::Unknown(*id)).into());
+    let Some((asset, _)) = engine.assets.get(id).await? else {
+        return Err(EngineError::Apply(ApplyError::Unknown(id)).into());
     };
     if asset.epoch(number) != Some(epoch) {
-        engine.feed(*id, Input::Again { number }).await?;
+        engine.feed(id, Input::Again { number }).await?;
         return Ok(());
     }
     let input = match outcome {
-        Outcome::Failed(failure) => Ok(Input::TaskFailed { number, epoch, failure: failure.clone() }),
+        Outcome::Failed(failure) => Ok(Input::TaskFailed { number, epoch, failure }),
         Outcome::Indexed { index } => {
-            match engine.plans.make(*index, &asset.profile, engine.fleet.slots()).await {
+            match engine.plans.make(index, &asset.profile, engine.fleet.slots()).await {
                 Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
                 Err(PlanningError::Refused(failure)) => Err(failure),
                 Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
@@ -164,9 +153,8 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         }
         Outcome::Made { recipe, outputs, images } => match &asset.stage {
             Stage::Processing { job, .. } => {
-                let (outputs, images) = (outputs.clone(), images.clone());
-                let record = OutputRecord { epoch, recipe: *recipe, outputs, images };
-                commit(engine, *id, number, job.recipe.plan, record).await?
+                let record = OutputRecord { epoch, recipe, outputs, images };
+                commit(&engine, id, number, job.recipe.plan, record).await?
             }
             Stage::Uploading
             | Stage::Queued { .. }
@@ -187,7 +175,7 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         Input::UploadProgress { .. }
         | Input::UploadComplete { .. }
         | Input::UploadFailed(_)
-        | Input::Submitted
+        | Input::HandOut { .. }
         | Input::Again { .. }
         | Input::TaskLost { .. }
         | Input::Published { .. }
@@ -199,7 +187,7 @@ async fn take_report(engine: &Engine, report: &TaskReport) -> Result<(), JobErro
         | Input::Reused { .. }
         | Input::Tick => {}
     }
-    engine.feed(*id, input).await?;
+    engine.feed(id, input).await?;
     Ok(())
 }
 

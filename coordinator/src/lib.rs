@@ -15,6 +15,7 @@ pub mod publish;
 pub mod pulls;
 pub mod quotas;
 pub mod reach;
+pub mod schedule;
 pub mod state;
 pub mod storyboard;
 pub mod sweep;

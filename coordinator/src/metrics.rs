@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use reelmill_media::task::{Class, FailureCode};
 use serde::Serialize;
 
+use crate::schedule::Schedule;
 use crate::state::{Asset, Stage};
 
 /// The instruments. Cheap to clone.
@@ -22,8 +25,11 @@ pub struct Metrics {
     pub tasks_done: IntCounter,
     tasks_failed: IntCounterVec,
     assets_ended: IntCounterVec,
-    /// Work left in all assets, in milliseconds of one core.
-    pub backlog_ms: IntGauge,
+    backlog: GaugeVec,
+    tasks_out: IntGaugeVec,
+    tenants_waiting: IntGaugeVec,
+    /// Whether this process feeds the queues.
+    pub feeding: IntGauge,
     /// Assets without an end.
     pub assets_open: IntGauge,
     /// Compare-and-set that others won.
@@ -35,6 +41,8 @@ pub struct Metrics {
     pub live_workers: IntGauge,
     /// Their slots.
     pub live_slots: IntGauge,
+    /// Those of their slots that work.
+    pub busy_slots: IntGauge,
     /// Messages that could not be dealt with and were given back.
     pub messages_given_back: IntCounter,
 }
@@ -51,7 +59,14 @@ impl Metrics {
             tasks_done: make.counter("tasks_done_total", "Tasks done")?,
             tasks_failed: make.counters("tasks_failed_total", "Failed attempts by code", "code")?,
             assets_ended: make.counters("assets_total", "Assets by how they ended", "state")?,
-            backlog_ms: make.gauge("backlog_cost_ms", "Work left, in milliseconds of one core")?,
+            backlog: make.reals("backlog_cpu_seconds", "Work left, in seconds of one core", "class")?,
+            tasks_out: make.gauges("tasks_out", "Tasks in the queues or in work", "class")?,
+            tenants_waiting: make.gauges(
+                "tenants_waiting",
+                "Tenants with a task that begins when there is room",
+                "class",
+            )?,
+            feeding: make.gauge("feeding", "Whether this process feeds the queues (1) or stands by (0)")?,
             assets_open: make.gauge("assets_open", "Assets without an end")?,
             conflicts: make.counter("cas_conflicts_total", "Compare-and-set that somebody else won")?,
             render: make.seconds("render_seconds", "Publishing all playlists of an asset once")?,
@@ -59,6 +74,7 @@ impl Metrics {
             to_ready: make.seconds("ready_seconds", "From the last byte to everything made")?,
             live_workers: make.gauge("live_workers", "Workers that live")?,
             live_slots: make.gauge("live_slots", "Tasks that they can do at once")?,
+            busy_slots: make.gauge("busy_slots", "Tasks that they are doing")?,
             messages_given_back: make
                 .counter("messages_given_back_total", "Messages that could not be dealt with yet")?,
         })
@@ -72,6 +88,17 @@ impl Metrics {
     /// A task was put in its queue.
     pub fn task_published(&self, class: Class) {
         self.tasks_published.with_label_values(&[&word(&class)]).inc();
+    }
+
+    /// What is left to do, and how much of it is on its way.
+    pub fn scheduled(&self, schedule: &Schedule) {
+        let (backlog_ms, out, waiting) = (schedule.backlog_ms(), schedule.out(), schedule.waiting());
+        for class in Class::ALL {
+            let labels = [word(&class)];
+            self.backlog.with_label_values(&labels).set(*backlog_ms.of(class) as f64 / 1000.0);
+            self.tasks_out.with_label_values(&labels).set(*out.of(class) as i64);
+            self.tenants_waiting.with_label_values(&labels).set(*waiting.of(class) as i64);
+        }
     }
 
     /// An attempt failed.
@@ -150,6 +177,14 @@ impl Maker<'_> {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Self::options(name, help), &[label])?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Self::options(name, help), &[label])?)
+    }
+
+    fn reals(&self, name: &str, help: &str, label: &str) -> prometheus::Result<GaugeVec> {
+        self.register(GaugeVec::new(Self::options(name, help), &[label])?)
     }
 
     fn seconds(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {

@@ -9,7 +9,7 @@ use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::{MAX_TASKS, Plan, PlanError};
 use reelmill_media::profile::Profile;
-use reelmill_media::task::{Failure, FailureCode, Recipe};
+use reelmill_media::task::{Class, Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
@@ -144,10 +144,13 @@ fn summary(recipe: Recipe, plan: &Plan, facts: SourceFacts) -> PlanSummary {
         language: audio.rung.language.clone(),
         segments: audio.segments.len() as u32,
     });
+    let urgent = plan.tasks.iter().take_while(|task| task.class == Class::Publish);
     PlanSummary {
         recipe,
         tasks: plan.tasks.len() as u32,
+        urgent: urgent.clone().count() as u32,
         cost_ms: plan.tasks.iter().map(|task| task.cost_ms).sum(),
+        urgent_cost_ms: urgent.map(|task| task.cost_ms).sum(),
         facts,
         renditions: video.chain(audio).collect(),
     }

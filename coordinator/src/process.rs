@@ -26,7 +26,8 @@ use crate::flags::Flags;
 use crate::jobs;
 use crate::metrics::Metrics;
 use crate::pulls::{Opener, PullLimits, Puller};
-use crate::quotas::Quotas;
+use crate::quotas::{self, Quotas};
+use crate::schedule::feeder;
 use crate::sweep;
 use crate::uploads::{self, Writers};
 use crate::webhooks::{self, Teller};
@@ -78,12 +79,14 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         drain.clone(),
     );
     let engine = engine.await?;
-    let catalog = Catalog::new(metrics.clone());
+    let catalog = Catalog::new(metrics.clone(), quotas::weights(keyring.limits()));
     let workers: Bucket<WorkerRecord> = bus.bucket(BucketName::Workers).await?;
     engine.fleet.count(&workers, &metrics).await?;
 
     background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
+    let leases = bus.bucket(BucketName::Leases).await?;
+    background.spawn(feeder::run(engine.clone(), catalog.clone(), leases));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));
     background.spawn(uploads::expiry::run(engine.uploads.clone(), drain.clone()));

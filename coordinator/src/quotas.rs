@@ -19,6 +19,13 @@ pub struct TenantLimits {
     uploads_at_once: Option<NonZeroU32>,
     /// Uploads begun in a minute, at each coordinator.
     uploads_per_minute: Option<NonZeroU32>,
+    /// Its share of the workers where tenants compete for them; 1 unless said.
+    weight: Option<NonZeroU32>,
+}
+
+/// The shares that are said.
+pub fn weights(limits: &HashMap<TenantId, TenantLimits>) -> HashMap<TenantId, NonZeroU32> {
+    limits.iter().filter_map(|(tenant, limits)| Some((tenant.clone(), limits.weight?))).collect()
 }
 
 /// Why an upload may not begin or go on now.

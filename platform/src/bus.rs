@@ -101,38 +101,6 @@ pub enum Queued {
     Already,
 }
 
-/// What coordinators tell each other to do for an asset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
-pub enum JobMessage {
-    /// The upload is complete: begin.
-    Submit {
-        /// Which asset.
-        asset: AssetId,
-    },
-    /// A worker reports.
-    Report(Box<TaskReport>),
-}
-
-impl JobMessage {
-    /// Whose job it is about.
-    pub fn asset(&self) -> AssetId {
-        match self {
-            JobMessage::Submit { asset } => *asset,
-            JobMessage::Report(report) => report.asset,
-        }
-    }
-
-    /// `job.<asset>.submit` or `job.<asset>.report.<number>.<epoch>`: one message per subject, so that doubles are
-    /// refused while the first one waits.
-    fn subject(&self) -> String {
-        match self {
-            JobMessage::Submit { asset } => format!("job.{asset}.submit"),
-            JobMessage::Report(r) => format!("job.{}.report.{}.{}", r.asset, r.number.0, r.epoch),
-        }
-    }
-}
-
 /// An open connection with everything in place. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus {
@@ -179,9 +147,11 @@ impl Bus {
         self.publish_once(subject, task).await
     }
 
-    /// Tells the coordinators something; on return it is durably stored.
-    pub async fn publish_job(&self, message: &JobMessage) -> Result<Queued, BusError> {
-        self.publish_once(message.subject(), message).await
+    /// Tells the coordinators how a task ended; on return it is durably stored. One message per subject: doubles are
+    /// refused while the first one waits.
+    pub async fn publish_report(&self, report: &TaskReport) -> Result<Queued, BusError> {
+        let TaskReport { asset, number, epoch, .. } = report;
+        self.publish_once(format!("job.{asset}.report.{}.{epoch}", number.0), report).await
     }
 
     async fn publish_once(&self, subject: String, message: &impl Serialize) -> Result<Queued, BusError> {
@@ -205,8 +175,8 @@ impl Bus {
         Queue::open(&self.jetstream, topology::TASKS, topology::class_token(class)).await
     }
 
-    /// The queue of messages to coordinators.
-    pub async fn jobs(&self) -> Result<Queue<JobMessage>, BusError> {
+    /// The queue of reports.
+    pub async fn reports(&self) -> Result<Queue<TaskReport>, BusError> {
         Queue::open(&self.jetstream, topology::JOBS, topology::COORDINATORS).await
     }
 

@@ -28,6 +28,8 @@ pub const KEEP_EVERY: Duration = Duration::from_secs(6);
 const MAX_DELIVERIES: i64 = 5;
 /// A worker that has not been heard of for so long is gone.
 pub const WORKER_TTL: Duration = Duration::from_secs(30);
+/// Whoever has not renewed its lease for so long has lost it.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
 /// An edge that has not been heard of for so long is gone.
 pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
@@ -62,12 +64,14 @@ pub enum BucketName {
     TokenKeys,
     /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
     Workers,
+    /// Who does what only one process should do, by what it is; a record lives for [`LEASE_TTL`].
+    Leases,
     /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
     Edges,
 }
 
 impl BucketName {
-    const ALL: [BucketName; 10] = [
+    const ALL: [BucketName; 11] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Outputs,
@@ -77,6 +81,7 @@ impl BucketName {
         BucketName::Policies,
         BucketName::TokenKeys,
         BucketName::Workers,
+        BucketName::Leases,
         BucketName::Edges,
     ];
 
@@ -84,6 +89,7 @@ impl BucketName {
     const fn max_age(self) -> Duration {
         match self {
             BucketName::Workers => WORKER_TTL,
+            BucketName::Leases => LEASE_TTL,
             BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
             BucketName::Uploads
@@ -107,6 +113,7 @@ impl BucketName {
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",
             BucketName::Workers => "workers",
+            BucketName::Leases => "leases",
             BucketName::Edges => "edges",
         }
     }
@@ -177,6 +184,7 @@ fn streams(num_replicas: usize) -> Vec<stream::Config> {
             ..base.clone()
         },
     ];
+    // On disk all of them: a single server forgets streams in memory when it restarts, and nobody would make them anew.
     // Made by hand: the client's own bucket creation hides `max_consumers` and fails on older servers.
     all.extend(BucketName::ALL.map(|bucket| Config {
         name: format!("KV_{}", bucket.token()),
@@ -188,7 +196,6 @@ fn streams(num_replicas: usize) -> Vec<stream::Config> {
         // Reads come from the leader, so that a value just written is seen.
         allow_direct: false,
         max_age: bucket.max_age(),
-        storage: if bucket == BucketName::Workers { StorageType::Memory } else { StorageType::File },
         ..base.clone()
     }));
     all

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reelmill_media::ids::WorkerId;
 use reelmill_media::task::{Class, Outcome, Task, TaskProgress, TaskReport};
-use reelmill_platform::bus::{Bus, BusError, JobMessage};
+use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::queue::{Delivery, Lease, Queue};
 use reelmill_platform::topology::KEEP_EVERY;
 use tokio::sync::watch;
@@ -148,9 +148,8 @@ impl Worker {
             worker: self.id,
             outcome,
         };
-        let message = JobMessage::Report(Box::new(report));
         for attempt in 1..=REPORTS {
-            match self.bus.publish_job(&message).await {
+            match self.bus.publish_report(&report).await {
                 Ok(_) => {
                     if let Err(error) = lease.done().await {
                         tracing::warn!(%error, "the task may come again");

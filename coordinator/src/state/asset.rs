@@ -245,16 +245,21 @@ pub struct Job {
     pub recipe: Recipe,
     /// Number of planned tasks.
     pub tasks: u32,
+    /// How many of them come first because a publish waits for them.
+    #[serde(default)]
+    pub urgent: u32,
     /// Position of the first task that was not handed out yet.
     pub next: u32,
     /// Positions that are done.
     pub done: DoneSet,
-    /// Tasks begun and not done: never more than the window are handed out for the first time, nor more than that wait
-    /// for another attempt.
+    /// Tasks handed out and not done, those that wait for another attempt included.
     pub in_flight: Vec<Attempt>,
     /// Estimated cost of all tasks in milliseconds of one core.
     pub cost_ms: u64,
-    /// Of that, done.
+    /// Of that, what a publish waits for.
+    #[serde(default)]
+    pub urgent_cost_ms: u64,
+    /// Of all, done.
     pub done_cost_ms: u64,
 }
 
@@ -267,8 +272,6 @@ pub struct Attempt {
     pub epoch: u32,
     /// Attempts at this task that have failed.
     pub failures: u8,
-    /// The task whose report made room for this one, so that the same report again repeats its publishing.
-    pub opened_by: Option<TaskNumber>,
     /// It waits in no queue before this: the attempt before it has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::optional")]
@@ -390,18 +393,5 @@ impl Asset {
     /// When the first of its waiting attempts may begin.
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.in_flight().iter().filter_map(|attempt| attempt.not_before).min()
-    }
-
-    /// Estimated work that is left, in milliseconds of one core.
-    pub const fn backlog_ms(&self) -> u64 {
-        match &self.stage {
-            Stage::Processing { job, .. } => job.cost_ms.saturating_sub(job.done_cost_ms),
-            Stage::Uploading
-            | Stage::Queued { .. }
-            | Stage::Indexing { .. }
-            | Stage::Ready { .. }
-            | Stage::Failed { .. }
-            | Stage::Deleted { .. } => 0,
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::task::TaskNumber;
 
 use super::asset::Attempt;
 use super::words::Effect;
@@ -13,10 +14,14 @@ pub(super) const REPUBLISH_AFTER: SignedDuration = SignedDuration::from_secs(60)
 pub(super) const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3600);
 
 impl Attempt {
+    /// The first attempt at a task.
+    pub(super) const fn first(number: TaskNumber, now: Timestamp) -> Attempt {
+        Attempt { number, epoch: 1, failures: 0, not_before: None, opened_at: now, published_at: now }
+    }
+
     /// The next attempt at the same task.
     pub(super) fn renew(&mut self, now: Timestamp) {
         self.epoch = self.epoch.saturating_add(1);
-        self.opened_by = Some(self.number);
         self.opened_at = now;
         self.published_at = now;
     }

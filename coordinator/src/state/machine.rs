@@ -11,12 +11,8 @@ use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition, Twin};
 
 /// A task that fails so often fails its asset.
 pub(super) const MAX_ATTEMPTS: u8 = 5;
-/// A job has at least this many tasks in flight, so that a lone worker never waits for a coordinator.
-const MIN_WINDOW: usize = 4;
-/// And at most this many, which bounds the record.
-pub(super) const MAX_WINDOW: usize = 512;
-/// A completed upload whose job did not begin for so long is announced again.
-const RESUBMIT_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// A job has at most this many tasks in flight, which bounds the record.
+pub const MAX_IN_FLIGHT: usize = 512;
 /// An upload in one request without a byte for so long has lost its coordinator: idle bodies are cut much earlier.
 const WHOLE_UPLOAD_LOST_AFTER: SignedDuration = SignedDuration::from_secs(180);
 /// A resumable upload without a byte for so long may be complete without anybody knowing.
@@ -52,7 +48,7 @@ impl Step {
                     self.fail(failure);
                 }
             }
-            Input::Submitted => self.submitted(),
+            Input::HandOut { upto } => self.hand_out(upto),
             Input::Indexed { epoch, plan } => self.indexed(epoch, *plan),
             Input::TaskDone { number, epoch, made } => self.task_done(number, epoch, &made),
             Input::TaskFailed { number, epoch, failure } => self.task_failed(number, epoch, failure),
@@ -110,10 +106,9 @@ impl Step {
                 upload.touched_at = self.moment.now;
                 self.asset.timings.received_at = Some(self.moment.now);
                 self.asset.stage = Stage::Queued { source };
-                self.effects.push(Effect::Submit);
             }
-            Stage::Queued { .. } => self.effects.push(Effect::Submit),
-            Stage::Indexing { .. }
+            Stage::Queued { .. }
+            | Stage::Indexing { .. }
             | Stage::Processing { .. }
             | Stage::Ready { .. }
             | Stage::Failed { .. }
@@ -137,16 +132,29 @@ impl Step {
         self.owe(Occasion::Ready);
     }
 
-    fn submitted(&mut self) {
-        match &self.asset.stage {
+    /// In the plan's order. What was handed out before stays as it is, so that whoever asks for the same again, or asks
+    /// late, changes nothing.
+    fn hand_out(&mut self, upto: TaskNumber) {
+        let now = self.moment.now;
+        match &mut self.asset.stage {
             Stage::Queued { source } => {
-                let attempt = self.first_attempt(TaskNumber::INDEX, None);
+                let attempt = Attempt::first(TaskNumber::INDEX, now);
                 attempt.publish(&mut self.effects);
                 self.asset.stage = Stage::Indexing { source: *source, attempt };
             }
-            Stage::Indexing { attempt, .. } => attempt.publish(&mut self.effects),
+            Stage::Processing { job, .. } => {
+                while job.next < job.tasks
+                    && TaskNumber::planned(job.next) <= upto
+                    && job.in_flight.len() < MAX_IN_FLIGHT
+                {
+                    let attempt = Attempt::first(TaskNumber::planned(job.next), now);
+                    attempt.publish(&mut self.effects);
+                    job.next += 1;
+                    job.in_flight.push(attempt);
+                }
+            }
             Stage::Uploading
-            | Stage::Processing { .. }
+            | Stage::Indexing { .. }
             | Stage::Ready { .. }
             | Stage::Failed { .. }
             | Stage::Deleted { .. } => {}
@@ -170,14 +178,15 @@ impl Step {
         let job = Job {
             recipe: plan.recipe,
             tasks: plan.tasks,
+            urgent: plan.urgent,
             next: 0,
             done: DoneSet::default(),
             in_flight: Vec::new(),
             cost_ms: plan.cost_ms,
+            urgent_cost_ms: plan.urgent_cost_ms,
             done_cost_ms: 0,
         };
         self.asset.stage = Stage::Processing { source, job };
-        self.fill_window(Some(TaskNumber::INDEX));
     }
 
     fn task_done(&mut self, number: TaskNumber, epoch: u32, made: &Made) {
@@ -210,7 +219,6 @@ impl Step {
         job.done.insert(position);
         job.done_cost_ms = job.done_cost_ms.saturating_add(made.cost_ms);
         job.in_flight.retain(|attempt| attempt.number != number);
-        self.fill_window(Some(number));
         self.effects.push(Effect::RenderPlaylists);
     }
 
@@ -237,8 +245,6 @@ impl Step {
         }
         attempt.renew(now);
         attempt.not_before = Some(now + attempt.pause(self.asset.id, self.moment.retry_after));
-        // Others take its place meanwhile.
-        self.fill_window(Some(number));
     }
 
     fn published(&mut self, playable: bool, complete: bool) {
@@ -279,11 +285,7 @@ impl Step {
                 }
                 Arrival::Whole | Arrival::Resumable { .. } | Arrival::Pulled { .. } => {}
             },
-            Stage::Queued { .. } => {
-                if idle > RESUBMIT_AFTER {
-                    self.effects.push(Effect::Submit);
-                }
-            }
+            Stage::Queued { .. } => {}
             Stage::Indexing { attempt, .. } => attempt.look_after(now, &mut self.effects),
             Stage::Processing { job, .. } => {
                 for attempt in &mut job.in_flight {
@@ -292,7 +294,6 @@ impl Step {
                 if job.done.len() == job.tasks {
                     self.effects.push(Effect::RenderPlaylists);
                 }
-                self.fill_window(None);
             }
             Stage::Ready { closed, .. } | Stage::Failed { closed, .. } => {
                 let ended = self.asset.timings.completed_at.unwrap_or(self.asset.created_at);
@@ -310,29 +311,8 @@ impl Step {
         }
     }
 
-    /// Hands out tasks in the plan's order as long as there is room.
-    fn fill_window(&mut self, opened_by: Option<TaskNumber>) {
-        let window = self.moment.window.clamp(MIN_WINDOW, MAX_WINDOW);
-        loop {
-            let Stage::Processing { job, .. } = &self.asset.stage else { return };
-            let waiting = job.in_flight.iter().filter(|attempt| attempt.not_before.is_some()).count();
-            let handed_out = job.in_flight.len() - waiting;
-            if handed_out >= window || waiting >= window || job.next >= job.tasks {
-                return;
-            }
-            let attempt = self.first_attempt(TaskNumber::planned(job.next), opened_by);
-            attempt.publish(&mut self.effects);
-            let Stage::Processing { job, .. } = &mut self.asset.stage else { return };
-            job.next += 1;
-            job.in_flight.push(attempt);
-        }
-    }
-
     /// The same report again: whoever applied it may have died before its effects.
     fn repeat(&mut self, number: TaskNumber) {
-        for attempt in self.asset.in_flight().iter().filter(|a| a.opened_by == Some(number)) {
-            attempt.publish(&mut self.effects);
-        }
         match &self.asset.stage {
             Stage::Processing { job, .. } if number.position().is_some_and(|p| job.done.contains(p)) => {
                 self.effects.push(Effect::RenderPlaylists);
@@ -373,19 +353,6 @@ impl Step {
             self.asset.notices.clear();
         }
         self.effects.push(Effect::Retract);
-    }
-
-    fn first_attempt(&self, number: TaskNumber, opened_by: Option<TaskNumber>) -> Attempt {
-        let now = self.moment.now;
-        Attempt {
-            number,
-            epoch: 1,
-            failures: 0,
-            opened_by,
-            not_before: None,
-            opened_at: now,
-            published_at: now,
-        }
     }
 }
 

@@ -20,6 +20,6 @@ pub use asset::{
     Timings, Upload, VideoFacts,
 };
 pub use done::DoneSet;
-pub use machine::{UPLOAD_EXPIRES_AFTER, handle};
+pub use machine::{MAX_IN_FLIGHT, UPLOAD_EXPIRES_AFTER, handle};
 pub use notice::{Notice, Occasion};
 pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, Twin};

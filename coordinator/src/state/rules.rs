@@ -8,26 +8,39 @@ use reelmill_media::task::{FailureCode, TaskNumber};
 use super::attempt::STALLED_AFTER;
 use super::simulation::{RETRY_AFTER, World};
 use super::*;
+use crate::schedule::Demand;
 
-fn indexed(tasks: u32, window: usize) -> World {
-    let mut world = World::new(tasks, window);
-    world.apply(Input::Submitted, usize::MAX);
+/// A planned job with its first `room` tasks handed out.
+fn indexed(tasks: u32, room: u32) -> World {
+    let mut world = World::new(tasks);
+    world.hand_out(1, usize::MAX);
     let index = world.success(TaskNumber::INDEX, 1);
     world.queue.clear();
     world.apply(index, usize::MAX);
+    world.hand_out(room, usize::MAX);
     world
 }
 
 #[test]
-fn tasks_are_handed_out_in_the_plans_order_within_the_window() {
+fn tasks_are_handed_out_in_the_plans_order_when_it_is_their_turn_and_only_once() {
     let mut world = indexed(9, 4);
     assert_eq!(world.queue, (1..=4).map(|n| (TaskNumber(n), 1)).collect());
-    world.queue.remove(&(TaskNumber(2), 1));
-    world.apply(world.success(TaskNumber(2), 1), usize::MAX);
-    assert!(world.queue.contains(&(TaskNumber(5), 1)));
-    world.window = 6;
-    world.apply(Input::Tick, usize::MAX);
-    assert!(world.queue.contains(&(TaskNumber(7), 1)) && !world.queue.contains(&(TaskNumber(8), 1)));
+    world.queue.clear();
+    let before = world.asset.clone();
+    world.apply(Input::HandOut { upto: TaskNumber(4) }, usize::MAX);
+    world.apply(world.success(TaskNumber::INDEX, 1), usize::MAX);
+    assert!(world.queue.is_empty() && world.asset == before, "the same again, and a late copy");
+    world.apply(Input::HandOut { upto: TaskNumber(6) }, usize::MAX);
+    assert_eq!(world.queue, [(TaskNumber(5), 1), (TaskNumber(6), 1)].into());
+    world.apply(Input::HandOut { upto: TaskNumber(100) }, usize::MAX);
+    assert_eq!(world.asset.in_flight().len(), 9);
+
+    let mut long = indexed(2 * MAX_IN_FLIGHT as u32, 1);
+    long.apply(Input::HandOut { upto: TaskNumber(u32::MAX) }, usize::MAX);
+    assert_eq!(long.asset.in_flight().len(), MAX_IN_FLIGHT, "the record is bounded");
+    long.apply(long.success(TaskNumber(1), 1), usize::MAX);
+    long.apply(Input::HandOut { upto: TaskNumber(u32::MAX) }, usize::MAX);
+    assert_eq!(long.asset.epoch(TaskNumber(MAX_IN_FLIGHT as u32 + 1)), Some(1));
 }
 
 #[test]
@@ -52,12 +65,10 @@ fn failed_attempts_wait_longer_each_time_and_let_others_go_before() {
     for epoch in 1..5 {
         world.queue.clear();
         world.fails(1, epoch);
-        let next = world.queue.pop_first().unwrap();
-        assert_eq!(next, (TaskNumber(4 + epoch), 1), "another task takes its place");
-        // Whoever applied the report may have died: the same again hands out what it made room for, and no more.
+        let out = Demand::of(&world.asset).unwrap().out;
+        assert_eq!(out.publish + out.ladder, 3, "it makes room for another task");
         world.fails(1, epoch);
-        assert_eq!(world.queue, [next].into());
-        world.queue.clear();
+        assert!(world.queue.is_empty(), "the same report again");
         let failed_at = world.now;
         let released_at = world.asset.retry_at().unwrap();
         world.now = released_at - SignedDuration::from_millis(2);
@@ -67,12 +78,25 @@ fn failed_attempts_wait_longer_each_time_and_let_others_go_before() {
         world.apply(Input::Tick, usize::MAX);
         assert!(world.queue.contains(&(TaskNumber(1), epoch + 1)));
         assert_eq!(world.asset.retry_at(), None);
-        world.apply(world.success(next.0, 1), usize::MAX);
         pauses.push(released_at.duration_since(failed_at).as_secs_f64());
     }
     for (pause, planned) in pauses.iter().zip([1.0, 4.0, 16.0, 64.0]) {
         assert!((0.75..=1.26).contains(&(pause / planned)), "{pauses:?}");
     }
+}
+
+#[test]
+fn a_job_whose_attempts_fail_one_after_the_other_begins_no_more() {
+    let mut world = indexed(100, 30);
+    for number in 1..=20 {
+        world.hand_out(1, usize::MAX);
+        world.fails(number, 1);
+    }
+    let Stage::Processing { job, .. } = &world.asset.stage else { panic!("not at work") };
+    assert_eq!((job.next, Demand::of(&world.asset).unwrap().room), (46, 0));
+    world.now += SignedDuration::from_secs(2);
+    world.apply(Input::Tick, usize::MAX);
+    assert!(Demand::of(&world.asset).unwrap().room > 0, "the pause is over");
 }
 
 #[test]
@@ -112,12 +136,7 @@ fn uploads_end_when_nobody_sends_any_more() {
     let now = Timestamp::from_second(1_700_000_000).unwrap();
     let id = AssetId::from_parts(1, 1);
     let asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, now);
-    let later = Moment {
-        now: now + SignedDuration::from_secs(200),
-        window: 4,
-        retry_after: RETRY_AFTER,
-        webhook: true,
-    };
+    let later = Moment { now: now + SignedDuration::from_secs(200), retry_after: RETRY_AFTER, webhook: true };
     let ended = handle(asset.clone(), later, Input::Tick).asset;
     let Stage::Failed { failure, closed: true, .. } = &ended.stage else { panic!("{ended:?}") };
     assert_eq!(failure.code, FailureCode::Incomplete);
@@ -138,7 +157,7 @@ fn bytes_that_came_before_end_at_once_and_only_once() {
     let Stage::Ready { source, recipe, .. } = made.asset.stage.clone() else { panic!("not ready") };
     let (facts, renditions) = (made.asset.facts.clone(), made.asset.renditions.clone());
     let reused = Input::Reused { source, twin: Box::new(Twin { recipe, facts, renditions }) };
-    let moment = Moment { now: made.now, window: 4, retry_after: RETRY_AFTER, webhook: true };
+    let moment = Moment { now: made.now, retry_after: RETRY_AFTER, webhook: true };
     let id = AssetId::from_parts(1, 2);
     let new = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, made.now);
     let next = handle(new, moment, reused.clone());
@@ -160,7 +179,7 @@ fn bytes_that_came_before_end_at_once_and_only_once() {
 #[test]
 fn a_deleted_asset_goes_at_once_and_its_record_last() {
     let lives: [fn() -> World; 3] = [
-        || World::new(3, 4),
+        || World::new(3),
         || indexed(3, 4),
         || {
             let mut world = indexed(3, 4);
@@ -180,7 +199,7 @@ fn a_deleted_asset_goes_at_once_and_its_record_last() {
         assert!(world.queue.is_empty() && world.asset == deleted);
         // A sweep takes it away as well, until somebody is sure of it.
         let tick = |world: &World| {
-            let moment = Moment { now: world.now, window: 4, retry_after: RETRY_AFTER, webhook: true };
+            let moment = Moment { now: world.now, retry_after: RETRY_AFTER, webhook: true };
             handle(world.asset.clone(), moment, Input::Tick).effects
         };
         assert_eq!(tick(&world), [Effect::Retract]);
@@ -188,7 +207,11 @@ fn a_deleted_asset_goes_at_once_and_its_record_last() {
         assert_eq!(tick(&world), []);
         let deleted = world.asset.clone();
         // What comes late changes nothing.
-        for late in [Input::Submitted, world.success(TaskNumber::INDEX, 1), world.success(TaskNumber(1), 1)] {
+        for late in [
+            Input::HandOut { upto: TaskNumber(3) },
+            world.success(TaskNumber::INDEX, 1),
+            world.success(TaskNumber(1), 1),
+        ] {
             world.apply(late, usize::MAX);
         }
         world.apply(Input::Published { playable: true, complete: true }, usize::MAX);

@@ -13,6 +13,7 @@ use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
 use super::attempt::REPUBLISH_AFTER;
 use super::machine::MAX_ATTEMPTS;
 use super::*;
+use crate::schedule::Demand;
 
 pub(super) const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
@@ -32,6 +33,8 @@ enum Event {
     Report { pick: usize, effects: usize, again: bool },
     /// A coordinator sweeps, and gets so far with the effects.
     Sweep { effects: usize },
+    /// The feeder gives it so much room, and gets so far with the effects.
+    HandOut { room: u32, effects: usize },
     /// Time passes.
     Wait { seconds: i64 },
 }
@@ -49,7 +52,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => pick.clone().prop_map(|pick| Event::MessageVanishes { pick }),
         8 => (pick, effects.clone(), any::<bool>())
             .prop_map(|(pick, effects, again)| Event::Report { pick, effects, again }),
-        2 => effects.prop_map(|effects| Event::Sweep { effects }),
+        2 => effects.clone().prop_map(|effects| Event::Sweep { effects }),
+        4 => (0u32..6, effects).prop_map(|(room, effects)| Event::HandOut { room, effects }),
         2 => prop_oneof![Just(5), Just(61), Just(3700)].prop_map(|seconds| Event::Wait { seconds }),
     ]
 }
@@ -58,7 +62,6 @@ fn event() -> impl Strategy<Value = Event> {
 pub(super) struct World {
     pub(super) asset: Asset,
     pub(super) now: Timestamp,
-    pub(super) window: usize,
     tasks: u32,
     pub(super) queue: BTreeSet<(TaskNumber, u32)>,
     reports: Vec<Input>,
@@ -70,14 +73,13 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(tasks: u32, window: usize) -> World {
+    pub(super) fn new(tasks: u32) -> World {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let id = AssetId::from_parts(1, 1);
         let asset = Asset::new(id, "demo".parse().unwrap(), None, Some(9), Arrival::Whole, now);
         let mut world = World {
             asset,
             now,
-            window,
             tasks,
             queue: BTreeSet::new(),
             reports: Vec::new(),
@@ -93,7 +95,7 @@ impl World {
     }
 
     pub(super) fn apply(&mut self, input: Input, effects: usize) {
-        let moment = Moment { now: self.now, window: self.window, retry_after: RETRY_AFTER, webhook: true };
+        let moment = Moment { now: self.now, retry_after: RETRY_AFTER, webhook: true };
         let transition = handle(self.asset.clone(), moment, input);
         self.asset = transition.asset;
         self.check();
@@ -105,7 +107,6 @@ impl World {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::CheckUpload => {}
-            Effect::Submit => self.reports.push(Input::Submitted),
             Effect::PublishTask { number, epoch } => {
                 self.queue.insert((number, epoch));
             }
@@ -129,7 +130,9 @@ impl World {
         PlanSummary {
             recipe: Recipe { index: BlobHash::of(b"index"), plan: BlobHash::of(b"plan") },
             tasks: self.tasks,
+            urgent: self.tasks.min(2),
             cost_ms: u64::from(self.tasks) * 100,
+            urgent_cost_ms: u64::from(self.tasks.min(2)) * 100,
             facts: SourceFacts {
                 container: Container::Mp4,
                 video: None,
@@ -200,6 +203,7 @@ impl World {
                 self.apply(report, effects);
             }
             Event::Sweep { effects } => self.apply(Input::Tick, effects),
+            Event::HandOut { room, effects } => self.hand_out(room, effects),
             Event::Wait { seconds } => self.now += SignedDuration::from_secs(seconds),
         }
     }
@@ -212,11 +216,7 @@ impl World {
             assert!(attempt.failures < MAX_ATTEMPTS);
         }
         if let Stage::Processing { job, .. } = &self.asset.stage {
-            let waiting = job.in_flight.iter().filter(|a| a.not_before.is_some()).count();
-            assert!(
-                waiting < 2 * self.window.max(4) && job.in_flight.len() <= 2 * self.window.max(4),
-                "window"
-            );
+            assert!(job.in_flight.len() <= MAX_IN_FLIGHT);
             let numbers: BTreeSet<_> = job.in_flight.iter().map(|a| a.number).collect();
             assert_eq!(numbers.len(), job.in_flight.len(), "a task is in flight twice");
             let done: BTreeSet<u32> = job.done.positions().collect();
@@ -235,8 +235,15 @@ impl World {
             assert!(self.asset.timings.completed_at.is_some());
         }
         let text = serde_json::to_string(&self.asset).unwrap();
-        assert!(text.len() < 4096 + 400 * self.window.max(4), "the record grows: {}", text.len());
+        assert!(text.len() < 4096 + 200 * self.asset.in_flight().len(), "the record grows: {}", text.len());
         assert_eq!(serde_json::from_str::<Asset>(&text).unwrap(), self.asset);
+    }
+
+    /// As the feeder does when there is room for so many more tasks.
+    pub(super) fn hand_out(&mut self, room: u32, effects: usize) {
+        let Some(demand) = Demand::of(&self.asset) else { return };
+        let Some(last) = room.min(demand.room).checked_sub(1) else { return };
+        self.apply(Input::HandOut { upto: TaskNumber(demand.next.0 + last) }, effects);
     }
 
     pub(super) fn fails(&mut self, number: u32, epoch: u32) {
@@ -255,6 +262,7 @@ impl World {
             }
             self.now += REPUBLISH_AFTER + SignedDuration::from_secs(1);
             self.apply(Input::Tick, usize::MAX);
+            self.hand_out(10, usize::MAX);
             while let Some((number, epoch)) = self.queue.pop_first() {
                 self.reports.push(self.success(number, epoch));
             }
@@ -275,9 +283,9 @@ proptest! {
 
     #[test]
     fn every_job_ends_and_no_rule_is_broken_on_the_way(
-        tasks in 1u32..40, window in 0usize..12, events in prop::collection::vec(event(), 0..300),
+        tasks in 1u32..40, events in prop::collection::vec(event(), 0..300),
     ) {
-        let mut world = World::new(tasks, window);
+        let mut world = World::new(tasks);
         for event in events {
             let was_final = world.asset.stage.name().is_final();
             let before = world.asset.stage.name();
@@ -291,8 +299,8 @@ proptest! {
     }
 
     #[test]
-    fn without_faults_every_job_becomes_ready(tasks in 1u32..200, window in 0usize..40) {
-        let mut world = World::new(tasks, window);
+    fn without_faults_every_job_becomes_ready(tasks in 1u32..200) {
+        let mut world = World::new(tasks);
         world.settle();
         prop_assert_eq!(world.asset.stage.name(), StageName::Ready);
         prop_assert!(world.epochs.values().all(|epoch| *epoch == 1));

@@ -13,8 +13,6 @@ use super::asset::{Asset, Planned, Rendition, SourceFacts};
 pub struct Moment {
     /// The time.
     pub now: Timestamp,
-    /// How many tasks of one job may be in flight; kept between 4 and 512.
-    pub window: usize,
     /// Pause after a task's first failed attempt; each further one is four times as long.
     pub retry_after: SignedDuration,
     /// The asset's owner is to be told of it.
@@ -45,8 +43,11 @@ pub enum Input {
     },
     /// The upload ended without its bytes.
     UploadFailed(Failure),
-    /// The job was announced.
-    Submitted,
+    /// It is the turn of all tasks up to this one; the index comes first.
+    HandOut {
+        /// The last of them.
+        upto: TaskNumber,
+    },
     /// The source is indexed and planned.
     Indexed {
         /// As in the report.
@@ -130,8 +131,12 @@ pub struct PlanSummary {
     pub recipe: Recipe,
     /// Number of planned tasks.
     pub tasks: u32,
-    /// Their cost in milliseconds of one core.
+    /// How many of them come first because a publish waits for them.
+    pub urgent: u32,
+    /// The cost of all in milliseconds of one core.
     pub cost_ms: u64,
+    /// The cost of the urgent ones in milliseconds of one core.
+    pub urgent_cost_ms: u64,
     /// What the index says of the source.
     pub facts: SourceFacts,
     /// What will be made.
@@ -169,8 +174,6 @@ pub struct MadePart {
 pub enum Effect {
     /// See whether all bytes of a resumable upload are there.
     CheckUpload,
-    /// Announce the job.
-    Submit,
     /// Put a task in its queue.
     PublishTask {
         /// Which task.

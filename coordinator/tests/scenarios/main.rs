@@ -8,6 +8,7 @@ mod crashes;
 mod deletion;
 mod events;
 mod extensions;
+mod fairness;
 mod life;
 mod machines;
 mod media;

@@ -8,7 +8,7 @@ use reelmill_media::ids::WorkerId;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::Plan;
 use reelmill_media::task::{Class, Failure, FailureCode, Outcome, Task, TaskProgress, TaskReport, Work};
-use reelmill_platform::bus::{Bus, JobMessage};
+use reelmill_platform::bus::Bus;
 use reelmill_platform::queue::Delivery;
 use reelmill_platform::store::Store;
 use tokio::task::JoinHandle;
@@ -104,11 +104,11 @@ async fn perform(bus: &Bus, store: &Store, seconds: u32, delivery: Delivery<Task
             other => other,
         },
     };
-    let message = JobMessage::Report(Box::new(report(outcome)));
-    bus.publish_job(&message).await.unwrap();
+    let report = report(outcome);
+    bus.publish_report(&report).await.unwrap();
     if act == Act::DoTwice {
         // Refused while the first is waiting, and a second message after that.
-        bus.publish_job(&message).await.unwrap();
+        bus.publish_report(&report).await.unwrap();
     }
     delivery.lease.done().await.unwrap();
 }
