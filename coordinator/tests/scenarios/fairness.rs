@@ -69,8 +69,8 @@ async fn when_the_feeder_is_killed_another_coordinator_feeds() {
     let feeder_is_first = until("a feeder", async || match (feeds(&one).await, feeds(&other).await) {
         (true, false) => Some(true),
         (false, true) => Some(false),
-        (false, false) => None,
-        (true, true) => panic!("two feeders while nothing goes wrong"),
+        // Asked one after the other: the lease may have changed hands in between.
+        (false, false) | (true, true) => None,
     })
     .await;
     let (feeder, standby) = if feeder_is_first { (one, other) } else { (other, one) };
