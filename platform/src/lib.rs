@@ -8,6 +8,7 @@ pub mod edges;
 pub mod hash_tree;
 pub mod jwk;
 pub mod kv;
+pub mod lingering;
 pub mod named;
 pub mod purge;
 pub mod queue;

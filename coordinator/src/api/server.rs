@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use reelmill_platform::lingering::Lingering;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_STREAMS: u32 = 64;
 /// Silent HTTP/2 connections are asked this often whether they live.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// Whoever is refused in the middle of a body may take so long to read why.
+const LINGER: Duration = Duration::from_secs(2);
 /// After a failed accept (no file descriptors, say) the next one waits.
 const FAILED_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,7 +60,8 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             continue;
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            builder.serve_connection(TokioIo::new(Lingering::new(stream, LINGER)), service).into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             let _permit = permit;

@@ -2,7 +2,6 @@
 
 mod activity;
 mod h3_streams;
-mod lingering;
 pub(crate) mod path_stats;
 mod peer;
 mod priority;

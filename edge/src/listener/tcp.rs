@@ -16,6 +16,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use reelmill_platform::lingering::Lingering;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -23,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Context;
 use super::activity::{Activity, Judgement};
-use super::lingering::Lingering;
+
 use crate::access_log::Entry;
 use crate::body::Body;
 use crate::cache::FillError;
@@ -35,6 +36,9 @@ use crate::metrics::{Metrics, Protocol, Transport};
 
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long after our last byte a peer may take to read it and close.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Pause after the kernel could not hand out a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -105,7 +109,7 @@ async fn connection(
 ) {
     // Without it, small answers wait for acknowledgements. It fails only on sockets already dead.
     let _ = stream.set_nodelay(true);
-    let stream = Lingering::new(stream);
+    let stream = Lingering::new(stream, LINGER);
     let transport = security.transport();
     match security {
         Security::Tls { acceptor, alt_svc } => {

@@ -14,19 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long after our last byte the peer may take to read it and close.
-const LINGER: Duration = Duration::from_secs(30);
-
 /// Most bytes that are read and dropped meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Shutting it down sends what is left and the end, then reads and drops until the peer has closed as well.
-pub(super) struct Lingering {
+#[derive(Debug)]
+pub struct Lingering {
     stream: TcpStream,
+    patience: Duration,
     written_at: Option<Instant>,
     end: End,
 }
 
+#[derive(Debug)]
 enum End {
     NotYet,
     Sent { deadline: Pin<Box<Sleep>>, allowance: usize },
@@ -34,8 +34,9 @@ enum End {
 }
 
 impl Lingering {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, written_at: None, end: End::NotYet }
+    /// `patience` is how long after our last byte the peer may take to read it and close.
+    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, patience, written_at: None, end: End::NotYet }
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -101,7 +102,8 @@ impl AsyncWrite for Lingering {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.end = match self.written_at {
                 Some(at) => {
-                    End::Sent { deadline: Box::pin(sleep_until(at + LINGER)), allowance: LINGER_BYTES }
+                    let deadline = Box::pin(sleep_until(at + self.patience));
+                    End::Sent { deadline, allowance: LINGER_BYTES }
                 }
                 // Nothing can be lost.
                 None => End::Over,
