@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Most bytes that are read and dropped meanwhile.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// Most bytes that are read and dropped meanwhile: what a client may have had on its way of a body that is refused.
+const LINGER_BYTES: usize = 16 << 20;
 
 /// Shutting it down sends what is left and the end, then reads and drops until the peer has closed as well.
 #[derive(Debug)]

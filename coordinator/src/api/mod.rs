@@ -20,8 +20,12 @@ pub use server::serve;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::{get, head, put};
-use http::Method;
+use http::{HeaderValue, Method, Version, header};
+use http_body::Body as _;
 use reelmill_media::ids::TenantId;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,6 +83,18 @@ impl Api {
                 Problem::new(Code::MethodNotAllowed, format!("This path does not do {method}."))
             })
             .fallback(async || Problem::new(Code::UnknownPath, "There is nothing at this path."))
+            .layer(axum::middleware::from_fn(close_after_refusal))
             .with_state(self)
     }
+}
+
+/// Of a body that is refused the rest is not read, so that its connection can carry nothing after it: callers are told
+/// (RFC 9112 §9.6), or they would ask on it again. HTTP/2 ends the stream alone.
+async fn close_after_refusal(request: Request, next: Next) -> Response {
+    let more_to_come = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+    let mut response = next.run(request).await;
+    if more_to_come && (response.status().is_client_error() || response.status().is_server_error()) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
