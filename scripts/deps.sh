@@ -51,6 +51,7 @@ find_missing() {
   fi
   if $for_tests; then
     need chromium have_chromium
+    need strace command -v strace
     need python3-venv python3 -c 'import ensurepip'
   fi
 }
