@@ -288,7 +288,10 @@ impl Engine {
         let mut failures = 0;
         loop {
             let pause = match self.publisher.publish(id).await {
-                Ok(took) => (took * PACE).min(LONGEST_PAUSE),
+                Ok(took) => {
+                    failures = 0;
+                    (took * PACE).min(LONGEST_PAUSE)
+                }
                 Err(error) => {
                     tracing::warn!(asset = %id, %error, "cannot publish the growth of playlists");
                     failures += 1;

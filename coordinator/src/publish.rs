@@ -1,8 +1,8 @@
 //! Publishing: from committed outputs to playlists in the object store.
 //!
-//! Media playlists and the storyboard first, then the multivariant one, then the typed description: each text names only what is stored
-//! before it. After writing, the record is read again: whoever wrote an older text than the record now allows writes
-//! again, so that the last text is never an old one.
+//! Media playlists and the storyboard first, then the multivariant one, then the typed description: each text names
+//! only what is stored before it. After writing, the record is read again: whoever wrote an older text than the record
+//! now allows writes again, so that the last text is never an old one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const ACTIVE_ASSETS: u64 = 256;
 /// An asset that nobody reports on for so long is dropped from memory.
 const ACTIVE_FOR: Duration = Duration::from_secs(600);
 /// A typed description is no longer than this, in bytes.
-const MAX_PRESENTATION_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_PRESENTATION_BYTES: u64 = 256 << 20;
 /// Outputs read, or playlists written, at once.
 const PARALLEL: usize = 16;
 
@@ -287,11 +287,18 @@ impl Publisher {
     ) -> Result<Option<Storyboard>, PublishError> {
         match self.storyboards.draw(&presentation.thumbnails).await {
             Ok(drawn) => Ok(drawn),
-            Err(StoryboardError::Store(error)) => Err(error.into()),
-            Err(error @ (StoryboardError::Image(_) | StoryboardError::Size | StoryboardError::BrokeOff)) => {
+            Err(
+                error @ (StoryboardError::Store(
+                    StoreError::NotFound { .. } | StoreError::Corrupt(_) | StoreError::TooLarge { .. },
+                )
+                | StoryboardError::Image(_)
+                | StoryboardError::Size
+                | StoryboardError::BrokeOff),
+            ) => {
                 tracing::warn!(asset = %id, %error, "there is no storyboard");
                 Ok(None)
             }
+            Err(StoryboardError::Store(error)) => Err(error.into()),
         }
     }
 

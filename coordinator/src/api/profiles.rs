@@ -19,7 +19,14 @@ impl Api {
         }
         let profile: Profile =
             serde_json::from_str(text).map_err(|e| refuse(format!("The profile cannot be read: {e}.")))?;
-        profile.check().map_err(|e| refuse(format!("The profile cannot be used: {e}.")))?;
-        Ok(profile)
+        usable(profile)
+    }
+}
+
+/// The profile, unless it cannot be used.
+pub(super) fn usable(profile: Profile) -> Result<Profile, Problem> {
+    match profile.check() {
+        Ok(()) => Ok(profile),
+        Err(e) => Err(Problem::new(Code::InvalidRequest, format!("The profile cannot be used: {e}."))),
     }
 }

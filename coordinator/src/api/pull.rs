@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
-use super::{Api, intake, tus, view};
+use super::{Api, intake, profiles, tus, view};
 use crate::pulls::{Origin, Pull};
 use crate::state::{Arrival, Asset};
 use crate::uploads::{BlockList, Phase, UploadRecord};
@@ -59,14 +59,15 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
     };
     api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
     let profile = match wanted.profile {
-        Some(profile) => {
-            profile.check().map_err(|e| refuse(&format!("The profile cannot be used: {e}.")))?;
-            profile
-        }
+        Some(profile) => profiles::usable(profile)?,
         None => api.profile(&tenant, None)?,
     };
+    let name = match wanted.name {
+        Some(name) => intake::name(Some(name))?,
+        // Nobody said it: one that cannot be used is none.
+        None => intake::name(last_part(&origin)).unwrap_or_default(),
+    };
     api.quotas.begin(&tenant)?;
-    let name = intake::name(wanted.name.or_else(|| last_part(&origin)))?;
 
     let now = Timestamp::now();
     let (unix_ms, random) = intake::seed(now);

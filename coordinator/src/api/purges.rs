@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::Api;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
+use crate::publish::MAX_PRESENTATION_BYTES;
 
 /// Longest reason, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
@@ -27,8 +28,6 @@ const MAX_REASON_BYTES: usize = 1000;
 const AT_ONCE: usize = 16;
 /// A tenant's assets, asked for page by page.
 const PAGE: usize = 1000;
-/// Texts of an asset are no longer than this, in bytes.
-const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// Receipts are shown of so many tombstones.
 const MAX_SHOWN: usize = 100;
 
@@ -208,7 +207,7 @@ async fn named_by(api: &Api, asset: AssetId) -> Result<BlobHash, Problem> {
 
 /// A text of an asset; empty where there is none.
 async fn text(api: &Api, key: &str) -> Result<Bytes, Problem> {
-    match api.engine.store.get_object(key, MAX_TEXT_BYTES).await {
+    match api.engine.store.get_object(key, MAX_PRESENTATION_BYTES).await {
         Ok(text) => Ok(text),
         Err(StoreError::NotFound { .. }) => Ok(Bytes::new()),
         Err(error) => Err(error.into()),
