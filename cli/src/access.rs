@@ -138,7 +138,10 @@ pub fn grant(grant: &Grant) -> anyhow::Result<()> {
         .with_context(|| format!("{} is no JSON Web Key with a kid", grant.key_file.display()))?;
     let now = Timestamp::now();
     let claims = Claims {
-        exp: (now + SignedDuration::from_secs(grant.lasts)).as_second(),
+        exp: now
+            .checked_add(SignedDuration::from_secs(grant.lasts))
+            .context("--lasts goes past the end of time")?
+            .as_second(),
         nbf: None,
         asset: grant.asset,
         path: grant.path.clone(),

@@ -71,6 +71,11 @@ impl Takedowns {
         !self.read().incomplete
     }
 
+    /// Puts a tombstone up before its blobs are known. Those that it keeps away already stay away.
+    fn mark(&self, mark: Mark) {
+        self.write().tombstones.entry(mark).or_default();
+    }
+
     fn put(&self, mark: Mark, blobs: Vec<BlobHash>) {
         let mut marks = self.write();
         marks.lift(&mark);
@@ -212,7 +217,7 @@ impl Follower {
             }
             Target::Asset { asset, blobs } => {
                 // The playlists first: the list of blobs may take its time.
-                self.takedowns.put(mark.clone(), Vec::new());
+                self.takedowns.mark(mark.clone());
                 self.playlists.take_down(*asset);
                 let hashes = match blobs {
                     Some(list) => self.list(*list).await?,

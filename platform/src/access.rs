@@ -89,6 +89,7 @@ impl FromStr for Subject {
 /// A record in the bucket [`BucketName::TokenKeys`](crate::topology::BucketName::TokenKeys), under its [`KeyId`]. Taking
 /// it away withdraws all tokens that were signed with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenKey {
     /// Whose assets its tokens open; of all tenants where none is named.
     pub tenant: Option<TenantId>,

@@ -151,6 +151,15 @@ impl Follower {
         let mut rules = self.access.rules_mut();
         let key = key.map(|(revision, record)| Key { revision, record, streams: CancellationToken::new() });
         let before = match key {
+            // Told again after a new start: what its tokens opened goes on.
+            Some(key)
+                if rules
+                    .keys
+                    .get(&kid)
+                    .is_some_and(|known| known.revision == key.revision && known.record == key.record) =>
+            {
+                None
+            }
             Some(key) => rules.keys.insert(kid, key),
             None => rules.keys.remove(&kid),
         };

@@ -19,8 +19,8 @@ use crate::route::MutableObject;
 #[derive(Debug)]
 pub(super) struct Naming {
     by_blob: RwLock<HashMap<BlobHash, Vec<AssetId>>>,
-    /// Texts that were read, so that each is read once.
-    read: Cache<MutableObject, EntityTag>,
+    /// Texts that were read, and whether as a limited asset's, so that each is read once.
+    read: Cache<MutableObject, (EntityTag, bool)>,
 }
 
 impl Naming {
@@ -36,7 +36,7 @@ impl Naming {
 
     /// Reads a text, unless it is known. Says whether it was new.
     pub(super) fn read(&self, object: &MutableObject, text: &Text, limited: bool) -> bool {
-        if self.read.get(object) == Some(text.tag()) {
+        if self.read.get(object) == Some((text.tag(), limited)) {
             return false;
         }
         let asset = object.asset();
@@ -55,7 +55,7 @@ impl Naming {
             }
         }
         // Last: until then the text counts as not read.
-        self.read.insert(object.clone(), text.tag());
+        self.read.insert(object.clone(), (text.tag(), limited));
         true
     }
 
@@ -73,6 +73,16 @@ mod tests {
     fn text(blobs: &[BlobHash]) -> Text {
         let lines = blobs.iter().map(|blob| format!("../../blobs/{}/{blob}.m4s\n", &blob.to_string()[..2]));
         Text::new(Bytes::from(lines.collect::<String>()))
+    }
+
+    #[test]
+    fn a_text_that_was_read_as_everyones_is_read_again_when_it_is_limited() {
+        let naming = Naming::new();
+        let (asset, blob) = (AssetId::from_parts(1, 1), BlobHash::of(b"blob"));
+        let (object, text) = (MutableObject::Presentation(asset), text(&[blob]));
+        naming.read(&object, &text, false);
+        naming.read(&object, &text, true);
+        assert_eq!(naming.of(blob), [asset]);
     }
 
     #[test]
