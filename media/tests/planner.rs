@@ -66,7 +66,6 @@ proptest! {
             let micros = |t: Ticks| t.micros(video.timescale);
             let grid = [0, 1, 2].into_iter().chain((1..).map(|k| k * 4)).map(|s: i64| s * 1_000_000);
             let last_before = grid.take_while(|b| *b <= micros(pair[1].start) + 1).last().unwrap();
-            prop_assert!(micros(pair[1].start) + 1 >= last_before);
             prop_assert!(micros(pair[0].start) < last_before);
         }
         let longest = segments.iter().map(|s| (s.end - s.start).micros(video.timescale)).max().unwrap();
@@ -117,7 +116,7 @@ proptest! {
         if let Some(lowest) = plan.ladder.video.first() {
             prop_assert_eq!(&plan.tasks[0].work, &Work::Video { segments: 0..1, rungs: vec![lowest.id.clone()] });
             let images = plan.images.as_ref().unwrap();
-            prop_assert!(images.thumbnails.len() <= 102 && images.thumbnails[0] == 0);
+            prop_assert!(images.thumbnails.len() <= 100 && images.thumbnails[0] == 0);
             prop_assert!(images.thumbnails.is_sorted_by(|a, b| a < b));
         }
     }

@@ -46,7 +46,7 @@ impl ImagePlan {
         let poster = video.segments.first()?.frames.end.checked_sub(1)?;
         let (width, height) = shrunk(highest, POSTER_SIDE);
         let every = Ticks::from_millis(THUMBNAIL_EVERY_MS, timeline.timescale)
-            .max(Ticks(timeline.end.0 / MAX_THUMBNAILS))
+            .max(Ticks((timeline.end.0 + MAX_THUMBNAILS - 1) / MAX_THUMBNAILS))
             .max(Ticks(1));
         let mut thumbnails = Vec::new();
         let mut next = Ticks::ZERO;

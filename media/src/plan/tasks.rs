@@ -7,6 +7,7 @@ use super::{AudioPlan, PlannedTask, VideoPlan, VideoSpan};
 use crate::codec::VideoCodec;
 use crate::index::VideoTrack;
 use crate::ladder::{Ladder, Rung};
+use crate::profile::Effort;
 use crate::task::{Class, Work};
 use crate::time::Ticks;
 use crate::timeline::VideoTimeline;
@@ -140,7 +141,12 @@ fn video_cost_ms(video: &VideoPlan, segments: &Range<u32>, rungs: &[Rung], leads
     let frames: u64 = spans.iter().map(|s| u64::from(s.frames.end - s.frames.start)).sum();
     let lead = u64::from(leads.get(segments.start as usize).copied().unwrap_or(0));
     let pixels = |r: &Rung| u64::from(r.width) * u64::from(r.height);
-    let encoded: u64 = rungs.iter().map(|r| pixels(r) * encode_us_per_megapixel(r.codec)).sum();
+    let halves = |effort| match effort {
+        Effort::Fast => 2,
+        Effort::Thorough => 5,
+    };
+    let encoded: u64 =
+        rungs.iter().map(|r| pixels(r) * encode_us_per_megapixel(r.codec) / 2 * halves(r.effort)).sum();
     let decoded = rungs.iter().map(pixels).max().unwrap_or(0);
     let decoded_frames = frames * u64::from(video.every) + lead;
     let micros = frames * encoded + decoded_frames * decoded * DECODE_US_PER_MEGAPIXEL;

@@ -218,7 +218,8 @@ impl Scan {
     fn usual_step(&self) -> Ticks {
         let mut times: Vec<i64> = self.samples.iter().map(|s| s.pts.0).collect();
         times.sort_unstable();
-        let mut steps: Vec<i64> = times.windows(2).map(|w| w[1] - w[0]).filter(|d| *d > 0).collect();
+        let mut steps: Vec<i64> =
+            times.windows(2).map(|w| w[1].saturating_sub(w[0])).filter(|d| *d > 0).collect();
         steps.sort_unstable();
         Ticks(steps.get(steps.len() / 2).copied().unwrap_or(1))
     }
