@@ -5,9 +5,12 @@
 //! blobs/<hh>/<hash>.<ext>.tree     hashes of its pieces, beside a large segment
 //! assets/<asset>/index.m3u8        multivariant playlist
 //! assets/<asset>/<rendition>.m3u8  media playlists
+//! assets/<asset>/c-<hash>.m3u8     captions of one language, by the beginning of their blob's hash
 //! assets/<asset>/storyboard.vtt    which part of which sprite sheet shows which time
 //! assets/<asset>/presentation.json all of the above, typed
 //! twins/<tenant>/…                 which asset has been made of the same bytes
+//! records/<asset>.json             what is known of an asset, should NATS be lost
+//! trash/<hh>/<hash>.<ext>          blobs that nothing names, for a while
 //! ```
 
 use crate::ids::{AssetId, BlobHash, RenditionId, TenantId};
@@ -25,12 +28,20 @@ pub enum BlobKind {
     Segment,
     /// A poster, a thumbnail or a sprite sheet.
     Image,
+    /// Captions in one language.
+    Captions,
 }
 
 impl BlobKind {
     /// Every kind.
-    pub const ALL: [BlobKind; 5] =
-        [BlobKind::SourceBlock, BlobKind::Record, BlobKind::InitSegment, BlobKind::Segment, BlobKind::Image];
+    pub const ALL: [BlobKind; 6] = [
+        BlobKind::SourceBlock,
+        BlobKind::Record,
+        BlobKind::InitSegment,
+        BlobKind::Segment,
+        BlobKind::Image,
+        BlobKind::Captions,
+    ];
 
     /// File name extension, without the dot.
     pub const fn extension(self) -> &'static str {
@@ -40,6 +51,7 @@ impl BlobKind {
             BlobKind::InitSegment => "mp4",
             BlobKind::Segment => "m4s",
             BlobKind::Image => "jpg",
+            BlobKind::Captions => "vtt",
         }
     }
 
@@ -50,6 +62,7 @@ impl BlobKind {
             BlobKind::InitSegment => Some("video/mp4"),
             BlobKind::Segment => Some("video/iso.segment"),
             BlobKind::Image => Some("image/jpeg"),
+            BlobKind::Captions => Some(WEBVTT_MEDIA_TYPE),
         }
     }
 
@@ -62,7 +75,7 @@ impl BlobKind {
 /// Media type of both kinds of playlist (RFC 8216bis §10).
 pub const PLAYLIST_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// Media type of a storyboard (WebVTT §1.5).
+/// Media type of captions and of a storyboard (WebVTT §1.5).
 pub const WEBVTT_MEDIA_TYPE: &str = "text/vtt";
 
 /// `blobs/<hh>/<hash>.<ext>`
@@ -74,6 +87,48 @@ pub fn blob(hash: &BlobHash, kind: BlobKind) -> String {
 /// `blobs/<hh>/<hash>.<ext>.tree`: what proves a blob piece by piece.
 pub fn hash_tree(hash: &BlobHash, kind: BlobKind) -> String {
     format!("{}.tree", blob(hash, kind))
+}
+
+/// Folder of all blobs whose hash begins with this byte.
+pub fn blobs_beginning(first: u8) -> String {
+    format!("blobs/{first:02x}")
+}
+
+/// Folder of those of them that are in the trash.
+pub fn trash_beginning(first: u8) -> String {
+    format!("trash/{first:02x}")
+}
+
+/// Where what lies at a blob's key, or beside it, goes when nothing names the blob.
+pub fn in_trash(key: &str) -> Option<String> {
+    key.strip_prefix("blobs/").map(|rest| format!("trash/{rest}"))
+}
+
+/// Where something in the trash came from.
+pub fn out_of_trash(key: &str) -> Option<String> {
+    key.strip_prefix("trash/").map(|rest| format!("blobs/{rest}"))
+}
+
+/// The blob that a key names, in its place or in the trash; also where the key is that of its hash tree.
+pub fn hash_of(key: &str) -> Option<BlobHash> {
+    let (_, name) = key.rsplit_once('/')?;
+    name.split_once('.')?.0.parse().ok()
+}
+
+/// Folder of the records.
+pub const RECORDS: &str = "records";
+
+/// `records/<asset>.json`
+pub fn record(asset: AssetId) -> String {
+    format!("{RECORDS}/{asset}.json")
+}
+
+/// Folder of what is published.
+pub const ASSETS: &str = "assets";
+
+/// The asset that a key in [`RECORDS`] or [`ASSETS`] is about.
+pub fn asset_of(key: &str) -> Option<AssetId> {
+    key.split('/').nth(1)?.trim_end_matches(".json").parse().ok()
 }
 
 /// A blob as an asset's playlist refers to it. Relative, so that any web server over the store's folder will do.
@@ -101,6 +156,19 @@ pub fn iframe_playlist(asset: AssetId, rendition: &RenditionId) -> String {
     format!("assets/{asset}/{}", iframe_playlist_name(rendition))
 }
 
+/// The name of the playlist of captions among the asset's media playlists: another one for other words, so that no cache
+/// ever holds an old one.
+pub fn captions_playlist_name(captions: &BlobHash) -> String {
+    /// Enough to tell the captions of one asset apart.
+    const DIGITS: usize = 16;
+    format!("c-{}.m3u8", &captions.to_string()[..DIGITS])
+}
+
+/// `assets/<asset>/c-<hash>.m3u8`
+pub fn captions_playlist(asset: AssetId, captions: &BlobHash) -> String {
+    format!("assets/{asset}/{}", captions_playlist_name(captions))
+}
+
 /// `assets/<asset>/storyboard.vtt`
 pub fn storyboard(asset: AssetId) -> String {
     format!("assets/{asset}/storyboard.vtt")
@@ -114,4 +182,28 @@ pub fn twin(tenant: &TenantId, source: &BlobHash, profile: &BlobHash) -> String 
 /// `assets/<asset>/presentation.json`
 pub fn presentation(asset: AssetId) -> String {
     format!("assets/{asset}/presentation.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_say_what_they_are_about() {
+        let (hash, asset) = (BlobHash::of(b"x"), AssetId::from_parts(1, 2));
+        let blob = blob(&hash, BlobKind::Segment);
+        assert!(blob.starts_with(&format!("{}/", blobs_beginning(hash.digest()[0]))));
+        for key in [blob.clone(), hash_tree(&hash, BlobKind::Segment)] {
+            assert_eq!(hash_of(&key), Some(hash));
+            let trash = in_trash(&key).unwrap();
+            assert!(trash.starts_with(&format!("{}/", trash_beginning(hash.digest()[0]))));
+            assert_eq!((hash_of(&trash), out_of_trash(&trash)), (Some(hash), Some(key)));
+        }
+        for strange in ["", "blobs/aa/x.m4s", "blobs/aa", "health"] {
+            assert_eq!(hash_of(strange), None);
+        }
+        assert_eq!(asset_of(&record(asset)), Some(asset));
+        assert_eq!(asset_of(&presentation(asset)), Some(asset));
+        assert_eq!(asset_of("records/x.json"), None);
+    }
 }

@@ -103,6 +103,33 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         purged.map(drop).map_err(|e| BusError::kv(pattern, &e))
     }
 
+    /// Removes a value as it was `seen`, and none that was written since. Without a trace, as [`Bucket::remove_all`].
+    pub async fn remove_seen(&self, key: &str, seen: Revision) -> Result<(), BusError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        // Up to this sequence, not including it.
+        let purge = self.store.stream.purge().sequence(seen.0.saturating_add(1)).filter(subject);
+        purge.await.map(drop).map_err(|e| BusError::kv(key, &e))
+    }
+
+    /// All keys, without their values: what is there at the call, and perhaps what comes meanwhile.
+    pub async fn keys(
+        &self,
+    ) -> Result<impl Stream<Item = Result<String, BusError>> + Send + 'static + use<T>, BusError> {
+        let keys = self.store.keys().await.map_err(|e| BusError::kv(">", &e))?;
+        Ok(keys.map(|key| key.map_err(|e| BusError::kv(">", &e))))
+    }
+
+    /// Every change from now on, until the connection is lost for good.
+    pub async fn changes(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Change<T>, BusError>> + Send + 'static + use<T>, BusError>
+    where
+        T: 'static,
+    {
+        let watch = self.store.watch_all().await.map_err(|e| BusError::kv(">", &e))?;
+        Ok(watch.map(|entry| change(entry.map_err(|e| BusError::kv("watch", &e))?)))
+    }
+
     /// All keys that match `pattern` (a NATS subject pattern), in order, with their values; while others write, some may be
     /// missing. For recovery and lists, not for hot paths: one read per key.
     pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {

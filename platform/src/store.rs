@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt};
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt,
+};
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -135,7 +138,13 @@ impl Store {
         hash: BlobHash,
         from: u64,
     ) -> Result<ObjectStream, StoreError> {
-        self.open_object(&keys::blob(&hash, kind), from, MAX_BLOB_BYTES).await
+        let key = keys::blob(&hash, kind);
+        match (self.open_object(&key, from, MAX_BLOB_BYTES).await, keys::in_trash(&key)) {
+            (Err(StoreError::NotFound { .. }), Some(trash)) => {
+                self.open_object(&trash, from, MAX_BLOB_BYTES).await
+            }
+            (opened, Some(_) | None) => opened,
+        }
     }
 
     /// Begins to fetch any object of at most `limit` bytes, from byte `from` on.
@@ -152,7 +161,14 @@ impl Store {
 
     /// Fetches a blob and proves it.
     pub async fn get_blob(&self, kind: BlobKind, hash: BlobHash) -> Result<VerifiedBytes, StoreError> {
-        let bytes = self.get_object(&keys::blob(&hash, kind), MAX_BLOB_BYTES).await?;
+        let key = keys::blob(&hash, kind);
+        let bytes = match (self.get_object(&key, MAX_BLOB_BYTES).await, keys::in_trash(&key)) {
+            // Named again while it was taken away: it comes back at the next collection.
+            (Err(StoreError::NotFound { .. }), Some(trash)) => {
+                self.get_object(&trash, MAX_BLOB_BYTES).await?
+            }
+            (got, Some(_) | None) => got?,
+        };
         Ok(VerifiedBytes::check(hash, bytes)?)
     }
 
@@ -179,12 +195,53 @@ impl Store {
         }
     }
 
+    /// Everything below a folder, in no particular order.
+    pub fn list(&self, folder: &str) -> BoxStream<'static, Result<Listed, StoreError>> {
+        let key = folder.to_owned();
+        let listed = self.inner.list(Some(&Path::from(folder)));
+        stream::try_unfold((listed, key), async |(mut listed, key)| {
+            let next = within_deadline(&key, listed.try_next()).await?;
+            Ok(next.map(|meta| (Listed::from(meta), (listed, key))))
+        })
+        .boxed()
+    }
+
+    /// Moves an object, over what lies there; one that is gone already is a success. Where stores cannot rename, both may
+    /// be there for a moment, never none.
+    pub async fn move_object(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (source, target) = (Path::from(from), Path::from(to));
+        match within_deadline(from, self.inner.rename(&source, &target)).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the store answers at all: asks for an object that need not exist.
     pub async fn check(&self) -> Result<(), StoreError> {
         match within_deadline("health", self.inner.head(&Path::from("health"))).await {
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// An object as a list tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last put, by the store's clock.
+    pub modified: Timestamp,
+}
+
+impl From<ObjectMeta> for Listed {
+    fn from(meta: ObjectMeta) -> Listed {
+        let modified = Timestamp::from_millisecond(meta.last_modified.timestamp_millis());
+        // Out of range is no time that a store has.
+        let modified = modified.unwrap_or(Timestamp::MAX);
+        Listed { key: meta.location.into(), bytes: meta.size, modified }
     }
 }
 

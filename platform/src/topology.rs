@@ -25,11 +25,14 @@ pub const ACK_WAIT: Duration = Duration::from_secs(20);
 /// Whoever works on a message says so this often.
 pub const KEEP_EVERY: Duration = Duration::from_secs(6);
 /// A task that was handed out so often without an end is taken out of the queue and counts as failed.
-const MAX_DELIVERIES: i64 = 5;
+// More than a task of average luck needs: workers that drain, and those that it is to avoid, hand it back.
+const MAX_DELIVERIES: i64 = 8;
 /// A worker that has not been heard of for so long is gone.
 pub const WORKER_TTL: Duration = Duration::from_secs(30);
+/// What is held against a worker is forgotten after so long; also that it is in quarantine.
+pub const CONDUCT_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Whoever has not renewed its lease for so long has lost it.
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
+pub const LEASE_TTL: Duration = Duration::from_secs(2);
 /// An edge that has not been heard of for so long is gone.
 pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
@@ -50,6 +53,10 @@ pub enum BucketName {
     Uploads,
     /// Assets with the state of their jobs, by asset id.
     Assets,
+    /// The assets that are not over yet, by asset id: what a coordinator reads when it starts.
+    Open,
+    /// Whose asset is whose, by `<tenant>.<asset>`.
+    Owners,
     /// What tasks made, by `<asset>.<task number>`, until the asset is closed.
     Outputs,
     /// What must not be served any more, by [`crate::purge::Mark`].
@@ -64,6 +71,8 @@ pub enum BucketName {
     TokenKeys,
     /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
     Workers,
+    /// What is held against workers, by worker id; kept for [`CONDUCT_TTL`].
+    Conduct,
     /// Who does what only one process should do, by what it is; a record lives for [`LEASE_TTL`].
     Leases,
     /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
@@ -71,9 +80,11 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 11] = [
+    const ALL: [BucketName; 14] = [
         BucketName::Uploads,
         BucketName::Assets,
+        BucketName::Open,
+        BucketName::Owners,
         BucketName::Outputs,
         BucketName::Tombstones,
         BucketName::Receipts,
@@ -81,6 +92,7 @@ impl BucketName {
         BucketName::Policies,
         BucketName::TokenKeys,
         BucketName::Workers,
+        BucketName::Conduct,
         BucketName::Leases,
         BucketName::Edges,
     ];
@@ -89,11 +101,14 @@ impl BucketName {
     const fn max_age(self) -> Duration {
         match self {
             BucketName::Workers => WORKER_TTL,
+            BucketName::Conduct => CONDUCT_TTL,
             BucketName::Leases => LEASE_TTL,
             BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
             BucketName::Uploads
             | BucketName::Assets
+            | BucketName::Open
+            | BucketName::Owners
             | BucketName::Outputs
             | BucketName::Tombstones
             | BucketName::Purges
@@ -106,6 +121,8 @@ impl BucketName {
         match self {
             BucketName::Uploads => "uploads",
             BucketName::Assets => "assets",
+            BucketName::Open => "open",
+            BucketName::Owners => "owners",
             BucketName::Outputs => "outputs",
             BucketName::Tombstones => "tombstones",
             BucketName::Receipts => "receipts",
@@ -113,6 +130,7 @@ impl BucketName {
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",
             BucketName::Workers => "workers",
+            BucketName::Conduct => "conduct",
             BucketName::Leases => "leases",
             BucketName::Edges => "edges",
         }
