@@ -99,7 +99,7 @@ impl Gathered {
         self.renditions.get(id)?.track(id, planned)
     }
 
-    /// What can be shown now. A storyboard is made of its thumbnails afterwards.
+    /// What can be shown now. A storyboard is made of its thumbnails afterwards, and captions come from elsewhere.
     pub fn presentation(&self, asset: AssetId, plan: &Plan) -> Presentation {
         let pictures = plan.video.iter().flat_map(|video| {
             plan.ladder.lanes().flat_map(move |lane| {
@@ -141,6 +141,7 @@ impl Gathered {
             poster,
             thumbnails,
             storyboard: None,
+            captions: Vec::new(),
         }
     }
 }

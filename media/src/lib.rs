@@ -3,6 +3,7 @@
 //! A video's way, readable from the types: [`source::Source`] → [`index::SourceIndex`] → [`ladder::Ladder`] →
 //! [`plan::Plan`] → [`task::Task`] → [`task::TaskReport`] → [`presentation::Presentation`] → [`hls`].
 
+pub mod captions;
 pub mod codec;
 pub mod gathered;
 pub mod hls;

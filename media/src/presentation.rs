@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::captions::Captions;
 use crate::codec::{AudioCodec, VideoCodec};
 use crate::ids::{AssetId, BlobHash, RenditionId};
 use crate::image::Image;
@@ -29,6 +30,9 @@ pub struct Presentation {
     pub thumbnails: Vec<Image>,
     /// Thumbnails put together, once all are there.
     pub storyboard: Option<Storyboard>,
+    /// By language.
+    #[serde(default)]
+    pub captions: Vec<Captions>,
 }
 
 /// One encoded video track.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::VERSION;
 use super::bandwidth::BitRate;
+use super::{VERSION, subtitles};
+use crate::captions::Captions;
 use crate::codec::AudioCodec;
 use crate::keys::iframe_playlist_name;
 use crate::presentation::{AudioRendition, Presentation, VideoRendition};
@@ -14,9 +15,11 @@ pub fn multivariant_playlist(presentation: &Presentation) -> String {
     let target = presentation.target_duration;
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     let groups = Group::all(presentation, target);
+    let captions = &presentation.captions;
+    subtitles::media(&mut text, captions);
     if presentation.video.is_empty() {
         for group in &groups {
-            group.stream(&mut text);
+            group.stream(&mut text, captions);
         }
         return text;
     }
@@ -26,10 +29,10 @@ pub fn multivariant_playlist(presentation: &Presentation) -> String {
     for rendition in &presentation.video {
         let rate = BitRate::of(&rendition.track, target);
         if groups.is_empty() {
-            variant(&mut text, rendition, rate, None);
+            variant(&mut text, rendition, rate, None, captions);
         }
         for group in &groups {
-            variant(&mut text, rendition, rate.plus(group.rate), Some(group));
+            variant(&mut text, rendition, rate.plus(group.rate), Some(group), captions);
         }
     }
     for rendition in presentation.video.iter().filter(|r| r.lowest) {
@@ -79,7 +82,7 @@ impl<'a> Group<'a> {
     }
 
     /// Sound alone is a variant of its own; of several tracks the first.
-    fn stream(&self, text: &mut String) {
+    fn stream(&self, text: &mut String, captions: &[Captions]) {
         let Some(first) = self.members.first() else { return };
         if self.members.len() > 1 {
             self.media(text);
@@ -87,8 +90,12 @@ impl<'a> Group<'a> {
         let group = if self.members.len() > 1 { format!(",AUDIO=\"{}\"", self.codec) } else { String::new() };
         let _ = writeln!(
             text,
-            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}\n{}.m3u8",
-            self.rate.peak, self.rate.average, self.codecs, first.track.id,
+            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}{}\n{}.m3u8",
+            self.rate.peak,
+            self.rate.average,
+            self.codecs,
+            subtitles::of_variant(captions),
+            first.track.id,
         );
     }
 }
@@ -136,18 +143,25 @@ fn bcp47(iso639_2: &str) -> &str {
     }
 }
 
-fn variant(text: &mut String, rendition: &VideoRendition, rate: BitRate, group: Option<&Group<'_>>) {
+fn variant(
+    text: &mut String,
+    rendition: &VideoRendition,
+    rate: BitRate,
+    group: Option<&Group<'_>>,
+    captions: &[Captions],
+) {
     let audio_codec: String = group.iter().map(|g| format!(",{}", g.codecs)).collect();
     let group: String = group.iter().map(|g| format!(",AUDIO=\"{}\"", g.codec)).collect();
     let _ = writeln!(
         text,
-        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}{audio_codec}\",RESOLUTION={}x{},FRAME-RATE={},VIDEO-RANGE=SDR,CLOSED-CAPTIONS=NONE{group}\n{}.m3u8",
+        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}{audio_codec}\",RESOLUTION={}x{},FRAME-RATE={},VIDEO-RANGE=SDR,CLOSED-CAPTIONS=NONE{group}{}\n{}.m3u8",
         rate.peak,
         rate.average,
         rendition.track.codecs(),
         rendition.width,
         rendition.height,
         rendition.frame_rate,
+        subtitles::of_variant(captions),
         rendition.track.id,
     );
 }
