@@ -1,25 +1,36 @@
-//! What this process knows of all assets by watching their bucket: who owns which, which are not over yet, and who
-//! wants to hear of one. A copy for lists, sweeps and events; nothing is decided by it.
+//! What this process knows of all assets: who owns which, which are not over yet, and who wants to hear of one. A copy for
+//! lists, sweeps and events; nothing is decided by it. It is read from the two lists beside the bucket of assets, then
+//! kept by watching the bucket: of an asset that has ended, nothing is read but its key.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::{Bucket, Change, Followed, Revision};
+use reelmill_platform::kv::{Change, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::assets::Assets;
 use crate::metrics::Metrics;
 use crate::schedule::{Demand, Schedule};
 use crate::state::Asset;
 
 /// Pause before a lost watch is begun anew.
 const REWATCH_AFTER: Duration = Duration::from_secs(1);
+/// Records read at once at the start.
+const READS_AT_ONCE: usize = 64;
+/// Who asks for a list waits at most so long until it is known.
+const LIST_WITHIN: Duration = Duration::from_secs(15);
+
+/// It is not known yet who owns what: this process has just started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the list of assets is not read yet")]
+pub struct NotListed;
 
 /// An asset as last seen, and how far its running tasks said they are.
 #[derive(Debug, Clone)]
@@ -38,6 +49,7 @@ pub struct Catalog {
     inner: Arc<Mutex<Inner>>,
     news: watch::Sender<()>,
     complete: watch::Sender<bool>,
+    listed: watch::Sender<bool>,
     metrics: Metrics,
 }
 
@@ -53,11 +65,16 @@ impl Catalog {
     /// Knows nothing yet, and shares the fleet between tenants by these weights.
     pub fn new(metrics: Metrics, weights: HashMap<TenantId, NonZeroU32>) -> Self {
         let inner = Inner { schedule: Schedule::new(weights), ..Inner::default() };
-        let (news, complete) = (watch::Sender::default(), watch::Sender::default());
-        Self { inner: Arc::new(Mutex::new(inner)), news, complete, metrics }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            news: watch::Sender::default(),
+            complete: watch::Sender::default(),
+            listed: watch::Sender::default(),
+            metrics,
+        }
     }
 
-    /// Waits until everything that was there at the start is known, or until `stop`.
+    /// Waits until all that is not over at the start is known, or until `stop`.
     pub async fn is_complete(&self, stop: &CancellationToken) {
         let mut complete = self.complete.subscribe();
         tokio::select! {
@@ -87,13 +104,21 @@ impl Catalog {
     }
 
     /// A tenant's assets, newest first, after `after`.
-    pub fn page(&self, tenant: &TenantId, after: Option<AssetId>, limit: usize) -> Vec<AssetId> {
+    pub async fn page(
+        &self,
+        tenant: &TenantId,
+        after: Option<AssetId>,
+        limit: usize,
+    ) -> Result<Vec<AssetId>, NotListed> {
+        let mut listed = self.listed.subscribe();
+        let known = tokio::time::timeout(LIST_WITHIN, listed.wait_for(|listed| *listed));
+        known.await.map_err(|_| NotListed)?.map_err(|_| NotListed)?;
         let inner = self.lock();
-        let Some(owned) = inner.owned.get(tenant) else { return Vec::new() };
-        match after {
+        let Some(owned) = inner.owned.get(tenant) else { return Ok(Vec::new()) };
+        Ok(match after {
             Some(after) => owned.range(..after).rev().take(limit).copied().collect(),
             None => owned.iter().rev().take(limit).copied().collect(),
-        }
+        })
     }
 
     /// News of one asset from now on: always the latest only.
@@ -105,10 +130,10 @@ impl Catalog {
     }
 
     /// Watches the bucket and the progress of tasks until told to stop.
-    pub async fn watch(self, bus: Bus, bucket: Bucket<Asset>, stop: CancellationToken) {
+    pub async fn watch(self, bus: Bus, assets: Assets, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let lost = tokio::select! {
-                lost = self.watch_once(&bus, &bucket) => lost,
+                lost = self.watch_once(&bus, &assets) => lost,
                 () = stop.cancelled() => return,
             };
             if let Err(error) = lost {
@@ -121,14 +146,18 @@ impl Catalog {
         }
     }
 
-    async fn watch_once(&self, bus: &Bus, bucket: &Bucket<Asset>) -> Result<(), BusError> {
-        let mut changes = std::pin::pin!(bucket.follow().await?);
+    async fn watch_once(&self, bus: &Bus, assets: &Assets) -> Result<(), BusError> {
+        // Before anything is read: what changes meanwhile is heard afterwards.
+        let mut changes = std::pin::pin!(assets.changes().await?);
         let mut progress = std::pin::pin!(bus.subscribe_progress().await?);
+        self.read_unfinished(assets).await?;
+        self.complete.send_replace(true);
+        let mut owners = std::pin::pin!(self.read_owners(assets));
+        let mut reads_owners = true;
         loop {
             tokio::select! {
                 change = changes.next() => match change {
-                    Some(Ok(Followed::Change(change))) => self.see(change),
-                    Some(Ok(Followed::UpToDate)) => drop(self.complete.send_replace(true)),
+                    Some(Ok(change)) => self.see(change),
                     // One record that cannot be read must not hide the others.
                     Some(Err(error @ BusError::Codec { .. })) => tracing::error!(%error, "skipped a record"),
                     Some(Err(error)) => return Err(error),
@@ -138,21 +167,63 @@ impl Catalog {
                     Some(said) => self.hear(&said),
                     None => return Ok(()),
                 },
+                read = &mut owners, if reads_owners => {
+                    read?;
+                    reads_owners = false;
+                    self.listed.send_replace(true);
+                }
             }
         }
+    }
+
+    /// Reads what is not over, and again what was not when it was last heard of.
+    async fn read_unfinished(&self, assets: &Assets) -> Result<(), BusError> {
+        let mut ids: BTreeSet<AssetId> = assets.unfinished().await?.into_iter().collect();
+        ids.extend(self.lock().unfinished.keys());
+        let mut found =
+            stream::iter(ids).map(async |id| (id, assets.get(id).await)).buffer_unordered(READS_AT_ONCE);
+        while let Some((id, found)) = found.next().await {
+            match found {
+                Ok(Some((asset, revision))) if !asset.is_closed() => {
+                    self.see(Change { key: id.to_string(), revision, value: Some(asset) });
+                }
+                Ok(ended) => {
+                    if let Some(known) = self.lock().unfinished.get(&id).map(|sight| sight.revision) {
+                        let (value, revision) = ended.unzip();
+                        let revision = revision.unwrap_or(Revision(known));
+                        self.see(Change { key: id.to_string(), revision, value });
+                    }
+                    assets.strike(id).await?;
+                }
+                Err(error @ BusError::Codec { .. }) => tracing::error!(%error, "skipped a record"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_owners(&self, assets: &Assets) -> Result<(), BusError> {
+        let mut owners = std::pin::pin!(assets.owners().await?);
+        while let Some((tenant, id)) = owners.try_next().await? {
+            self.lock().owned.entry(tenant).or_default().insert(id);
+        }
+        Ok(())
     }
 
     fn see(&self, change: Change<Asset>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let Ok(id) = change.key.parse::<AssetId>() else { return };
-        inner.unfinished.remove(&id);
+        let revision = change.revision.0;
+        if inner.unfinished.get(&id).is_some_and(|known| known.revision > revision) {
+            return;
+        }
+        let before = inner.unfinished.remove(&id);
         let demand = change.value.as_ref().and_then(Demand::of);
         inner.schedule.see(id, change.revision, demand);
         if let Some(asset) = change.value {
             inner.owned.entry(asset.tenant.clone()).or_default().insert(id);
             let asset = Arc::new(asset);
-            let revision = change.revision.0;
             if let Some(sender) = inner.watched.get(&id) {
                 sender.send_modify(|sight| {
                     let mut running = sight.take().map(|s| s.running).unwrap_or_default();
@@ -163,10 +234,11 @@ impl Catalog {
             if !asset.is_closed() {
                 inner.unfinished.insert(id, Sight { asset, revision, running: BTreeMap::new() });
             }
-        } else {
-            for owned in inner.owned.values_mut() {
-                owned.remove(&id);
-            }
+        } else if let Some(Sight { asset, .. }) = before
+            && let Some(owned) = inner.owned.get_mut(&asset.tenant)
+        {
+            // Only what was deleted is removed, and until then it is not over.
+            owned.remove(&id);
         }
         self.metrics.scheduled(&inner.schedule);
         self.metrics.assets_open.set(i64::try_from(inner.unfinished.len()).unwrap_or(i64::MAX));

@@ -101,8 +101,7 @@ impl Engine {
         drain: CancellationToken,
     ) -> Result<Engine, BusError> {
         let fleet = Fleet::default();
-        let bucket = bus.bucket(BucketName::Assets).await?;
-        let assets = Assets::new(bucket, retry_after, metrics.clone()).telling(told);
+        let assets = Assets::open(&bus, store.clone(), retry_after, metrics.clone()).await?.telling(told);
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
         let plans = Plans::new(store.clone());
@@ -176,7 +175,7 @@ impl Engine {
                 }
                 Effect::Forget => {
                     self.tidy_up(asset).await?;
-                    self.assets.forget(asset.id).await?;
+                    self.assets.forget(asset).await?;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Takes uploads, plans them, drives their jobs and publishes presentations.
 
 pub mod api;
+pub mod archive;
 pub mod assets;
 pub mod catalog;
 pub mod engine;

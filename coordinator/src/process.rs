@@ -84,7 +84,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     engine.fleet.count(&workers, &metrics).await?;
 
     background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
-    background.spawn(catalog.clone().watch(bus.clone(), engine.assets.bucket().clone(), drain.clone()));
+    background.spawn(catalog.clone().watch(bus.clone(), engine.assets.clone(), drain.clone()));
     let leases = bus.bucket(BucketName::Leases).await?;
     background.spawn(feeder::run(engine.clone(), catalog.clone(), leases));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));

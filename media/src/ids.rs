@@ -33,6 +33,11 @@ macro_rules! ulid_id {
             pub fn from_parts(unix_ms: u64, random: u128) -> Self {
                 Self(Ulid::from_parts(unix_ms, random))
             }
+
+            /// When it was made, in milliseconds since the Unix epoch, by the clock of whoever made it.
+            pub fn unix_ms(&self) -> u64 {
+                self.0.timestamp_ms()
+            }
         }
 
         impl fmt::Display for $name {

@@ -46,7 +46,7 @@ pub(super) async fn list(
     let Query(parameters) =
         parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let limit = parameters.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let ids = api.catalog.page(&tenant, parameters.after, limit);
+    let ids = api.catalog.page(&tenant, parameters.after, limit).await?;
     let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
     let read: Vec<_> = stream::iter(ids)
         .map(|id| {

@@ -8,6 +8,7 @@ use reelmill_platform::store::StoreError;
 use serde::Serialize;
 
 use crate::assets::ApplyError;
+use crate::catalog::NotListed;
 use crate::engine::EngineError;
 use crate::quotas::OverQuota;
 use crate::uploads::{AdvanceError, FinishError};
@@ -249,6 +250,12 @@ impl From<BusError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
+        unavailable(&error)
+    }
+}
+
+impl From<NotListed> for Problem {
+    fn from(error: NotListed) -> Problem {
         unavailable(&error)
     }
 }
