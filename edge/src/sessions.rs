@@ -66,7 +66,7 @@ impl Sessions {
             .max_capacity(SESSIONS)
             .time_to_idle(idle)
             .eviction_listener(move |_, session: Arc<Mutex<Session>>, _| {
-                ended.session_ended(*session.lock().unwrap_or_else(PoisonError::into_inner));
+                ended.players.session_ended(*session.lock().unwrap_or_else(PoisonError::into_inner));
             })
             .build();
         Self { known, metrics }
@@ -74,7 +74,7 @@ impl Sessions {
 
     /// Takes a report.
     pub(crate) fn note(&self, report: &Report) {
-        self.metrics.cmcd(report);
+        self.metrics.players.report(report);
         if let Some(id) = &report.session {
             // The id is the player's to choose; its hash is as good, and of one length.
             let session = self.known.get_with(BlobHash::of(id.as_bytes()), Arc::default);

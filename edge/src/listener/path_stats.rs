@@ -70,7 +70,7 @@ impl PathWatch {
     fn take(&mut self) -> PathStats {
         let path = self.connection.stats().path;
         let counts = Counts::of(&path);
-        self.metrics.path(counts.since(self.taken));
+        self.metrics.quic.path(counts.since(self.taken));
         self.taken = counts;
         path
     }
@@ -79,6 +79,6 @@ impl PathWatch {
 impl Drop for PathWatch {
     fn drop(&mut self) {
         let path = self.take();
-        self.metrics.path_ended(path.rtt, path.current_mtu);
+        self.metrics.quic.path_ended(path.rtt, path.current_mtu);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) async fn watch(port: u16, metrics: Metrics) {
         match dropped(port).await {
             Ok(now) => {
                 // A socket that was closed takes its count with it.
-                metrics.udp_drops(now.saturating_sub(counted));
+                metrics.quic.drops(now.saturating_sub(counted));
                 counted = now;
             }
             Err(error) => tracing::debug!(%error, "cannot ask for dropped packets"),
