@@ -37,6 +37,11 @@ pub struct Flags {
           value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub retry_after_ms: u32,
 
+    /// What nothing names for so long goes to the trash, and after as long again for good, in seconds; 0 keeps everything.
+    /// Longer than an upload in one request, or a task, can take
+    #[arg(long, env = "REELMILL_GARBAGE_GRACE_S", default_value_t = 72 * 3600, value_name = "S")]
+    pub garbage_grace_s: u32,
+
     /// Lets webhooks go to private addresses too, which are those behind the firewall
     #[arg(long, env = "REELMILL_WEBHOOKS_ALLOW_PRIVATE")]
     pub webhooks_allow_private: bool,

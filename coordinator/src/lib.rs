@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod engine;
 pub mod flags;
 pub mod fleet;
+pub mod garbage;
 pub mod jobs;
 pub mod metrics;
 pub mod outputs;

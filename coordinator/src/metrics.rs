@@ -8,6 +8,7 @@ use prometheus::{
 use reelmill_media::task::{Class, FailureCode};
 use serde::Serialize;
 
+use crate::garbage::Counts;
 use crate::schedule::Schedule;
 use crate::state::{Asset, Stage};
 
@@ -45,6 +46,10 @@ pub struct Metrics {
     pub busy_slots: IntGauge,
     /// Messages that could not be dealt with and were given back.
     pub messages_given_back: IntCounter,
+    /// When garbage was last collected to the end, in seconds since the Unix epoch.
+    pub garbage_collected_at: IntGauge,
+    garbage_objects: IntCounterVec,
+    garbage_bytes: IntCounterVec,
 }
 
 impl Metrics {
@@ -77,6 +82,18 @@ impl Metrics {
             busy_slots: make.gauge("busy_slots", "Tasks that they are doing")?,
             messages_given_back: make
                 .counter("messages_given_back_total", "Messages that could not be dealt with yet")?,
+            garbage_collected_at: make
+                .gauge("garbage_collected_timestamp_seconds", "When garbage was last collected to the end")?,
+            garbage_objects: make.counters(
+                "garbage_objects_total",
+                "Objects looked at, moved to the trash, brought back from it, and removed for good",
+                "what",
+            )?,
+            garbage_bytes: make.counters(
+                "garbage_bytes_total",
+                "Bytes moved to the trash, and removed for good",
+                "what",
+            )?,
         })
     }
 
@@ -104,6 +121,19 @@ impl Metrics {
     /// An attempt failed.
     pub fn task_failed(&self, code: FailureCode) {
         self.tasks_failed.with_label_values(&[&word(&code)]).inc();
+    }
+
+    /// A part of the blobs was gone through.
+    pub fn collected(&self, counts: Counts) {
+        let Counts { seen, moved, moved_bytes, restored, removed, removed_bytes } = counts;
+        for (what, objects) in
+            [("seen", seen), ("moved", moved), ("restored", restored), ("removed", removed)]
+        {
+            self.garbage_objects.with_label_values(&[what]).inc_by(objects);
+        }
+        for (what, bytes) in [("moved", moved_bytes), ("removed", removed_bytes)] {
+            self.garbage_bytes.with_label_values(&[what]).inc_by(bytes);
+        }
     }
 
     /// An asset's playlists were published.

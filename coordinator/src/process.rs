@@ -16,6 +16,7 @@ use reelmill_platform::topology::BucketName;
 use reelmill_platform::workers::WorkerRecord;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +24,7 @@ use crate::api::{self, Api, Keyring};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::flags::Flags;
+use crate::garbage::Collector;
 use crate::jobs;
 use crate::metrics::Metrics;
 use crate::pulls::{Opener, PullLimits, Puller};
@@ -86,7 +88,13 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.clone(), drain.clone()));
     let leases = bus.bucket(BucketName::Leases).await?;
-    background.spawn(feeder::run(engine.clone(), catalog.clone(), leases));
+    let turn = watch::Sender::new(false);
+    if flags.garbage_grace_s > 0 {
+        let grace = SignedDuration::from_secs(flags.garbage_grace_s.into());
+        let collector = Collector::new(bus.clone(), store.clone(), grace, metrics.clone());
+        background.spawn(collector.run(turn.subscribe(), drain.clone()));
+    }
+    background.spawn(feeder::run(engine.clone(), catalog.clone(), leases, turn));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));
     background.spawn(uploads::expiry::run(engine.uploads.clone(), drain.clone()));

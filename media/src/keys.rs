@@ -99,6 +99,14 @@ pub fn trash_beginning(first: u8) -> String {
     format!("trash/{first:02x}")
 }
 
+/// `trash/<hh>.since`: put before anything is moved there, so that its age is that of the newest thing in it, or more.
+pub fn trash_since(first: u8) -> String {
+    format!("trash/{first:02x}.since")
+}
+
+/// `trash/last-collection.json`
+pub const LAST_COLLECTION: &str = "trash/last-collection.json";
+
 /// Where what lies at a blob's key, or beside it, goes when nothing names the blob.
 pub fn in_trash(key: &str) -> Option<String> {
     key.strip_prefix("blobs/").map(|rest| format!("trash/{rest}"))

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bus::BusError;
+
+/// Between two values that the server has at hand.
+const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Which version of a value was seen; fences writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +113,30 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         // Up to this sequence, not including it.
         let purge = self.store.stream.purge().sequence(seen.0.saturating_add(1)).filter(subject);
         purge.await.map(drop).map_err(|e| BusError::kv(key, &e))
+    }
+
+    /// The present values of all keys as they are written, and nothing after the last of them.
+    pub async fn texts(
+        &self,
+    ) -> Result<impl Stream<Item = Result<(String, Bytes), BusError>> + Send + 'static + use<T>, BusError>
+    {
+        let status = self.store.status().await.map_err(|e| BusError::kv(">", &e))?;
+        let watch = self.store.watch_with_history(">").await.map_err(|e| BusError::kv(">", &e))?;
+        let present = (watch, status.values() > 0);
+        let entries = stream::try_unfold(present, async |(mut watch, more)| {
+            if !more {
+                return Ok(None);
+            }
+            let next = tokio::time::timeout(ENTRY_WITHIN, watch.next()).await;
+            let silent = || BusError::Kv { key: ">".to_owned(), reason: "it does not go on".to_owned() };
+            let entry = next.ok().flatten().ok_or_else(silent)?.map_err(|e| BusError::kv("watch", &e))?;
+            let more = entry.delta > 0;
+            Ok(Some((entry, (watch, more))))
+        });
+        Ok(entries.try_filter_map(async |entry: kv::Entry| {
+            let is_there = entry.operation == kv::Operation::Put;
+            Ok(is_there.then_some((entry.key, entry.value)))
+        }))
     }
 
     /// All keys, without their values: what is there at the call, and perhaps what comes meanwhile.

@@ -206,6 +206,15 @@ impl Store {
         .boxed()
     }
 
+    /// When an object was last put, by the store's clock; `None` where there is none.
+    pub async fn modified(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        match within_deadline(key, self.inner.head(&Path::from(key))).await {
+            Ok(meta) => Ok(Some(Listed::from(meta).modified)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Moves an object, over what lies there; one that is gone already is a success. Where stores cannot rename, both may
     /// be there for a moment, never none.
     pub async fn move_object(&self, from: &str, to: &str) -> Result<(), StoreError> {

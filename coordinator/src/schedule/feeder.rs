@@ -30,10 +30,10 @@ const TRY_AGAIN_MS: std::ops::RangeInclusive<u64> = 100..=300;
 /// What was handed out so recently may not be in its queue when the one who did it has died.
 const UNSURE_FOR: SignedDuration = SignedDuration::from_secs(4 * LEASE_TTL.as_secs() as i64);
 
-/// Feeds whenever it is this process's turn, until the process drains.
-pub async fn run(engine: Engine, catalog: Catalog, leases: Bucket<Holder>) {
+/// Feeds whenever it is this process's turn, which `held` then says, until the process drains.
+pub async fn run(engine: Engine, catalog: Catalog, leases: Bucket<Holder>, held: watch::Sender<bool>) {
     catalog.is_complete(&engine.drain).await;
-    let (held, holds) = watch::channel(false);
+    let holds = held.subscribe();
     tokio::join!(lease::keep(leases, held, engine.drain.clone()), feed(engine, catalog, holds));
 }
 

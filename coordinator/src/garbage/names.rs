@@ -1,0 +1,217 @@
+//! Where names of blobs stand: in the records of NATS, in what is published, and in the lists of blocks that those name.
+//! Every hash that stands there counts, whatever it is for.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::pin::pin;
+
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use jiff::Timestamp;
+use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::keys::{self, BlobKind};
+use reelmill_platform::bus::{Bus, BusError};
+use reelmill_platform::kv::Bucket;
+use reelmill_platform::named;
+use reelmill_platform::store::{Store, StoreError};
+use reelmill_platform::topology::BucketName;
+use serde_json::Value;
+
+use super::marks::Marks;
+use crate::archive::{Archive, ArchiveError};
+use crate::publish::MAX_PRESENTATION_BYTES;
+use crate::state::{Arrival, Asset};
+
+/// Objects read at once.
+const READS_AT_ONCE: usize = 32;
+/// A hash under one of these words is that of a record which names more: a list of blocks, or a page of one.
+const LISTS: [&str; 3] = ["blocks", "folded", "before"];
+
+/// Why the names are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum NamesError {
+    /// NATS did not answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record that is kept cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A record in NATS cannot be read.
+    #[error("a record cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+    /// The names do not fit on the disk.
+    #[error("cannot write down what is named: {0}")]
+    Disk(#[from] io::Error),
+    /// NATS was lost, and the half of it that is there names too little.
+    #[error("asset {0} is kept in the store and unknown to NATS: `reelmill rebuild` comes first")]
+    NotRebuilt(AssetId),
+}
+
+/// All names.
+#[derive(Debug)]
+pub struct Names {
+    /// The blobs.
+    pub marks: Marks,
+    /// Since when blobs may be stored that only become named when an upload ends.
+    pub oldest_upload: Option<Timestamp>,
+}
+
+/// Reads all names there are.
+pub async fn read(bus: &Bus, store: &Store) -> Result<Names, NamesError> {
+    let mut reading = Reading {
+        store,
+        marks: Marks::default(),
+        lists: BTreeSet::new(),
+        read: HashSet::new(),
+        oldest: None,
+    };
+    // Each before what takes its names over: uploads become sources of assets, and outputs are published.
+    for bucket in [BucketName::Uploads, BucketName::Outputs, BucketName::Tombstones, BucketName::Purges] {
+        reading.read_bucket(bus, bucket).await?;
+    }
+    let assets = bus.bucket::<Asset>(BucketName::Assets).await?;
+    let known = reading.read_assets(&assets).await?;
+    reading.read_archive(&assets, &known).await?;
+    reading.read_presentations().await?;
+    reading.read_lists().await?;
+    Ok(Names { marks: reading.marks, oldest_upload: reading.oldest })
+}
+
+struct Reading<'a> {
+    store: &'a Store,
+    marks: Marks,
+    /// Lists that are still to be read.
+    lists: BTreeSet<BlobHash>,
+    /// Lists that were.
+    read: HashSet<BlobHash>,
+    oldest: Option<Timestamp>,
+}
+
+impl Reading<'_> {
+    async fn read_assets(&mut self, bucket: &Bucket<Asset>) -> Result<HashSet<AssetId>, NamesError> {
+        let mut texts = pin!(bucket.texts().await?);
+        let mut known = HashSet::new();
+        while let Some((_, text)) = texts.try_next().await? {
+            let asset: Asset = serde_json::from_slice(&text)?;
+            known.insert(asset.id);
+            let receiving = asset.timings.received_at.is_none() && !asset.stage.name().is_final();
+            if receiving && asset.upload.arrival == Arrival::Whole {
+                let begun = self.oldest.unwrap_or(asset.created_at);
+                self.oldest = Some(begun.min(asset.created_at));
+            }
+            self.note(&text)?;
+        }
+        Ok(known)
+    }
+
+    async fn read_bucket(&mut self, bus: &Bus, name: BucketName) -> Result<(), NamesError> {
+        let bucket = bus.bucket::<Value>(name).await?;
+        let mut texts = pin!(bucket.texts().await?);
+        while let Some((_, text)) = texts.try_next().await? {
+            self.note(&text)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever lost NATS has no names there, and everything would be garbage.
+    async fn read_archive(
+        &mut self,
+        bucket: &Bucket<Asset>,
+        known: &HashSet<AssetId>,
+    ) -> Result<(), NamesError> {
+        let archive = Archive::new(self.store.clone());
+        let mut kept = pin!(archive.list());
+        while let Some(id) = kept.try_next().await? {
+            if known.contains(&id) || !is_worth_keeping(archive.get(id).await?) {
+                continue;
+            }
+            match bucket.get(&id.to_string()).await? {
+                Some((new, _)) => self.note(&serde_json::to_vec(&new)?)?,
+                // Unless it was deleted this very moment.
+                None if is_worth_keeping(archive.get(id).await?) => return Err(NamesError::NotRebuilt(id)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_presentations(&mut self) -> Result<(), NamesError> {
+        let store = self.store;
+        let listed = store.list(keys::ASSETS);
+        let presentations = listed.try_filter_map(|found| {
+            let asset = keys::asset_of(&found.key);
+            let text = asset.filter(|asset| keys::presentation(*asset) == found.key).map(|_| found.key);
+            future::ready(Ok(text))
+        });
+        let mut texts = pin!(
+            presentations
+                .map(|key| async move { store.get_object(&key?, MAX_PRESENTATION_BYTES).await })
+                .buffer_unordered(READS_AT_ONCE)
+        );
+        while let Some(text) = texts.next().await {
+            match text {
+                Ok(text) => self.mark(&text)?,
+                // It was deleted meanwhile.
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists name lists, so this goes on until there is no new one.
+    async fn read_lists(&mut self) -> Result<(), NamesError> {
+        while !self.lists.is_empty() {
+            let next: Vec<BlobHash> = std::mem::take(&mut self.lists).into_iter().collect();
+            self.read.extend(&next);
+            let store = self.store;
+            let mut blobs = stream::iter(next)
+                .map(|hash| async move { store.get_blob(BlobKind::Record, hash).await })
+                .buffer_unordered(READS_AT_ONCE);
+            while let Some(blob) = blobs.next().await {
+                match blob {
+                    Ok(blob) => self.note(blob.bytes())?,
+                    // What it named is lost already, or was never whole.
+                    Err(StoreError::NotFound { .. } | StoreError::Corrupt(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, text: &[u8]) -> io::Result<()> {
+        named::blobs(text).try_for_each(|hash| self.marks.add(&hash))
+    }
+
+    /// Marks, and takes down which lists are named.
+    fn note(&mut self, text: &[u8]) -> Result<(), NamesError> {
+        self.mark(text)?;
+        self.note_lists(&serde_json::from_slice(text)?);
+        Ok(())
+    }
+
+    fn note_lists(&mut self, value: &Value) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let hash = value.as_str().filter(|_| LISTS.contains(&name.as_str()));
+                    match hash.and_then(|hash| hash.parse().ok()) {
+                        Some(list) if self.read.contains(&list) => {}
+                        Some(list) => drop(self.lists.insert(list)),
+                        None => self.note_lists(value),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.note_lists(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+/// All bytes of it were there.
+fn is_worth_keeping(asset: Option<Asset>) -> bool {
+    asset.is_some_and(|asset| asset.timings.received_at.is_some())
+}
