@@ -154,6 +154,8 @@ impl Engine {
             Effect::CheckUpload
             | Effect::WithdrawTask { .. }
             | Effect::RenderPlaylists
+            | Effect::RenderCaptions
+            | Effect::WithdrawCaptions { .. }
             | Effect::Retract
             | Effect::Close
             | Effect::Forget => None,
@@ -168,6 +170,10 @@ impl Engine {
                 Effect::WithdrawTask { .. } | Effect::PublishTask { .. } => {}
                 Effect::CheckUpload => self.check_upload(asset).await?,
                 Effect::RenderPlaylists => self.render(asset).await?,
+                Effect::RenderCaptions => drop(self.publisher.publish_anew(asset.id).await?),
+                Effect::WithdrawCaptions { words } => {
+                    self.publisher.withdraw_captions(asset.id, *words).await?;
+                }
                 Effect::Retract => self.retract(asset).await?,
                 Effect::Close => {
                     self.tidy_up(asset).await?;

@@ -179,6 +179,9 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         | Input::Again { .. }
         | Input::TaskLost { .. }
         | Input::Published { .. }
+        | Input::Described(_)
+        | Input::Captioned(_)
+        | Input::Uncaptioned(_)
         | Input::Deleted
         | Input::Retracted
         | Input::Closed

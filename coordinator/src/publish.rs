@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moka::future::Cache;
+use reelmill_media::captions::Captions;
 use reelmill_media::gathered::{Gathered, Misfit};
 use reelmill_media::hls;
 use reelmill_media::ids::{AssetId, BlobHash};
@@ -147,16 +148,29 @@ impl Publisher {
         Ok(took)
     }
 
+    /// The same after a change that is no growth: what this process wrote before, others may have replaced since.
+    pub async fn publish_anew(&self, id: AssetId) -> Result<Duration, PublishError> {
+        let active = self.active.get_with(id, async { Arc::default() }).await;
+        active.turn.lock().await.written.clear();
+        self.publish(id).await
+    }
+
+    /// Takes the playlist of captions away that the asset has no more.
+    pub async fn withdraw_captions(&self, id: AssetId, captions: BlobHash) -> Result<(), PublishError> {
+        self.store.delete_object(&keys::captions_playlist(id, &captions)).await?;
+        // Somebody may have brought the same captions again meanwhile.
+        if self.read(id).await?.captions.iter().any(|there| there.hash == captions) {
+            self.publish_anew(id).await?;
+        }
+        Ok(())
+    }
+
     /// Makes sure of what is published of an asset that ended, whatever others wrote last, and forgets its outputs.
     pub async fn close(&self, id: AssetId) -> Result<(), PublishError> {
         let active = self.active.get_with(id, async { Arc::default() }).await;
         let mut turn = active.turn.lock().await;
         turn.written.clear();
-        match self.render_until_current(id, &mut turn).await {
-            // An earlier close came as far as forgetting the outputs, so it was sure of the playlists.
-            Ok(()) | Err(PublishError::OutputMissing(_)) => {}
-            Err(error) => return Err(error),
-        }
+        self.render_until_current(id, &mut turn).await?;
         self.outputs.remove_all(&format!("{id}.*")).await?;
         drop(turn);
         self.active.invalidate(&id).await;
@@ -172,12 +186,18 @@ impl Publisher {
                 Allowed::Gone => return self.retract(&asset, turn).await,
                 Allowed::Done { recipe, done } => {
                     let plan = self.plans.get(recipe.plan).await?;
-                    self.gather(id, &done, turn).await?;
-                    self.write(id, &plan, turn).await?
+                    match (self.gather(id, &done, turn).await, &asset.stage) {
+                        (Ok(()), _) => self.write(&asset, &plan, turn).await?,
+                        // They were forgotten when the playlists were sure.
+                        (Err(PublishError::OutputMissing(_)), Stage::Ready { .. }) => {
+                            self.write_captions(&asset, turn).await?
+                        }
+                        (Err(error), _) => return Err(error),
+                    }
                 }
             };
             let now = self.read(id).await?;
-            if progress(&now) == progress(&asset) {
+            if shown(&now) == shown(&asset) {
                 return self.tell(&now, playable).await;
             }
             asset = now;
@@ -222,29 +242,34 @@ impl Publisher {
     }
 
     /// Writes the texts that differ from what was last written. Says whether they play, and whether nothing is missing.
-    async fn write(&self, id: AssetId, plan: &Plan, turn: &mut Turn) -> Result<Shown, PublishError> {
-        let mut presentation = turn.gathered.presentation(id, plan);
+    async fn write(&self, asset: &Asset, plan: &Plan, turn: &mut Turn) -> Result<Shown, PublishError> {
+        let mut presentation = turn.gathered.presentation(asset.id, plan);
         if presentation.complete && turn.storyboard.is_none() {
-            turn.storyboard = self.draw(id, &presentation).await?;
+            turn.storyboard = self.draw(asset.id, &presentation).await?;
         }
         presentation.storyboard = turn.storyboard.clone();
+        presentation.captions.clone_from(&asset.captions);
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
         self.write_texts(&presentation, shown.playable, turn).await?;
         Ok(shown)
     }
 
-    /// Publishes under another asset what was made of the same bytes. Says whether there was anything whole.
-    pub async fn publish_again(&self, from: AssetId, to: AssetId) -> Result<bool, PublishError> {
-        let text = match self.store.get_object(&keys::presentation(from), MAX_PRESENTATION_BYTES).await {
-            Err(StoreError::NotFound { .. }) => return Ok(false),
-            text => text?,
-        };
-        let Ok(presentation) = serde_json::from_slice::<Presentation>(&text) else { return Ok(false) };
-        if presentation.asset != from || !presentation.complete {
-            return Ok(false);
+    /// Writes what names captions, of an asset of which all else was published for good.
+    async fn write_captions(&self, asset: &Asset, turn: &mut Turn) -> Result<Shown, PublishError> {
+        if let Some(presentation) = self.published(asset.id).await? {
+            let presentation = Presentation { captions: asset.captions.clone(), ..presentation };
+            if self.write_index(&presentation, turn).await? {
+                self.announce(asset.id).await;
+            }
         }
-        let presentation = Presentation { asset: to, ..presentation };
-        let active = self.active.get_with(to, async { Arc::default() }).await;
+        Ok(Shown { playable: true, complete: true })
+    }
+
+    /// Publishes under another asset what was made of the same bytes. Says whether there was anything whole.
+    pub async fn publish_again(&self, from: AssetId, to: &Asset) -> Result<bool, PublishError> {
+        let Some(presentation) = self.published(from).await? else { return Ok(false) };
+        let presentation = Presentation { asset: to.id, captions: to.captions.clone(), ..presentation };
+        let active = self.active.get_with(to.id, async { Arc::default() }).await;
         self.write_texts(&presentation, true, &mut *active.turn.lock().await).await?;
         Ok(true)
     }
@@ -268,15 +293,37 @@ impl Publisher {
         let texts = media.chain(iframes).chain(storyboard).map(|(key, text)| (key, Bytes::from(text)));
         let mut changed = self.put_changed(turn, texts.collect()).await?;
         if playable {
-            let text = Bytes::from(hls::multivariant_playlist(presentation));
-            changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), text)]).await?;
-            let described = Bytes::from(serde_json::to_vec::<Presentation>(presentation)?);
-            changed |= self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
+            changed |= self.write_index(presentation, turn).await?;
         }
         if changed {
             self.announce(id).await;
         }
         Ok(())
+    }
+
+    /// Writes what leads to the media playlists. Says whether there was anything to write.
+    async fn write_index(&self, presentation: &Presentation, turn: &mut Turn) -> Result<bool, PublishError> {
+        let id = presentation.asset;
+        let captions = presentation.captions.iter().map(|captions| {
+            let text = hls::captions_playlist(captions, presentation.duration_micros);
+            (keys::captions_playlist(id, &captions.hash), Bytes::from(text))
+        });
+        let index = Bytes::from(hls::multivariant_playlist(presentation));
+        let described = Bytes::from(serde_json::to_vec::<Presentation>(presentation)?);
+        let mut changed = self.put_changed(turn, captions.collect()).await?;
+        changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), index)]).await?;
+        changed |= self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
+        Ok(changed)
+    }
+
+    /// What is published of an asset whose every segment is there.
+    async fn published(&self, id: AssetId) -> Result<Option<Presentation>, PublishError> {
+        let text = match self.store.get_object(&keys::presentation(id), MAX_PRESENTATION_BYTES).await {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            text => text?,
+        };
+        let presentation = serde_json::from_slice::<Presentation>(&text).ok();
+        Ok(presentation.filter(|presentation| presentation.asset == id && presentation.complete))
     }
 
     /// A presentation without a storyboard plays as well as one with it: only a failing store is worth another try.
@@ -351,16 +398,20 @@ impl Publisher {
         if asset.renditions.is_empty() {
             return Ok(());
         }
-        self.withdraw(asset.id, &asset.renditions).await
+        self.withdraw(asset, &asset.renditions).await
     }
 
     /// Takes all texts about these renditions away.
-    pub async fn withdraw(&self, id: AssetId, renditions: &[Rendition]) -> Result<(), PublishError> {
+    pub async fn withdraw(&self, asset: &Asset, renditions: &[Rendition]) -> Result<(), PublishError> {
+        let id = asset.id;
         self.store.delete_object(&keys::multivariant_playlist(id)).await?;
         for rendition in renditions {
             let rendition = &rendition.planned.id;
             self.store.delete_object(&keys::media_playlist(id, rendition)).await?;
             self.store.delete_object(&keys::iframe_playlist(id, rendition)).await?;
+        }
+        for captions in &asset.captions {
+            self.store.delete_object(&keys::captions_playlist(id, &captions.hash)).await?;
         }
         self.store.delete_object(&keys::storyboard(id)).await?;
         self.store.delete_object(&keys::presentation(id)).await?;
@@ -377,11 +428,12 @@ struct Shown {
 }
 
 /// What decides the texts: the same for two records means the same texts.
-fn progress(asset: &Asset) -> (bool, u32) {
-    match &asset.stage {
+fn shown(asset: &Asset) -> (bool, u32, &[Captions]) {
+    let (gone, done) = match &asset.stage {
         Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => (false, 0),
         Stage::Processing { job, .. } => (false, job.done.len()),
         Stage::Ready { .. } => (false, u32::MAX),
         Stage::Failed { .. } | Stage::Deleted { .. } => (true, 0),
-    }
+    };
+    (gone, done, &asset.captions)
 }

@@ -50,7 +50,7 @@ pub async fn reuse(engine: &Engine, id: AssetId, source: SourceRef) -> Result<Op
             }
         }
         // It was taken away meanwhile.
-        StageName::Failed | StageName::Deleted => engine.publisher.withdraw(id, &renditions).await?,
+        StageName::Failed | StageName::Deleted => engine.publisher.withdraw(&asset, &renditions).await?,
         // Somebody else has begun to make it, and will write over what was published here.
         StageName::Uploading | StageName::Queued | StageName::Indexing | StageName::Processing => {}
     }
@@ -74,7 +74,7 @@ async fn publish(engine: &Engine, asset: &Asset, source: SourceRef) -> Result<Op
     if known != source || other.tenant != asset.tenant || other.profile != asset.profile {
         return Ok(None);
     }
-    if !engine.publisher.publish_again(other.id, asset.id).await? {
+    if !engine.publisher.publish_again(other.id, asset).await? {
         return Ok(None);
     }
     Ok(Some(Twin { recipe, facts: other.facts, renditions: other.renditions }))

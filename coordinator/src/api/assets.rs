@@ -1,8 +1,7 @@
 //! Reading and deleting assets.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
@@ -11,10 +10,11 @@ use reelmill_platform::kv::Revision;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::body::{Object, Parameters};
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use super::view;
-use crate::state::{Asset, Input, StageName};
+use crate::state::{AboutPatch, Asset, Input, StageName};
 
 /// Assets on a page unless said otherwise.
 const PAGE: usize = 50;
@@ -25,14 +25,15 @@ const READS_AT_ONCE: usize = 16;
 
 /// `?limit=&after=`
 #[derive(Debug, Deserialize)]
-pub(super) struct Parameters {
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
     limit: Option<usize>,
     after: Option<AssetId>,
 }
 
 /// A page of assets, newest first.
 #[derive(Debug, Serialize)]
-struct Page<'a> {
+struct AssetsView<'a> {
     assets: Vec<view::AssetView<'a>>,
     /// Give it as `after` for the next page; absent on the last.
     next: Option<AssetId>,
@@ -41,12 +42,10 @@ struct Page<'a> {
 pub(super) async fn list(
     State(api): State<Api>,
     Caller(tenant): Caller,
-    parameters: Result<Query<Parameters>, QueryRejection>,
+    Parameters(page): Parameters<Page>,
 ) -> Result<Response, Problem> {
-    let Query(parameters) =
-        parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
-    let limit = parameters.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let ids = api.catalog.page(&tenant, parameters.after, limit).await?;
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let ids = api.catalog.page(&tenant, page.after, limit).await?;
     let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
     let read: Vec<_> = stream::iter(ids)
         .map(|id| {
@@ -59,7 +58,7 @@ pub(super) async fn list(
     let there = read.into_iter().flatten().map(|(asset, _)| asset);
     let assets: Vec<Asset> = there.filter(|asset| asset.stage.name() != StageName::Deleted).collect();
     let shown = assets.iter().map(|asset| view::show(asset, None, api.edge_url.as_deref())).collect();
-    Ok(fresh(Json(Page { assets: shown, next })))
+    Ok(fresh(Json(AssetsView { assets: shown, next })))
 }
 
 pub(super) async fn get(
@@ -68,6 +67,21 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (asset, _) = find(&api, &tenant, &id).await?;
+    Ok(fresh(Json(view::show(&asset, None, api.edge_url.as_deref()))))
+}
+
+/// Changes what its owner says of an asset, by JSON merge patch (RFC 7396).
+pub(super) async fn patch(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(id): Path<String>,
+    Object(patch): Object<AboutPatch>,
+) -> Result<Response, Problem> {
+    let (asset, _) = find(&api, &tenant, &id).await?;
+    let id = asset.id;
+    // Said before anything changes; what another change makes too much between the two is not taken either.
+    asset.described(&patch)?;
+    let asset = api.engine.feed(id, Input::Described(patch)).await?;
     Ok(fresh(Json(view::show(&asset, None, api.edge_url.as_deref()))))
 }
 
@@ -82,7 +96,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn fresh(body: impl IntoResponse) -> Response {
+pub(super) fn fresh(body: impl IntoResponse) -> Response {
     let mut response = body.into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

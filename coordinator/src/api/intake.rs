@@ -7,9 +7,7 @@ use reelmill_media::ids::AssetId;
 
 use super::Api;
 use super::problem::{Code, Problem};
-
-/// Names are no longer than this.
-const MAX_NAME_CHARS: usize = 256;
+use crate::state::MAX_NAME_CHARS;
 
 /// The time now and random bits, to make an id of.
 pub(super) fn seed(now: Timestamp) -> (u64, u128) {

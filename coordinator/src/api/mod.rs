@@ -1,6 +1,8 @@
 //! The HTTP API.
 
 mod assets;
+mod body;
+mod captions;
 mod events;
 mod intake;
 mod keyring;
@@ -74,7 +76,11 @@ impl Api {
             .layer(axum::middleware::map_response(tus::say_version));
         Router::new()
             .route("/v1/assets", get(assets::list))
-            .route("/v1/assets/{id}", get(assets::get).delete(assets::delete))
+            .route("/v1/assets/{id}", get(assets::get).patch(assets::patch).delete(assets::delete))
+            .route(
+                "/v1/assets/{id}/captions/{language}",
+                get(captions::get).put(captions::put).delete(captions::delete),
+            )
             .route("/v1/assets/{id}/events", get(events::follow))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))

@@ -11,6 +11,7 @@ use crate::assets::ApplyError;
 use crate::catalog::NotListed;
 use crate::engine::EngineError;
 use crate::quotas::OverQuota;
+use crate::state::NotTaken;
 use crate::uploads::{AdvanceError, FinishError};
 
 /// Whoever has too many uploads going on asks again after so many seconds.
@@ -38,8 +39,14 @@ pub enum Code {
     AssetGone,
     /// The upload is not there, or is another tenant's.
     UnknownUpload,
+    /// The asset has no captions in this language.
+    UnknownCaptions,
     /// The purge is not there, or was asked for by another tenant.
     UnknownPurge,
+    /// What is sent is neither WebVTT nor SubRip.
+    NotCaptions,
+    /// It does not go with what is there.
+    Conflict,
     /// The upload was there and takes no more bytes.
     UploadGone,
     /// Nothing was uploaded.
@@ -80,9 +87,11 @@ impl Code {
     fn status(self) -> StatusCode {
         match self {
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::UnknownPath | Code::UnknownAsset | Code::UnknownUpload | Code::UnknownPurge => {
-                StatusCode::NOT_FOUND
-            }
+            Code::UnknownPath
+            | Code::UnknownAsset
+            | Code::UnknownUpload
+            | Code::UnknownCaptions
+            | Code::UnknownPurge => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
                 StatusCode::BAD_REQUEST
@@ -92,10 +101,10 @@ impl Code {
             // By the tus protocol; HTTP itself has no name for it.
             Code::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             Code::UploadGone | Code::AssetGone => StatusCode::GONE,
-            Code::Empty | Code::OriginRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Empty | Code::OriginRefused | Code::NotCaptions => StatusCode::UNPROCESSABLE_ENTITY,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Code::OffsetMismatch | Code::ConcurrentUpload => StatusCode::CONFLICT,
+            Code::OffsetMismatch | Code::ConcurrentUpload | Code::Conflict => StatusCode::CONFLICT,
             Code::UnsupportedVersion => StatusCode::PRECONDITION_FAILED,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -145,7 +154,10 @@ impl Problem {
             | Code::UnknownAsset
             | Code::AssetGone
             | Code::UnknownUpload
+            | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::NotCaptions
+            | Code::Conflict
             | Code::UploadGone
             | Code::Empty
             | Code::Incomplete
@@ -186,7 +198,10 @@ impl Problem {
             | Code::UnknownAsset
             | Code::AssetGone
             | Code::UnknownUpload
+            | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::NotCaptions
+            | Code::Conflict
             | Code::UploadGone
             | Code::OffsetMismatch
             | Code::ConcurrentUpload
@@ -239,6 +254,18 @@ impl From<OverQuota> for Problem {
                 Problem::new(Code::TooManyUploads, detail).with("retry-after", HeaderValue::from(seconds))
             }
         }
+    }
+}
+
+impl From<NotTaken> for Problem {
+    fn from(not_taken: NotTaken) -> Problem {
+        let code = match not_taken {
+            NotTaken::Name | NotTaken::Description | NotTaken::Metadata => Code::InvalidRequest,
+            NotTaken::Captions | NotTaken::CaptionsName(_) => Code::Conflict,
+        };
+        let sentence = not_taken.to_string();
+        let (first, rest) = sentence.split_at(1);
+        Problem::new(code, format!("{}{rest}.", first.to_uppercase()))
     }
 }
 

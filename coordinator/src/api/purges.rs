@@ -1,7 +1,6 @@
 //! Takedowns, and the trail of who asked for which.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use reelmill_platform::topology::BucketName;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::body::Object;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use crate::publish::MAX_PRESENTATION_BYTES;
@@ -57,10 +57,8 @@ struct Trail {
 pub(super) async fn create(
     State(api): State<Api>,
     Caller(caller): Caller,
-    body: Result<Json<Asked>, JsonRejection>,
+    Object(Asked { subject, reason }): Object<Asked>,
 ) -> Result<Response, Problem> {
-    let Json(Asked { subject, reason }) =
-        body.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let reason = reason.trim().to_owned();
     if reason.is_empty() || reason.len() > MAX_REASON_BYTES {
         let detail = format!("Say why, in at most {MAX_REASON_BYTES} bytes.");

@@ -7,7 +7,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
-    /// Sending uploads.
+    /// Sending uploads and captions.
     Upload,
     /// Reading assets and their events.
     Read,
@@ -27,7 +27,8 @@ impl Role {
 
     /// What a request takes. What is not known here takes everything.
     pub(super) fn needed_for(method: &Method, path: &str) -> Role {
-        if path == "/v1/uploads" || path.starts_with("/v1/uploads/") {
+        let captions = path.strip_prefix("/v1/assets/").is_some_and(|rest| rest.contains("/captions/"));
+        if path == "/v1/uploads" || path.starts_with("/v1/uploads/") || (captions && method == Method::PUT) {
             Role::Upload
         } else if method == Method::GET || method == Method::HEAD {
             Role::Read
@@ -55,6 +56,10 @@ mod tests {
             (Method::GET, "/v1/assets", Role::Read),
             (Method::GET, "/v1/assets/x/events", Role::Read),
             (Method::DELETE, "/v1/assets/x", Role::Admin),
+            (Method::PATCH, "/v1/assets/x", Role::Admin),
+            (Method::PUT, "/v1/assets/x/captions/en", Role::Upload),
+            (Method::GET, "/v1/assets/x/captions/en", Role::Read),
+            (Method::DELETE, "/v1/assets/x/captions/en", Role::Admin),
             (Method::POST, "/v1/uploadsandmore", Role::Admin),
         ] {
             assert_eq!(Role::needed_for(&method, path), role, "{method} {path}");

@@ -1,7 +1,10 @@
 //! An asset as callers see it.
 
+use std::collections::BTreeMap;
+
 use http::HeaderValue;
 use jiff::Timestamp;
+use reelmill_media::captions::{Captions, CaptionsKind, Language};
 use reelmill_media::ids::{AssetId, RenditionId};
 use reelmill_media::index::Container;
 use reelmill_media::profile::Profile;
@@ -16,6 +19,8 @@ use crate::state::{Asset, RenditionKind, Stage, StageName};
 pub(super) struct AssetView<'a> {
     id: AssetId,
     name: Option<&'a str>,
+    description: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
     state: StageName,
     playable: bool,
     created_at: Timestamp,
@@ -24,6 +29,7 @@ pub(super) struct AssetView<'a> {
     duration_seconds: Option<f64>,
     source: Option<SourceView<'a>>,
     renditions: Vec<RenditionView<'a>>,
+    captions: Vec<CaptionsView<'a>>,
     /// 0 to 1.
     progress: f64,
     playback: PlaybackView,
@@ -66,6 +72,27 @@ struct RenditionView<'a> {
     segments: u32,
     /// Segments there will be.
     segments_planned: u32,
+}
+
+/// The JSON of captions.
+#[derive(Debug, Serialize)]
+pub(super) struct CaptionsView<'a> {
+    language: &'a Language,
+    name: &'a str,
+    default: bool,
+    kind: CaptionsKind,
+    bytes: u64,
+    /// Where the text is.
+    path: String,
+}
+
+impl<'a> CaptionsView<'a> {
+    /// Of this asset's captions.
+    pub(super) fn of(asset: AssetId, captions: &'a Captions) -> CaptionsView<'a> {
+        let Captions { language, name, default, kind, bytes, hash: _ } = captions;
+        let path = format!("/v1/assets/{asset}/captions/{language}");
+        CaptionsView { language, name, default: *default, kind: *kind, bytes: *bytes, path }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +142,8 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
     AssetView {
         id,
         name: asset.name.as_deref(),
+        description: asset.about.description.as_deref(),
+        metadata: &asset.about.metadata,
         state: asset.stage.name(),
         playable: asset.is_playable(),
         created_at: asset.created_at,
@@ -134,6 +163,7 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
             }
         }),
         renditions: renditions.collect(),
+        captions: asset.captions.iter().map(|captions| CaptionsView::of(id, captions)).collect(),
         progress: progress(asset, sight),
         playback: PlaybackView {
             watch: format!("/watch/{id}"),

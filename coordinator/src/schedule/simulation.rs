@@ -156,6 +156,8 @@ impl World {
                 | Effect::WithdrawTask { .. }
                 | Effect::Retract
                 | Effect::Close
+                | Effect::RenderCaptions
+                | Effect::WithdrawCaptions { .. }
                 | Effect::Forget => panic!("{effect:?} where nothing goes wrong"),
             }
         }

@@ -2,6 +2,7 @@
 //! one bit per task.
 
 use jiff::Timestamp;
+use reelmill_media::captions::Captions;
 use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId};
 use reelmill_media::index::Container;
 use reelmill_media::profile::Profile;
@@ -9,7 +10,7 @@ use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 use serde::{Deserialize, Serialize};
 
-use super::{DoneSet, Notice};
+use super::{About, DoneSet, Notice};
 
 /// One asset and the state of its job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,12 @@ pub struct Asset {
     pub tenant: TenantId,
     /// What its owner calls it.
     pub name: Option<String>,
+    /// What else its owner says of it.
+    #[serde(default)]
+    pub about: About,
+    /// Captions that its owner gave, by language.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captions: Vec<Captions>,
     /// When its upload began.
     pub created_at: Timestamp,
     /// What is to be made of it.
@@ -343,6 +350,8 @@ impl Asset {
             id,
             tenant,
             name,
+            about: About::default(),
+            captions: Vec::new(),
             created_at: now,
             profile: Profile::default(),
             upload: Upload { bytes: 0, length, arrival, touched_at: now },

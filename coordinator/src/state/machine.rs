@@ -59,6 +59,9 @@ impl Step {
                 self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
             }
             Input::Published { playable, complete } => self.published(playable, complete),
+            Input::Described(patch) => self.asset.describe(&patch),
+            Input::Captioned(captions) => self.effects.extend(self.asset.take_captions(captions)),
+            Input::Uncaptioned(language) => self.effects.extend(self.asset.drop_captions(&language)),
             Input::Deleted => self.delete(),
             Input::Retracted => {
                 if let Stage::Deleted { retracted, .. } = &mut self.asset.stage {
@@ -128,6 +131,10 @@ impl Step {
         self.asset.facts = twin.facts;
         self.asset.renditions = twin.renditions;
         self.asset.stage = Stage::Ready { source, recipe: twin.recipe, closed: false };
+        if !self.asset.captions.is_empty() {
+            // They may have come since its playlists were written.
+            self.effects.push(Effect::RenderCaptions);
+        }
         self.owe(Occasion::Playable);
         self.owe(Occasion::Ready);
     }

@@ -4,6 +4,7 @@
 //! may be done twice, and can be derived again from the record: whoever applies an input may die before, between or
 //! after its effects.
 
+mod about;
 mod asset;
 mod attempt;
 mod done;
@@ -15,6 +16,7 @@ mod rules;
 mod simulation;
 mod words;
 
+pub use about::{About, AboutPatch, MAX_NAME_CHARS, NotTaken};
 pub use asset::{
     Arrival, Asset, Attempt, Encoder, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName,
     Timings, Upload, VideoFacts,

@@ -123,6 +123,8 @@ impl World {
                 self.apply(Input::Closed, usize::MAX);
             }
             Effect::Forget => self.forgotten = true,
+            // Nobody gives captions here.
+            Effect::RenderCaptions | Effect::WithdrawCaptions { .. } => {}
         }
     }
 

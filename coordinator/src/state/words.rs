@@ -1,12 +1,13 @@
 //! What the machine is told, and what it answers.
 
 use jiff::{SignedDuration, Timestamp};
+use reelmill_media::captions::{Captions, Language};
 use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 
-use super::Occasion;
 use super::asset::{Asset, Planned, Rendition, SourceFacts};
+use super::{AboutPatch, Occasion};
 
 /// What the machine must know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +93,12 @@ pub enum Input {
         /// They are closed and nothing is missing.
         complete: bool,
     },
+    /// Its owner says something of it.
+    Described(AboutPatch),
+    /// Its owner gives captions, which are stored.
+    Captioned(Captions),
+    /// Its owner takes the captions in a language away.
+    Uncaptioned(Language),
     /// Its owner takes it away.
     Deleted,
     /// Nothing of a deleted asset is published any more.
@@ -188,6 +195,13 @@ pub enum Effect {
     },
     /// Publish what is made so far.
     RenderPlaylists,
+    /// Publish it with the captions that there are now.
+    RenderCaptions,
+    /// Take the playlist of captions away that the asset has no more. Should it be left behind, nothing leads to it.
+    WithdrawCaptions {
+        /// Their words.
+        words: BlobHash,
+    },
     /// Take back tasks and playlists of an asset that failed or was deleted.
     Retract,
     /// Make sure of what is published, remove the records of tasks and upload, and say so by [`Input::Closed`].

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::reach::Reach;
-use crate::state::{Asset, Input, Notice, Stage};
+use crate::state::{About, Asset, Input, Notice, Stage};
 
 /// Between two looks for what is owed: a look reads the copy at hand only.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -55,6 +55,8 @@ struct Body<'a> {
 struct Data<'a> {
     id: AssetId,
     name: Option<&'a str>,
+    #[serde(flatten)]
+    about: &'a About,
     playback: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Reason<'a>>,
@@ -191,7 +193,7 @@ fn body<'a>(asset: &'a Asset, notice: &Notice) -> Body<'a> {
         | Stage::Deleted { .. } => None,
     };
     let playback = format!("/assets/{}/index.m3u8", asset.id);
-    let data = Data { id: asset.id, name: asset.name.as_deref(), playback, error };
+    let data = Data { id: asset.id, name: asset.name.as_deref(), about: &asset.about, playback, error };
     Body { occasion: notice.occasion.name(), timestamp: notice.at, data }
 }
 

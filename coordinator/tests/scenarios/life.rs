@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use jiff::SignedDuration;
-use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaPlaylistType};
+use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylistType};
 use prometheus::Registry;
 use reelmill_coordinator::engine::Engine;
 use reelmill_coordinator::metrics::Metrics;
@@ -59,7 +59,8 @@ pub fn is_whole(machines: &Machines, asset: &str, seconds: u32) {
     assert_eq!((heights(false), heights(true)), (vec![360, 480, 720], vec![360]));
     let plain = all.variants.iter().filter(|v| !v.is_i_frame);
     assert!(plain.map(|v| v.codecs.as_deref()).all(|codecs| codecs == Some("avc1.64001f,mp4a.40.2")));
-    let sound = all.alternatives.iter().map(|a| a.uri.clone().unwrap());
+    let sound = all.alternatives.iter().filter(|a| a.media_type == AlternativeMediaType::Audio);
+    let sound = sound.map(|a| a.uri.clone().unwrap());
     let folder = machines.file(&format!("assets/{asset}"));
     for uri in all.variants.iter().map(|v| v.uri.clone()).chain(sound) {
         let list = media_playlist(machines, asset, uri.trim_end_matches(".m3u8")).unwrap();
