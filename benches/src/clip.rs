@@ -53,7 +53,7 @@ pub fn ladder() -> Ladder {
     };
     let track = VideoTrack {
         stream: 0,
-        setup: CodecSetup { codec: "h264".to_owned(), extradata: Vec::new() },
+        setup: CodecSetup { codec: "h264".to_owned(), extradata: Vec::new(), wave: Default::default() },
         timescale: Timescale::HZ_48_000,
         picture,
         samples: Vec::new(),

@@ -33,11 +33,16 @@ pub(crate) fn pcm(samples: u64) -> Vec<u8> {
 
 /// Decodes a file's or address's first audio track with the ffmpeg program, as stereo at [`RATE_HZ`].
 pub fn read_sound(media: impl AsRef<OsStr>) -> Vec<[i16; 2]> {
+    read_sound_through(media, "anull")
+}
+
+/// The same through an ffmpeg filter.
+pub fn read_sound_through(media: impl AsRef<OsStr>, filter: &str) -> Vec<[i16; 2]> {
     let rate = RATE_HZ.to_string();
     let output = Command::new(ffmpeg())
         .args(["-nostdin", "-v", "error", "-i"])
         .arg(media.as_ref())
-        .args(["-map", "0:a:0", "-ac", "2", "-ar", &rate, "-f", "s16le", "-"])
+        .args(["-map", "0:a:0", "-af", filter, "-ac", "2", "-ar", &rate, "-f", "s16le", "-"])
         .stderr(Stdio::inherit())
         .output()
         .expect("ffmpeg starts");

@@ -19,6 +19,20 @@ pub enum Container {
     MpegTs,
     /// AVI.
     Avi,
+    /// Flash video.
+    Flv,
+    /// Ogg.
+    Ogg,
+    /// ASF: Windows Media.
+    Asf,
+    /// MPEG program stream: VOB and MPG.
+    MpegPs,
+    /// MPEG audio (layers 2 and 3) without a container, with or without ID3 tags.
+    MpegAudio,
+    /// RIFF WAVE and RF64.
+    Wav,
+    /// FLAC without another container.
+    Flac,
 }
 
 /// Audio tracks taken of one source, at most.
@@ -42,6 +56,20 @@ pub struct CodecSetup {
     pub codec: String,
     /// Out-of-band parameters (`avcC`, `hvcC`, AudioSpecificConfig…); empty where the stream carries its own.
     pub extradata: Vec<u8>,
+    /// What decoders of some sound have to be told besides.
+    #[serde(default)]
+    pub wave: WaveFacts,
+}
+
+/// Facts of a sound stream that stand in its container alone, as in WAVEFORMATEX; 0 where unsaid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaveFacts {
+    /// Bytes of a block, of which a decoder takes whole ones alone.
+    pub block_bytes: u32,
+    /// Bits per second.
+    pub bits_per_second: u32,
+    /// Bits of a coded sample.
+    pub sample_bits: u32,
 }
 
 /// One coded frame or audio packet, in the track's clock.

@@ -8,9 +8,10 @@ mod boxes;
 mod harness;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use harness::{Rendition, Title};
-use reelmill_e2e::fixtures::{Kind, fixture};
+use harness::Title;
+use reelmill_e2e::fixtures::{Kind, SOUND_SECONDS, SoundFile, fixture, sound_file};
 use reelmill_e2e::sound;
 use reelmill_media::codec::AudioCodec;
 use reelmill_media::profile::Profile;
@@ -19,8 +20,11 @@ use reelmill_media::profile::Profile;
 const WINDOW: usize = 1024;
 
 fn check(kind: Kind, codec: AudioCodec, tolerance_samples: i64) {
-    let fixture = fixture(kind);
-    let source = std::fs::read(&fixture.path).unwrap();
+    check_file(&fixture(kind).path, codec, tolerance_samples);
+}
+
+fn check_file(path: &Path, codec: AudioCodec, tolerance_samples: i64) {
+    let (source, kind) = (std::fs::read(path).unwrap(), path.file_name().unwrap());
     let mut profile = Profile::default();
     profile.audio[0].codec = codec;
     let title = Title::planned(harness::index(&source).unwrap(), &profile).lowest(0);
@@ -49,7 +53,7 @@ fn check(kind: Kind, codec: AudioCodec, tolerance_samples: i64) {
         let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
         std::fs::write(file.path(), rendition.file()).unwrap();
         let heard = sound::read_sound(file.path());
-        let lag = lag(&heard, skipped(rendition), tolerance_samples);
+        let lag = lag(&heard, boxes::unskipped(&rendition.init), tolerance_samples);
         let windows = usize::try_from(timeline.samples).unwrap() / WINDOW - 4;
         let at_seams: Vec<usize> = seams
             .iter()
@@ -69,23 +73,6 @@ fn check(kind: Kind, codec: AudioCodec, tolerance_samples: i64) {
         let worse: f64 = at_seams.iter().map(|w| 10.0 * (noise[w] / unsplit[w]).log10()).sum();
         let worse = worse / at_seams.len().max(1) as f64;
         assert!(worse <= 1.0, "{kind:?}, chunks of {cut:?}: seams are {worse:.2} dB worse than without");
-    }
-}
-
-/// Samples that a reader of the file leaves out at its start.
-fn skipped(rendition: &Rendition) -> usize {
-    let moov = boxes::moov(&rendition.init);
-    match &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] {
-        // ffmpeg leaves the edit list of a fragmented file aside; Opus has its pre-skip in the decoder's setup as well.
-        mp4_atom::Codec::Mp4a(_) => 1024,
-        mp4_atom::Codec::Opus(opus) => {
-            assert_eq!(
-                (opus.dops.output_channel_count, opus.dops.pre_skip, opus.dops.input_sample_rate),
-                (2, 312, 48_000)
-            );
-            0
-        }
-        other => panic!("an entry nobody planned: {other:?}"),
     }
 }
 
@@ -153,4 +140,53 @@ fn to_opus() {
 #[test]
 fn opus_to_opus() {
     check(Kind::WebM, AudioCodec::Opus, 48);
+}
+
+#[test]
+fn flash() {
+    // Its clock counts milliseconds, and its sound was made at another rate.
+    check(Kind::Flv, AudioCodec::Aac, 3_200);
+    check(Kind::Spark, AudioCodec::Aac, 3_200);
+}
+
+#[test]
+fn windows_media() {
+    check(Kind::Wmv, AudioCodec::Aac, 4_100);
+}
+
+#[test]
+fn program_stream() {
+    check(Kind::Mpg, AudioCodec::Aac, 3_200);
+}
+
+#[test]
+fn theora_and_vorbis() {
+    check(Kind::Ogv, AudioCodec::Aac, 1_100);
+}
+
+#[test]
+fn avi() {
+    check(Kind::Avi, AudioCodec::Aac, 3_200);
+}
+
+#[test]
+fn files_of_sound_alone() {
+    for kind in SoundFile::ALL {
+        let path = sound_file(kind);
+        // What these say of their encoder's delay is obeyed: not a sample is late, and none is lost or added.
+        let (late, longer) = match kind {
+            SoundFile::M4a | SoundFile::Mp3 | SoundFile::Wav | SoundFile::Flac | SoundFile::OggVorbis => {
+                (0, 0)
+            }
+            SoundFile::OggOpus => (1, 0),
+            // These say nothing.
+            SoundFile::BareMp3 => (1_200, 3_000),
+            SoundFile::Wma => (2_100, 4_200),
+        };
+        check_file(&path, AudioCodec::Aac, late);
+        let title = Title::of(&std::fs::read(&path).unwrap()).unwrap();
+        let length = title.plan.audio[0].timeline.samples;
+        let exact = SOUND_SECONDS as i64 * i64::from(sound::RATE_HZ);
+        assert!((0..=longer).contains(&(length - exact)), "{kind:?}: {length} samples, not {exact}");
+    }
 }

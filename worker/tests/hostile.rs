@@ -8,8 +8,9 @@
 #[path = "harness/evil.rs"]
 mod evil;
 mod harness;
+#[path = "harness/watched.rs"]
+mod watched;
 
-use std::io::BufReader;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -19,16 +20,17 @@ use evil::Evil;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::plan::Plan;
 use reelmill_media::profile::Profile;
-use reelmill_media::task::{Failure, FailureCode};
+use reelmill_media::task::{Failure, FailureCode, Work};
 use reelmill_worker::exec::protocol::Job;
+use watched::Watched;
 
 /// One input may take this long on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Inputs that go through the real child process.
-const IN_A_CHILD: u64 = 40;
+/// One input in so many goes through real child processes, whole: indexed, planned, and its beginning transcoded.
+const ONE_IN: u64 = 20;
 
-/// Resident memory that this process may come to hold, in KiB.
+/// Resident memory that a process may come to hold, in KiB.
 const MOST_KIB: u64 = 1 << 20;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -50,6 +52,7 @@ fn judge(what: &str, ended: Result<Option<SourceIndex>, Failure>) {
     }
 }
 
+/// The most memory that this process has held, in KiB.
 fn most_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
@@ -88,26 +91,61 @@ fn hostile_inputs_end_with_a_result_or_a_code() {
             });
         }
     });
-    assert!(most_kib() < MOST_KIB, "{} MiB were held", most_kib() >> 10);
+    let held = most_kib();
+    assert!(held < MOST_KIB, "{} MiB were held", held >> 10);
+}
+
+/// Runs a job in a real child, which ends well whatever becomes of the job, within bounds of memory.
+fn in_a_child(what: &str, source: &[u8], job: Job) -> Result<harness::Made, Failure> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_reelmill-worker"))
+        .arg("exec")
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let mut watched = Watched::new(child.id(), child.stdout.take().unwrap());
+    let made = harness::converse(&mut to, &mut watched, source, job);
+    assert!(watched.peak < MOST_KIB << 10, "{what}: {} MiB were held", watched.peak >> 20);
+    assert!(child.wait().unwrap().success(), "{what}");
+    made
+}
+
+/// The first segments of the lowest rung, and those of the first sound.
+fn first_jobs(source: &[u8], index: &SourceIndex) -> Vec<Job> {
+    let Ok(plan) = Plan::new(index, &Profile::default(), 4) else { return Vec::new() };
+    let pictures =
+        plan.ladder.video.first().map(|rung| Work::Video { segments: 0..1, rungs: vec![rung.id.clone()] });
+    let sound = plan.audio.first().map(|audio| Work::Audio {
+        rendition: audio.rung.id.clone(),
+        segments: 0..audio.segments.len().min(3) as u32,
+    });
+    let cut = |work| Job::for_work(&work, source.len() as u64, Some((index, &plan))).ok();
+    pictures.into_iter().chain(sound).filter_map(cut).collect()
 }
 
 #[test]
 fn hostile_inputs_end_in_the_real_child() {
-    let first = number("REELMILL_HOSTILE_SEED", 1);
+    let (count, first) = (number("REELMILL_HOSTILE", 2400), number("REELMILL_HOSTILE_SEED", 1));
     let evil = Evil::new();
-    for seed in first..first + IN_A_CHILD {
+    let (mut transcoded, mut refused) = (0, 0);
+    for seed in first..first + count / ONE_IN {
         let (name, bytes) = evil.input(seed);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reelmill-worker"))
-            .arg("exec")
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let job = Job::Index { source_bytes: bytes.len() as u64 };
-        let made = harness::converse(&mut to, &mut BufReader::new(from), &bytes, job);
-        judge(&format!("seed {seed}, {name}"), made.map(|m| m.index));
-        assert!(child.wait().unwrap().success(), "seed {seed}, {name}");
+        let what = format!("seed {seed}, {name}");
+        let made = in_a_child(&what, &bytes, Job::Index { source_bytes: bytes.len() as u64 });
+        let jobs = made.as_ref().ok().and_then(|made| Some(first_jobs(&bytes, made.index.as_ref()?)));
+        judge(&what, made.map(|made| made.index));
+        for job in jobs.into_iter().flatten() {
+            match in_a_child(&what, &bytes, job) {
+                Ok(made) => transcoded += made.segments.len(),
+                Err(failure) => {
+                    refused += 1;
+                    assert_ne!(failure.code, FailureCode::Internal, "{what}: {}", failure.reason);
+                }
+            }
+        }
     }
+    println!("{transcoded} segments made, {refused} jobs refused");
+    assert!(transcoded > 0);
 }

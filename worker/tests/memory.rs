@@ -5,8 +5,9 @@
 #![cfg(target_os = "linux")]
 
 mod harness;
+#[path = "harness/watched.rs"]
+mod watched;
 
-use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,7 @@ use reelmill_media::plan::Plan;
 use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_worker::exec::protocol::Job;
+use watched::Watched;
 
 /// What 120 times as many samples may take more while they are listed, in bytes: 550,000 of 40 bytes, three times over.
 const LISTED: u64 = 96 << 20;
@@ -72,29 +74,12 @@ fn in_child(source: &[u8], job: Job) -> (harness::Made, u64) {
     command.arg("exec").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut to = child.stdin.take().unwrap();
-    let mut watched = Watched { process: child.id(), from: child.stdout.take().unwrap(), peak: 0 };
+    let mut watched = Watched::new(child.id(), child.stdout.take().unwrap());
     let made = harness::converse(&mut to, &mut watched, source, job).unwrap();
     drop(to);
     assert!(child.wait().unwrap().success());
     assert!(watched.peak > 0, "nothing was measured");
     (made, watched.peak)
-}
-
-/// Looks at a process whenever something is read from it: while it waits for an answer, or for room in the pipe.
-struct Watched<R> {
-    process: u32,
-    from: R,
-    peak: u64,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<u64>().ok());
-        self.peak = self.peak.max(kib.unwrap_or(0) << 10);
-        self.from.read(to)
-    }
 }
 
 #[test]

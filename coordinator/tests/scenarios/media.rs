@@ -23,7 +23,8 @@ pub fn index(seconds: u32) -> SourceIndex {
         key: n % 30 == 0,
     });
     let audio = (0..i64::from(seconds) * 48_000 / 1024).map(|n| Sample {
-        offset: 1_000_000_000 + n as u64 * 300,
+        // Between the frames of its time.
+        offset: n as u64 * 640,
         bytes: 300,
         dts: Ticks(n * 1024),
         pts: Ticks(n * 1024),
@@ -34,7 +35,7 @@ pub fn index(seconds: u32) -> SourceIndex {
         container: Container::Mp4,
         video: Some(VideoTrack {
             stream: 0,
-            setup: CodecSetup { codec: "h264".into(), extradata: Vec::new() },
+            setup: CodecSetup { codec: "h264".into(), extradata: Vec::new(), wave: Default::default() },
             timescale: Timescale::MPEG,
             picture: Picture {
                 width: 1280,
@@ -50,7 +51,7 @@ pub fn index(seconds: u32) -> SourceIndex {
         }),
         audio: vec![AudioTrack {
             stream: 1,
-            setup: CodecSetup { codec: "aac".into(), extradata: Vec::new() },
+            setup: CodecSetup { codec: "aac".into(), extradata: Vec::new(), wave: Default::default() },
             timescale: Timescale::new(48_000).unwrap(),
             sample_rate: 48_000,
             channels: 2,

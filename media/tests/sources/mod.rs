@@ -36,7 +36,7 @@ fn video(timescale: u32, start: i64, steps: &[i64], gop: usize, size: (u32, u32)
     }
     VideoTrack {
         stream: 0,
-        setup: CodecSetup { codec: "h264".into(), extradata: vec![] },
+        setup: CodecSetup { codec: "h264".into(), extradata: vec![], wave: Default::default() },
         timescale: Timescale::new(timescale).unwrap(),
         picture: Picture {
             width: size.0,
@@ -55,7 +55,7 @@ fn video(timescale: u32, start: i64, steps: &[i64], gop: usize, size: (u32, u32)
 fn audio(rate: u32, start: i64, packets: usize) -> AudioTrack {
     AudioTrack {
         stream: 1,
-        setup: CodecSetup { codec: "aac".into(), extradata: vec![] },
+        setup: CodecSetup { codec: "aac".into(), extradata: vec![], wave: Default::default() },
         timescale: Timescale::new(rate).unwrap(),
         sample_rate: rate,
         channels: 2,

@@ -6,11 +6,11 @@ use crate::error::AvError;
 
 /// An allowed video codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VideoCodec(&'static Entry);
+pub struct SourceVideoCodec(&'static Entry);
 
 /// An allowed audio codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AudioCodec(&'static Entry);
+pub struct SourceAudioCodec(&'static Entry);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
@@ -32,9 +32,15 @@ static VIDEO: &[Entry] = &[
     entry("mpeg2video", c"mpeg2video"),
     entry("mpeg1video", c"mpeg1video"),
     entry("h263", c"h263"),
+    entry("msmpeg4v2", c"msmpeg4v2"),
     entry("msmpeg4v3", c"msmpeg4"),
+    entry("wmv1", c"wmv1"),
+    entry("wmv2", c"wmv2"),
+    entry("wmv3", c"wmv3"),
     entry("vc1", c"vc1"),
     entry("theora", c"theora"),
+    entry("flv1", c"flv"),
+    entry("vp6f", c"vp6f"),
     entry("mjpeg", c"mjpeg"),
     entry("prores", c"prores"),
     entry("dnxhd", c"dnxhd"),
@@ -54,6 +60,11 @@ static AUDIO: &[Entry] = &[
     entry("dts", c"dca"),
     entry("amr_nb", c"amrnb"),
     entry("amr_wb", c"amrwb"),
+    entry("wmav1", c"wmav1"),
+    entry("wmav2", c"wmav2"),
+    entry("wmapro", c"wmapro"),
+    entry("adpcm_ms", c"adpcm_ms"),
+    entry("adpcm_ima_wav", c"adpcm_ima_wav"),
     entry("pcm_u8", c"pcm_u8"),
     entry("pcm_s16le", c"pcm_s16le"),
     entry("pcm_s16be", c"pcm_s16be"),
@@ -66,6 +77,7 @@ static AUDIO: &[Entry] = &[
     entry("pcm_alaw", c"pcm_alaw"),
     entry("pcm_mulaw", c"pcm_mulaw"),
     entry("pcm_bluray", c"pcm_bluray"),
+    entry("pcm_dvd", c"pcm_dvd"),
 ];
 
 fn find(list: &'static [Entry], codec: &str) -> Result<&'static Entry, AvError> {
@@ -74,7 +86,7 @@ fn find(list: &'static [Entry], codec: &str) -> Result<&'static Entry, AvError> 
         .ok_or_else(|| AvError::UnsupportedCodec(codec.chars().take(32).collect()))
 }
 
-impl VideoCodec {
+impl SourceVideoCodec {
     /// The allowed codec of this libav name.
     pub fn named(codec: &str) -> Result<Self, AvError> {
         find(VIDEO, codec).map(Self)
@@ -90,7 +102,7 @@ impl VideoCodec {
     }
 }
 
-impl AudioCodec {
+impl SourceAudioCodec {
     /// The allowed codec of this libav name.
     pub fn named(codec: &str) -> Result<Self, AvError> {
         find(AUDIO, codec).map(Self)
@@ -121,7 +133,7 @@ mod tests {
 
     #[test]
     fn other_codecs_are_refused() {
-        assert!(VideoCodec::named("gif").is_err());
-        assert!(AudioCodec::named("h264").is_err());
+        assert!(SourceVideoCodec::named("gif").is_err());
+        assert!(SourceAudioCodec::named("h264").is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! Decoders, opened from a codec's name and its out-of-band parameters.
 
 use ffmpeg_next::{Dictionary, ffi};
+use reelmill_media::index::CodecSetup;
 use reelmill_media::time::Timescale;
 
-use crate::codec::{AudioCodec, VideoCodec};
+use crate::codec::{SourceAudioCodec, SourceVideoCodec};
 use crate::context::{CodecContext, Step};
 use crate::error::AvError;
 use crate::frame::Frame;
@@ -67,7 +68,7 @@ pub struct VideoDecoder(CodecContext);
 impl VideoDecoder {
     /// Opens `codec`. `max_pixels` bounds width times height of every picture.
     pub fn open(
-        codec: VideoCodec,
+        codec: SourceVideoCodec,
         extradata: &[u8],
         clock: Timescale,
         (width, height): (u32, u32),
@@ -101,17 +102,20 @@ impl VideoDecoder {
 pub struct AudioDecoder(CodecContext);
 
 impl AudioDecoder {
-    /// Opens `codec`; rate (in hertz) and channel count are what the container says.
+    /// Opens `codec`, which is that of `setup`; rate (in hertz) and channel count are what the container says.
     pub fn open(
-        codec: AudioCodec,
-        extradata: &[u8],
+        codec: SourceAudioCodec,
+        setup: &CodecSetup,
         clock: Timescale,
         sample_rate: u32,
         channels: u16,
     ) -> Result<Self, AvError> {
         let mut context = CodecContext::for_decoder(codec.decoder())?;
-        context.set_extradata(extradata)?;
+        context.set_extradata(&setup.extradata)?;
         let raw = context.raw_mut();
+        raw.block_align = i32::try_from(setup.wave.block_bytes).unwrap_or(0);
+        raw.bits_per_coded_sample = i32::try_from(setup.wave.sample_bits).unwrap_or(0);
+        raw.bit_rate = i64::from(setup.wave.bits_per_second);
         raw.thread_count = 1;
         raw.pkt_timebase = pkt_timebase(clock);
         raw.sample_rate = i32::try_from(sample_rate).unwrap_or(0);

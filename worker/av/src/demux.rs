@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_next::ffi;
 use ffmpeg_next::format::context::StreamIo;
-use reelmill_media::index::Orientation;
+use reelmill_media::index::{Orientation, WaveFacts};
 use reelmill_media::time::Timescale;
 
 use crate::error::{AvError, check};
@@ -18,6 +18,8 @@ const IO_BUFFER_BYTES: usize = 64 << 10;
 const PROBE_BYTES: i64 = 8 << 20;
 /// Media time libav may look through for the same, in microseconds.
 const ANALYSE_MICROS: i64 = 8_000_000;
+/// Damaged places in a row that are passed over.
+const MAX_DAMAGE: usize = 10_000;
 /// Streams a container may hold.
 const MAX_STREAMS: c_int = 64;
 
@@ -30,6 +32,20 @@ pub enum Format {
     MpegTs,
     /// AVI.
     Avi,
+    /// Flash video.
+    Flv,
+    /// Ogg.
+    Ogg,
+    /// ASF: Windows Media.
+    Asf,
+    /// MPEG program stream.
+    MpegPs,
+    /// MPEG audio without a container.
+    MpegAudio,
+    /// RIFF WAVE and RF64.
+    Wav,
+    /// FLAC without another container.
+    Flac,
 }
 
 impl Format {
@@ -38,6 +54,13 @@ impl Format {
             Format::Matroska => c"matroska",
             Format::MpegTs => c"mpegts",
             Format::Avi => c"avi",
+            Format::Flv => c"flv",
+            Format::Ogg => c"ogg",
+            Format::Asf => c"asf",
+            Format::MpegPs => c"mpeg",
+            Format::MpegAudio => c"mp3",
+            Format::Wav => c"wav",
+            Format::Flac => c"flac",
         }
     }
 
@@ -45,8 +68,15 @@ impl Format {
     fn whitelist(self) -> &'static CStr {
         match self {
             Format::Matroska => c"matroska,webm",
-            Format::MpegTs => c"mpegts",
-            Format::Avi => c"avi",
+            Format::MpegTs
+            | Format::Avi
+            | Format::Flv
+            | Format::Ogg
+            | Format::Asf
+            | Format::MpegPs
+            | Format::MpegAudio
+            | Format::Wav
+            | Format::Flac => self.demuxer(),
         }
     }
 }
@@ -85,6 +115,8 @@ pub struct StreamFacts {
     pub codec: String,
     /// Out-of-band decoder parameters.
     pub extradata: Vec<u8>,
+    /// What the container says of sound besides.
+    pub wave: WaveFacts,
     /// Its clock, when that is a whole number of ticks per second …
     pub timescale: Option<Timescale>,
     /// … and otherwise (as in AVI) ticks of this many seconds over `timescale_den`.
@@ -188,11 +220,17 @@ impl Demuxer {
     /// Reads the next packet; `false` at the end.
     pub fn read(&mut self, packet: &mut Packet) -> Result<bool, AvError> {
         // SAFETY: an opened context; av_read_frame wants the packet clear.
-        let code = unsafe {
+        let mut read = || unsafe {
             ffi::av_packet_unref(packet.as_mut_ptr());
             ffi::av_read_frame(self.context.as_ptr(), packet.as_mut_ptr())
         };
-        if code == ffi::AVERROR_EOF { Ok(false) } else { check("av_read_frame", code).map(|_| true) }
+        // "Try again" is how some demuxers say that they have passed over damage.
+        let again = |code: &c_int| *code == ffi::AVERROR(ffi::EAGAIN);
+        let code = std::iter::repeat_with(&mut read).take(MAX_DAMAGE).find(|code| !again(code));
+        match code.unwrap_or(ffi::AVERROR_INVALIDDATA) {
+            ffi::AVERROR_EOF => Ok(false),
+            code => check("av_read_frame", code).map(|_| true),
+        }
     }
 
     /// Goes elsewhere.
@@ -263,6 +301,11 @@ fn facts(stream: &ffi::AVStream) -> StreamFacts {
         kind,
         codec: codec.to_string_lossy().into_owned(),
         extradata,
+        wave: WaveFacts {
+            block_bytes: positive(parameters.block_align),
+            bits_per_second: u32::try_from(parameters.bit_rate).unwrap_or(0),
+            sample_bits: positive(parameters.bits_per_coded_sample),
+        },
         timescale: if base.0 == 1 { Timescale::new(base.1) } else { None },
         time_base: base,
         width: positive(parameters.width),

@@ -4,7 +4,7 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_next::ffi;
 
-use crate::codec::VideoCodec;
+use crate::codec::SourceVideoCodec;
 use crate::context::CodecContext;
 use crate::error::AvError;
 use crate::packet::Packet;
@@ -31,7 +31,7 @@ unsafe impl Send for FieldParser {}
 
 impl FieldParser {
     /// A parser for whole packets of `codec`, or `None` where fields never come apart.
-    pub fn open(codec: VideoCodec, extradata: &[u8]) -> Result<Option<Self>, AvError> {
+    pub fn open(codec: SourceVideoCodec, extradata: &[u8]) -> Result<Option<Self>, AvError> {
         if codec.name() != "h264" {
             return Ok(None);
         }

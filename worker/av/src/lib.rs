@@ -36,7 +36,7 @@ mod x264;
 mod x265;
 
 pub use audio_encoder::{AudioEncoder, EncodedPacket};
-pub use codec::{AudioCodec, VideoCodec};
+pub use codec::{SourceAudioCodec, SourceVideoCodec};
 pub use decode::{AudioDecoder, DecodeError, Decoded, VideoDecoder};
 pub use demux::{Demuxer, Format, Seek, StreamFacts, StreamKind};
 pub use error::AvError;

@@ -76,6 +76,26 @@ impl Packet {
         Some(self.raw().duration).filter(|d| *d > 0)
     }
 
+    /// Samples at the start and at the end of a packet of sound that are not to be presented: what an encoder put
+    /// there to begin and to fill up with. The decoder leaves them out.
+    pub fn trimmed(&self) -> (u32, u32) {
+        let mut bytes = 0;
+        // SAFETY: a valid packet, and room for the size.
+        let data = unsafe {
+            ffi::av_packet_get_side_data(
+                self.as_ptr(),
+                ffi::AVPacketSideDataType::AV_PKT_DATA_SKIP_SAMPLES,
+                &mut bytes,
+            )
+        };
+        if data.is_null() || bytes < 8 {
+            return (0, 0);
+        }
+        // SAFETY: the side data has at least two 32-bit integers, and need not be aligned.
+        let [start, end] = unsafe { data.cast::<[u32; 2]>().read_unaligned() };
+        (u32::from_le(start), u32::from_le(end))
+    }
+
     /// Byte position in the container, if known.
     pub fn position(&self) -> Option<u64> {
         u64::try_from(self.raw().pos).ok()

@@ -2,10 +2,10 @@
 //! in software and looked at.
 
 use ffmpeg_next::ffi;
-use reelmill_media::codec::VideoCodec as Codec;
+use reelmill_media::codec::VideoCodec;
 use reelmill_media::time::Ticks;
 
-use crate::codec::VideoCodec;
+use crate::codec::SourceVideoCodec;
 use crate::decode::{DecodeError, Decoded, VideoDecoder};
 use crate::error::{AvError, check};
 use crate::frame::Frame;
@@ -59,7 +59,7 @@ pub enum Unproven {
 }
 
 /// Encodes a few pictures and looks at what comes out. The encoder's clock is to count frames.
-pub fn prove(mut encoder: VideoEncoder, codec: Codec) -> Result<(), Unproven> {
+pub fn prove(mut encoder: VideoEncoder, codec: VideoCodec) -> Result<(), Unproven> {
     let (width, height) = encoder.size();
     let parameter_sets = encoder.parameter_sets().to_vec();
     if parameter_sets.is_empty() {
@@ -85,7 +85,7 @@ pub fn prove(mut encoder: VideoEncoder, codec: Codec) -> Result<(), Unproven> {
         (f.sync != wanted).then_some(Unproven::Sync { frame, wanted })
     });
     wrong.map_or(Ok(()), Err)?;
-    let codec = VideoCodec::named(codec.name())?;
+    let codec = SourceVideoCodec::named(codec.name())?;
     let seen = decode(codec, &parameter_sets, (width, height), &coded)?;
     // A second segment is decoded without the first.
     let second = coded.iter().position(|f| f.pts == Ticks(i64::from(SECOND_START))).unwrap_or(0);
@@ -98,7 +98,7 @@ pub fn prove(mut encoder: VideoEncoder, codec: Codec) -> Result<(), Unproven> {
 
 /// Decodes and compares; how many pictures came.
 fn decode(
-    codec: VideoCodec,
+    codec: SourceVideoCodec,
     parameter_sets: &[u8],
     (width, height): (u32, u32),
     coded: &[EncodedFrame],
@@ -227,22 +227,22 @@ mod tests {
         VideoEncoder::open(engine, settings)
     }
 
-    fn proven(engine: VideoEngine, codec: Codec) -> Result<(), Unproven> {
+    fn proven(engine: VideoEngine, codec: VideoCodec) -> Result<(), Unproven> {
         prove(open(engine)?, codec)
     }
 
     #[test]
     fn software_passes() {
-        for codec in [Codec::H264, Codec::Hevc, Codec::Av1] {
+        for codec in [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1] {
             assert_eq!(proven(VideoEngine::software(codec), codec), Ok(()), "{codec}");
         }
-        assert_eq!(proven(VideoEngine::Faulty(Fault::None), Codec::H264), Ok(()));
-        assert_eq!(proven(VideoEngine::Faulty(Fault::SetsInStream), Codec::H264), Ok(()));
+        assert_eq!(proven(VideoEngine::Faulty(Fault::None), VideoCodec::H264), Ok(()));
+        assert_eq!(proven(VideoEngine::Faulty(Fault::SetsInStream), VideoCodec::H264), Ok(()));
     }
 
     #[test]
     fn encoders_close_whenever_they_are_dropped() {
-        for codec in [Codec::H264, Codec::Hevc, Codec::Av1] {
+        for codec in [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1] {
             for pictures in [0, 1, 3] {
                 let mut encoder = open(VideoEngine::software(codec)).unwrap();
                 for n in 0..pictures {
@@ -256,12 +256,12 @@ mod tests {
 
     #[test]
     fn every_fault_is_found() {
-        let fault = |fault| proven(VideoEngine::Faulty(fault), Codec::H264).unwrap_err();
+        let fault = |fault| proven(VideoEngine::Faulty(fault), VideoCodec::H264).unwrap_err();
         assert!(matches!(fault(Fault::FailsAt(3)), Unproven::Call(_)));
         assert_eq!(fault(Fault::Loses), Unproven::Count { came: 9 });
         let Unproven::Picture { psnr } = fault(Fault::Green) else { panic!("green is taken for a picture") };
         assert!(psnr < 15.0, "{psnr}");
-        assert!(proven(VideoEngine::X264, Codec::Hevc).is_err(), "H.264 is no HEVC");
+        assert!(proven(VideoEngine::X264, VideoCodec::Hevc).is_err(), "H.264 is no HEVC");
     }
 
     #[test]

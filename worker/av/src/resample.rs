@@ -142,6 +142,22 @@ impl Resampler {
             check("swr_alloc_set_opts2", code)?;
         }
         let swr = Swr(NonNull::new(raw).ok_or(AvError::NoMemory("swr_alloc_set_opts2"))?);
+        // Levels must not hang on how the source's samples are written: libav's mix of integers is softer than of floats.
+        // It puts mono on both sides at -3 dB; players put it there as it is.
+        let volume = if input.channels == 1 { std::f64::consts::SQRT_2 } else { 1.0 };
+        // SAFETY: an allocated resampler, which has these options; names are terminated constants.
+        unsafe {
+            let options = swr.0.as_ptr().cast();
+            let float = ffi::AVSampleFormat::AV_SAMPLE_FMT_FLTP;
+            check(
+                "av_opt_set_sample_fmt",
+                ffi::av_opt_set_sample_fmt(options, c"internal_sample_fmt".as_ptr(), float, 0),
+            )?;
+            check(
+                "av_opt_set_double",
+                ffi::av_opt_set_double(options, c"rematrix_volume".as_ptr(), volume, 0),
+            )?;
+        }
         // SAFETY: an allocated resampler.
         check("swr_init", unsafe { ffi::swr_init(swr.0.as_ptr()) })?;
         Ok(swr)

@@ -7,7 +7,8 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    AudioCodec, AudioDecoder, AudioEncoder, DecodeError, Decoded, EncodedPacket, Frame, Resampler, Stereo,
+    AudioDecoder, AudioEncoder, DecodeError, Decoded, EncodedPacket, Frame, Resampler, SourceAudioCodec,
+    Stereo,
 };
 use reelmill_media::task::Failure;
 use reelmill_media::time::{Ticks, Timescale};
@@ -29,8 +30,8 @@ const SLACK_MS: i64 = 30;
 pub fn run(parent: &Parent, job: &AudioJob) -> Result<(), Failure> {
     let mut encode = Encode::open(parent, job)?;
     let mut placing = Placing::new(job);
-    let codec = AudioCodec::named(&job.feed.setup.codec).map_err(of_source)?;
-    let setup = &job.feed.setup.extradata;
+    let codec = SourceAudioCodec::named(&job.feed.setup.codec).map_err(of_source)?;
+    let setup = &job.feed.setup;
     let mut decoder = AudioDecoder::open(codec, setup, job.feed.timescale, job.sample_rate, job.channels)
         .map_err(of_source)?;
     let mut packets = Packets::open(parent, &job.feed)?;

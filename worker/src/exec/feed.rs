@@ -1,5 +1,7 @@
 //! The packets of a job, in decode order, with the times that the index gave them.
 
+use std::collections::VecDeque;
+
 use reelmill_av::{Demuxer, Format, Packet, Seek};
 use reelmill_media::index::{Container, Sample};
 use reelmill_media::task::{Failure, FailureCode};
@@ -12,6 +14,9 @@ use crate::mp4::read::ReadAt;
 
 /// Packets passed while looking for a sample after a seek; more means that the container has changed its mind.
 const MAX_SEARCH_PACKETS: usize = 2_000_000;
+
+/// Packets read at most until the stream wanted has been seen.
+const MAX_EARLY_PACKETS: usize = 4096;
 
 /// libav's mark of an unknown time.
 const UNKNOWN_TIME: i64 = i64::MIN;
@@ -32,6 +37,8 @@ enum Origin {
 
 struct Demuxed {
     demuxer: Demuxer,
+    /// Packets read before the stream was known.
+    early: VecDeque<Packet>,
     stream: u32,
     /// The sample searched for first has been found.
     found: bool,
@@ -46,6 +53,22 @@ pub fn format(container: Container) -> Option<Format> {
         Container::Matroska => Some(Format::Matroska),
         Container::MpegTs => Some(Format::MpegTs),
         Container::Avi => Some(Format::Avi),
+        Container::Flv => Some(Format::Flv),
+        Container::Ogg => Some(Format::Ogg),
+        Container::Asf => Some(Format::Asf),
+        Container::MpegPs => Some(Format::MpegPs),
+        Container::MpegAudio => Some(Format::MpegAudio),
+        Container::Wav => Some(Format::Wav),
+        Container::Flac => Some(Format::Flac),
+    }
+}
+
+/// Bytes in front of a sample in FLV: the tag's header, and what the codec has there (FLV specification 10.1, §E.4).
+fn flv_header_bytes(codec: &str) -> u64 {
+    11 + match codec {
+        "h264" => 5,
+        "aac" | "vp6f" => 2,
+        _ => 1,
     }
 }
 
@@ -92,8 +115,17 @@ impl Packets {
 impl Demuxed {
     fn open(format: Format, input: Input, stream: u32) -> Result<Self, Failure> {
         let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
+        // Some containers tell of a stream by its first packet alone.
+        let mut early = VecDeque::new();
+        while demuxer.streams().len() <= stream as usize && early.len() < MAX_EARLY_PACKETS {
+            let mut packet = Packet::new().map_err(internal)?;
+            if !demuxer.read(&mut packet).unwrap_or(false) {
+                break;
+            }
+            early.push_back(packet);
+        }
         demuxer.keep_only(&[stream]);
-        Ok(Self { demuxer, stream, found: false, at: None })
+        Ok(Self { demuxer, early, stream, found: false, at: None })
     }
 
     /// Goes to where `first` can be found by reading on; false where there is no such place but the start.
@@ -103,8 +135,11 @@ impl Demuxed {
             .get(self.stream as usize)
             .ok_or_else(|| internal("a stream of the index is not there"))?;
         let to = match format {
-            Format::MpegTs => Seek::Byte(first.offset),
-            Format::Matroska | Format::Avi => {
+            Format::MpegTs | Format::MpegPs | Format::MpegAudio | Format::Wav | Format::Flac => {
+                Seek::Byte(first.offset)
+            }
+            Format::Flv => Seek::Byte(first.offset.saturating_sub(flv_header_bytes(&facts.codec))),
+            Format::Matroska | Format::Avi | Format::Ogg | Format::Asf => {
                 // Seconds are `ticks × num / den` on the container's clock. One tick early never lands late.
                 let (num, den) = facts.time_base;
                 let ticks = i128::from(first.pts.0.min(first.dts.0)) * i128::from(den)
@@ -112,6 +147,7 @@ impl Demuxed {
                 Seek::Time { stream: self.stream, ticks: i64::try_from(ticks - 1).unwrap_or(0).max(0) }
             }
         };
+        self.early.clear();
         Ok(self.demuxer.seek(to).is_ok() && self.lands_before(first)? && self.demuxer.seek(to).is_ok())
     }
 
@@ -126,17 +162,24 @@ impl Demuxed {
         Ok(false)
     }
 
+    fn read(&mut self) -> Result<Option<Packet>, Failure> {
+        if let Some(packet) = self.early.pop_front() {
+            return Ok(Some(packet));
+        }
+        let mut packet = Packet::new().map_err(internal)?;
+        match self.demuxer.read(&mut packet) {
+            Ok(true) => Ok(Some(packet)),
+            Ok(false) => Ok(None),
+            Err(error) if error.is_no_memory() => Err(internal(error)),
+            // What is damaged is skipped by the demuxer; what it cannot skip ends the stream.
+            Err(_) => Ok(None),
+        }
+    }
+
     fn next(&mut self, samples: &[Sample], next: &mut usize) -> Result<Option<Packet>, Failure> {
         let last = samples.last().map_or(0, |s| s.offset);
         for _ in 0..MAX_SEARCH_PACKETS {
-            let mut packet = Packet::new().map_err(internal)?;
-            match self.demuxer.read(&mut packet) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                // What is damaged is skipped by the demuxer; what it cannot skip ends the stream.
-                Err(error) if error.is_bad_data() => return Ok(None),
-                Err(error) => return Err(internal(error)),
-            }
+            let Some(mut packet) = self.read()? else { return Ok(None) };
             if packet.stream() != self.stream {
                 continue;
             }

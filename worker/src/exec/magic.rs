@@ -4,6 +4,7 @@ use reelmill_media::index::Container;
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::failure::fail;
+use super::mpeg_audio;
 
 /// Bytes to look at.
 pub const HEAD_BYTES: usize = 4096;
@@ -27,18 +28,21 @@ const PICTURES: [(&[u8], &str); 8] = [
     (b"\0\0\x01\0", "an icon"),
 ];
 
-/// Containers that we know of and do not read.
-const UNSUPPORTED: [(&[u8], &str); 6] = [
-    (b"FLV\x01", "Flash video"),
-    (b"OggS", "Ogg"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
-    (b"\0\0\x01\xba", "an MPEG program stream"),
-    (b"\x06\x0e\x2b\x34", "MXF"),
-    (b".RMF", "RealMedia"),
+/// Containers that begin with a mark of their own.
+const MARKED: [(&[u8], Container); 8] = [
+    (b"\x1a\x45\xdf\xa3", Container::Matroska),
+    (b"FLV\x01", Container::Flv),
+    (b"OggS", Container::Ogg),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Container::Asf),
+    (b"\0\0\x01\xba", Container::MpegPs),
+    (b"RF64", Container::Wav),
+    (b"fLaC", Container::Flac),
+    (b"ID3", Container::MpegAudio),
 ];
 
-/// Files that are sound alone.
-const SOUND: [&[u8]; 3] = [b"ID3", b"fLaC", b"MThd"];
+/// Containers that we know of and do not read.
+const UNSUPPORTED: [(&[u8], &str); 4] =
+    [(b"\x06\x0e\x2b\x34", "MXF"), (b".RMF", "RealMedia"), (b"FORM", "AIFF"), (b"MThd", "MIDI")];
 
 /// Texts that would have a demuxer open other files.
 const PLAYLISTS: [&[u8]; 5] = [b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]"];
@@ -55,9 +59,7 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
     if head.starts_with(b"RIFF") {
         return match head.get(8..12) {
             Some(b"AVI ") => Ok(Container::Avi),
-            Some(b"WAVE") => {
-                Err(fail(FailureCode::Unsupported, "sound files of this kind are not supported"))
-            }
+            Some(b"WAVE") => Ok(Container::Wav),
             Some(b"WEBP") => not_media("the file is a WebP image, not a video".into()),
             Some(_) | None => not_media("the file is no video container that is known here".into()),
         };
@@ -68,17 +70,19 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
         }
         return Ok(Container::Mp4);
     }
-    if head.starts_with(b"\x1a\x45\xdf\xa3") {
-        return Ok(Container::Matroska);
+    // A tag in front belongs to what comes after it, which is mostly MPEG audio.
+    let begins = id3_bytes(head).and_then(|tag| head.get(tag..)).unwrap_or(head);
+    if let Some((_, container)) = MARKED.iter().find(|(magic, _)| begins.starts_with(magic)) {
+        return Ok(*container);
     }
     if is_transport_stream(head) {
         return Ok(Container::MpegTs);
     }
+    if mpeg_audio::begins_with_frames(begins) {
+        return Ok(Container::MpegAudio);
+    }
     if let Some((_, name)) = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(fail(FailureCode::Unsupported, format!("{name} is not supported")));
-    }
-    if SOUND.iter().any(|magic| head.starts_with(magic)) {
-        return Err(fail(FailureCode::Unsupported, "sound files of this kind are not supported"));
     }
     let text = head.trim_ascii_start();
     if PLAYLISTS.iter().any(|start| text.starts_with(start)) {
@@ -88,6 +92,12 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
         return not_media("the file is text, not media".into());
     }
     not_media("the file is no video container that is known here".into())
+}
+
+/// The length of an ID3v2 tag in front, header included (ID3v2.4 §3.1): seven bits in each of four bytes.
+fn id3_bytes(head: &[u8]) -> Option<usize> {
+    let size = head.get(6..10).filter(|_| head.starts_with(b"ID3"))?;
+    Some(10 + size.iter().fold(0, |all, byte| all << 7 | usize::from(byte & 0x7f)))
 }
 
 /// Sync bytes 188 apart (ISO 13818-1 §2.4.3.2), or 192 apart as in M2TS; packets may begin after some debris.
@@ -126,7 +136,11 @@ mod tests {
         assert_eq!(code(b"\0\0\0\x18ftypheic...."), FailureCode::NotMedia);
         assert_eq!(code(b"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n"), FailureCode::NotMedia);
         assert_eq!(code(b"Dear all, this is no video."), FailureCode::NotMedia);
-        assert_eq!(code(b"OggS\0\x02......"), FailureCode::Unsupported);
+        assert_eq!(container(b"OggS\0\x02......", 99), Ok(Container::Ogg));
+        assert_eq!(container(b"RIFF\0\0\0\0WAVEfmt ", 99), Ok(Container::Wav));
+        assert_eq!(container(b"ID3\x04\0\0\0\0\x01\0", 9999), Ok(Container::MpegAudio), "a tag of 128 bytes");
+        assert_eq!(container(b"ID3\x04\0\0\0\0\0\x02..fLaC", 9999), Ok(Container::Flac));
+        assert_eq!(code(b".RMF\0\0\0\x12...."), FailureCode::Unsupported);
         assert_eq!(code(&[0u8; 64]), FailureCode::NotMedia);
     }
 }

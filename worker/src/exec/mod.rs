@@ -7,6 +7,7 @@ mod failure;
 mod feed;
 pub mod index;
 mod magic;
+mod mpeg_audio;
 mod parent;
 mod progress;
 pub mod protocol;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    DecodeError, Decoded, EncodedFrame, Frame, Ladder, OutputColour, RungSize, VideoCodec, VideoDecoder,
-    VideoEncoder, VideoEngine, VideoSettings,
+    DecodeError, Decoded, EncodedFrame, Frame, Ladder, OutputColour, RungSize, SourceVideoCodec,
+    VideoDecoder, VideoEncoder, VideoEngine, VideoSettings,
 };
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Ticks;
@@ -27,7 +27,7 @@ const LEAD_IN: i64 = -1;
 /// Makes all segments of `job`.
 pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
     let mut encodes = Encodes::open(parent, job)?;
-    let codec = VideoCodec::named(&job.feed.setup.codec).map_err(of_source)?;
+    let codec = SourceVideoCodec::named(&job.feed.setup.codec).map_err(of_source)?;
     let mut decoder = VideoDecoder::open(
         codec,
         &job.feed.setup.extradata,

@@ -1,6 +1,6 @@
 //! Sample entries (ISO 14496-12 §8.5.2): which codec, and what its decoder needs first.
 
-use reelmill_media::index::{CodecSetup, Colour};
+use reelmill_media::index::{CodecSetup, Colour, WaveFacts};
 
 use super::read::{Cursor, Mp4Error, boxes, find};
 
@@ -68,7 +68,7 @@ fn setup(codec: &str, extradata: &[u8]) -> Result<CodecSetup, Mp4Error> {
     if extradata.len() > MAX_SETUP_BYTES {
         return Err(Mp4Error::TooLarge("decoder parameters of more than 1 MiB"));
     }
-    Ok(CodecSetup { codec: codec.into(), extradata: extradata.into() })
+    Ok(CodecSetup { codec: codec.into(), extradata: extradata.into(), wave: WaveFacts::default() })
 }
 
 fn video(kind: &[u8; 4], body: &[u8]) -> Result<Option<VideoEntry>, Mp4Error> {

@@ -58,3 +58,20 @@ pub fn moov(init: &[u8]) -> Moov {
     assert!(rest.is_empty());
     moov
 }
+
+/// Samples of the encoder's delay that ffmpeg hands out all the same.
+pub fn unskipped(init: &[u8]) -> usize {
+    let moov = moov(init);
+    match &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] {
+        // ffmpeg leaves the edit list of a fragmented file aside; Opus has its pre-skip in the decoder's setup as well.
+        mp4_atom::Codec::Mp4a(_) => 1024,
+        mp4_atom::Codec::Opus(opus) => {
+            assert_eq!(
+                (opus.dops.output_channel_count, opus.dops.pre_skip, opus.dops.input_sample_rate),
+                (2, 312, 48_000)
+            );
+            0
+        }
+        other => panic!("an entry nobody planned: {other:?}"),
+    }
+}

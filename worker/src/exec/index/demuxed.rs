@@ -1,7 +1,9 @@
-//! Matroska, MPEG-TS and AVI: one pass over all packets of the streams that are wanted.
+//! All containers but MP4: one pass over all packets of the streams that are wanted.
+
+use std::ops::Range;
 
 use reelmill_av::{
-    AudioCodec, Demuxer, FieldParser, Packet, PictureKind, StreamFacts, StreamKind, VideoCodec,
+    Demuxer, FieldParser, Packet, PictureKind, SourceAudioCodec, SourceVideoCodec, StreamFacts, StreamKind,
 };
 use reelmill_media::index::{
     AudioTrack, CodecSetup, Colour, Container, MAX_AUDIO_TRACKS, Picture, Sample, SourceIndex, VideoTrack,
@@ -20,8 +22,13 @@ const JUMP_AHEAD_MS: i64 = 10_000;
 /// … and so it was when they fall back by more than this, in milliseconds.
 const JUMP_BACK_MS: i64 = 500;
 
-/// Bits of a transport stream's clock (ISO 13818-1 §2.4.3.7).
-const TS_CLOCK_BITS: u32 = 33;
+/// Bits of an MPEG system stream's clock (ISO 13818-1 §2.4.3.7, §2.5.3.3).
+const MPEG_CLOCK_BITS: u32 = 33;
+
+/// Codecs that show a frame which others refer to when the next of them is decoded, and all others at once. Program
+/// streams and AVI leave the former's times out.
+const ONE_FRAME_DEEP: [&str; 8] =
+    ["mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "wmv2", "wmv3", "vc1"];
 
 /// Scans the source.
 pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceIndex, Failure> {
@@ -32,7 +39,7 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
     let video = choose(
         &streams,
         StreamKind::Video,
-        |s| VideoCodec::named(&s.codec).is_ok(),
+        |s| SourceVideoCodec::named(&s.codec).is_ok(),
         |s| u64::from(s.width) * u64::from(s.height),
     );
     let sounds = sounds(&streams);
@@ -51,7 +58,7 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
         scans.push(Scan::new(facts, container)?);
     }
     if let (Some((_, facts)), Some(pictures)) = (video, scans.first_mut()) {
-        pictures.fields = VideoCodec::named(&facts.codec)
+        pictures.fields = SourceVideoCodec::named(&facts.codec)
             .and_then(|codec| FieldParser::open(codec, &facts.extradata))
             .map_err(of_source)?;
     }
@@ -89,7 +96,7 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
 fn sounds(streams: &[StreamFacts]) -> Vec<(u32, &StreamFacts)> {
     let mut found: Vec<(u32, &StreamFacts)> = (0u32..)
         .zip(streams)
-        .filter(|(_, s)| s.kind == StreamKind::Audio && AudioCodec::named(&s.codec).is_ok())
+        .filter(|(_, s)| s.kind == StreamKind::Audio && SourceAudioCodec::named(&s.codec).is_ok())
         .collect();
     found.sort_by_key(|(_, s)| (s.sample_rate == 0, !s.default));
     found.truncate(MAX_AUDIO_TRACKS);
@@ -109,6 +116,10 @@ fn choose(
         .max_by_key(|(n, s)| (size(s) > 0, s.default, size(s), std::cmp::Reverse(*n)))
 }
 
+fn setup(facts: &StreamFacts) -> CodecSetup {
+    CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone(), wave: facts.wave }
+}
+
 /// The packets of one stream so far.
 struct Scan {
     clock: Timescale,
@@ -122,6 +133,10 @@ struct Scan {
     /// The last packet held the first field of a frame of which this is the kind.
     first_field: Option<PictureKind>,
     samples: Vec<Sample>,
+    /// Those whose presentation time is unsaid.
+    undated: Vec<bool>,
+    /// Samples of sound that are not presented: at the start of the first packet, and at the end of the last.
+    trimmed: (u32, u32),
     last_offset: Option<u64>,
     last_time: Option<i64>,
     last_duration: Option<i64>,
@@ -133,8 +148,16 @@ impl Scan {
         let clock =
             Timescale::new(den).filter(|_| num > 0).ok_or_else(|| internal("a stream without a clock"))?;
         let wrap = match container {
-            Container::MpegTs => Some(1i64 << TS_CLOCK_BITS),
-            Container::Mp4 | Container::Matroska | Container::Avi => None,
+            Container::MpegTs | Container::MpegPs => Some(1i64 << MPEG_CLOCK_BITS),
+            Container::Mp4
+            | Container::Matroska
+            | Container::Avi
+            | Container::Flv
+            | Container::Ogg
+            | Container::Asf
+            | Container::MpegAudio
+            | Container::Wav
+            | Container::Flac => None,
         };
         Ok(Self {
             clock,
@@ -144,6 +167,8 @@ impl Scan {
             fields: None,
             first_field: None,
             samples: Vec::new(),
+            undated: Vec::new(),
+            trimmed: (0, 0),
             last_offset: None,
             last_time: None,
             last_duration: None,
@@ -167,6 +192,9 @@ impl Scan {
         let dts = self.dated(dts, offsets);
         self.last_time = Some(dts);
         self.last_duration = packet.duration();
+        let (start, end) = packet.trimmed();
+        self.trimmed = (if self.samples.is_empty() { start } else { self.trimmed.0 }, end);
+        self.undated.push(packet.pts().is_none());
         let pts = packet.pts().map_or(dts, |pts| self.unrolled(pts + self.offset));
         self.samples.push(Sample {
             offset,
@@ -224,13 +252,32 @@ impl Scan {
         Ticks(steps.get(steps.len() / 2).copied().unwrap_or(1))
     }
 
-    fn video(self, stream: u32, facts: &StreamFacts) -> VideoTrack {
+    /// Gives presentation times to frames that others refer to.
+    fn date_references(&mut self) {
+        if self.undated.iter().all(|undated| *undated) {
+            return;
+        }
+        let mut next = self.samples.last().map(|last| last.dts + self.usual_step());
+        for (sample, undated) in self.samples.iter_mut().zip(&self.undated).rev() {
+            if *undated {
+                sample.pts = next.unwrap_or(sample.pts);
+            }
+            if *undated || sample.pts != sample.dts {
+                next = Some(sample.dts);
+            }
+        }
+    }
+
+    fn video(mut self, stream: u32, facts: &StreamFacts) -> VideoTrack {
+        if ONE_FRAME_DEEP.contains(&facts.codec.as_str()) {
+            self.date_references();
+        }
         let (sar_num, sar_den) = facts.sample_aspect.unwrap_or((0, 0));
         let said = Ticks(self.last_duration.unwrap_or(0).saturating_mul(self.scale));
         let usual = self.usual_step();
         VideoTrack {
             stream,
-            setup: CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone() },
+            setup: setup(facts),
             timescale: self.clock,
             picture: Picture {
                 width: facts.width,
@@ -248,20 +295,47 @@ impl Scan {
     }
 
     fn audio(self, stream: u32, facts: &StreamFacts, container: Container) -> AudioTrack {
-        // What Matroska dates before 0 is the codec's delay (RFC 9559 §5.1.4.1.25.2).
-        let start = match container {
-            Container::Matroska => Ticks::ZERO,
-            Container::Mp4 | Container::MpegTs | Container::Avi => Ticks(i64::MIN),
-        };
+        let window = self.presented(container, facts.sample_rate);
         AudioTrack {
             stream,
-            setup: CodecSetup { codec: facts.codec.clone(), extradata: facts.extradata.clone() },
+            setup: setup(facts),
             timescale: self.clock,
             sample_rate: facts.sample_rate,
             channels: facts.channels,
             language: facts.language.clone(),
             samples: self.samples,
-            window: start..Ticks(i64::MAX),
+            window,
+        }
+    }
+
+    /// What of the sound is to be heard.
+    fn presented(&self, container: Container, sample_rate: u32) -> Range<Ticks> {
+        let unbounded = Ticks(i64::MIN)..Ticks(i64::MAX);
+        match container {
+            // What Matroska dates before 0 is the codec's delay (RFC 9559 §5.1.4.1.25.2).
+            Container::Matroska => Ticks::ZERO..unbounded.end,
+            // Their clocks are too coarse to say where a sample lies, or nothing is cut off.
+            Container::Mp4
+            | Container::MpegTs
+            | Container::MpegPs
+            | Container::Avi
+            | Container::Flv
+            | Container::Asf => unbounded,
+            // These count samples.
+            Container::Ogg | Container::MpegAudio | Container::Wav | Container::Flac => {
+                let (Some(rate), Some(first), Some(last)) =
+                    (Timescale::new(sample_rate), self.samples.first(), self.samples.last())
+                else {
+                    return unbounded;
+                };
+                let ticks = |samples: u32| Ticks(i64::from(samples)).rescale(rate, self.clock);
+                // Ogg's demuxer has taken what is cut off the end from the last duration.
+                let cut = if container == Container::Ogg { 0 } else { self.trimmed.1 };
+                let lasts = |lasts: i64| Ticks(lasts.saturating_mul(self.scale)) - ticks(cut);
+                let end = self.last_duration.map_or(unbounded.end, |duration| last.pts + lasts(duration));
+                // What is dated before 0 is the codec's delay, here too.
+                (first.pts + ticks(self.trimmed.0)).max(Ticks::ZERO)..end
+            }
         }
     }
 }

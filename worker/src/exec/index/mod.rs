@@ -38,7 +38,20 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
     let container = magic::container(&head, length)?;
     let mut index = match container {
         Container::Mp4 => mp4::run(&mut input)?,
-        Container::Matroska | Container::MpegTs | Container::Avi => demuxed::run(parent, container, length)?,
+        Container::Matroska
+        | Container::MpegTs
+        | Container::Avi
+        | Container::Flv
+        | Container::Ogg
+        | Container::Asf
+        | Container::MpegPs
+        | Container::MpegAudio
+        | Container::Wav
+        | Container::Flac => {
+            // A demuxer reads to the end: while that is missing there is no use in beginning.
+            input.read_at(length.saturating_sub(1), &mut [0]).map_err(internal)?;
+            demuxed::run(parent, container, length)?
+        }
     };
     index.video = index.video.filter(|video| !video.samples.is_empty());
     if index.video.is_none() && index.audio.is_empty() {

@@ -22,7 +22,7 @@ pub fn run(input: &mut Input) -> Result<SourceIndex, Failure> {
         Entry::Unknown(_) | Entry::Video(_) | Entry::Audio(_) => None,
     });
     let video = choose(&tracks, |t| match &t.entry {
-        Entry::Video(v) if reelmill_av::VideoCodec::named(&v.setup.codec).is_ok() => {
+        Entry::Video(v) if reelmill_av::SourceVideoCodec::named(&v.setup.codec).is_ok() => {
             let still = STILLS.contains(&v.setup.codec.as_str());
             Some((!still, t.enabled, u64::from(v.width) * u64::from(v.height)))
         }
@@ -52,7 +52,7 @@ fn sounds(tracks: &[Track]) -> Vec<AudioTrack> {
         .filter_map(|(n, track)| match &track.entry {
             Entry::Audio(a)
                 if !track.samples.samples.is_empty()
-                    && reelmill_av::AudioCodec::named(&a.setup.codec).is_ok() =>
+                    && reelmill_av::SourceAudioCodec::named(&a.setup.codec).is_ok() =>
             {
                 Some((!(track.enabled && a.channels > 0), audio_track(n, track, a)))
             }

@@ -1,6 +1,6 @@
 //! Decodes one frame: what the bitstream says of the picture is the truth, what the container says fills the gaps.
 
-use reelmill_av::{DecodeError, Decoded, Frame, VideoCodec, VideoDecoder};
+use reelmill_av::{DecodeError, Decoded, Frame, SourceVideoCodec, VideoDecoder};
 use reelmill_media::index::{Colour, Container, Picture, VideoTrack};
 use reelmill_media::task::{Failure, FailureCode};
 
@@ -45,7 +45,7 @@ pub fn picture(
 }
 
 fn first_frame(parent: &Parent, feed: &Feed, said: &Picture) -> Result<Option<Frame>, Failure> {
-    let codec = VideoCodec::named(&feed.setup.codec).map_err(of_source)?;
+    let codec = SourceVideoCodec::named(&feed.setup.codec).map_err(of_source)?;
     let size = (said.width, said.height);
     let mut decoder = match VideoDecoder::open(codec, &feed.setup.extradata, feed.timescale, size, MAX_PIXELS)
     {
