@@ -24,7 +24,7 @@ use crate::outputs::OutputRecord;
 use crate::plans::{PlanningError, Plans};
 use crate::publish::{PublishError, Publisher};
 use crate::schedule::INDEX_COST_MS;
-use crate::state::{Asset, Effect, Input, Stage, StageName};
+use crate::state::{Asset, Effect, Input, Stage};
 use crate::twins;
 use crate::uploads::{self, FinishError, UploadRecord};
 
@@ -215,10 +215,12 @@ impl Engine {
     }
 
     async fn check_upload(&self, asset: &Asset) -> Result<(), EngineError> {
-        let Some(upload) = asset.upload.arrival.upload() else { return Ok(()) };
-        // Finishing feeds the machine in turn.
-        Box::pin(uploads::finish_if_complete(self, upload)).await.map_err(Box::new)?;
-        Ok(())
+        // Both feed the machine in turn.
+        let looked = match asset.upload.arrival.upload() {
+            Some(upload) => Box::pin(uploads::look_after(self, upload)).await,
+            None => Box::pin(uploads::overlap::planned(self, asset)).await,
+        };
+        Ok(looked.map_err(Box::new)?)
     }
 
     async fn publish_task(&self, asset: &Asset, number: TaskNumber, epoch: u32) -> Result<(), EngineError> {
@@ -320,6 +322,6 @@ impl Engine {
     /// Whether an asset can still take this upload's bytes.
     pub async fn takes_bytes(&self, id: AssetId) -> Result<bool, BusError> {
         let found = self.assets.get(id).await?;
-        Ok(found.is_some_and(|(asset, _)| asset.stage.name() == StageName::Uploading))
+        Ok(found.is_some_and(|(asset, _)| asset.is_receiving()))
     }
 }

@@ -151,6 +151,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
                 Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
             }
         }
+        Outcome::Waiting { upto } => Ok(Input::IndexWaits { epoch, upto }),
         Outcome::Made { recipe, outputs, images } => match &asset.stage {
             Stage::Processing { job, .. } => {
                 let record = OutputRecord { epoch, recipe, outputs, images };
@@ -173,6 +174,10 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         }
         Input::Indexed { .. } | Input::TaskDone { .. } => engine.metrics.tasks_done.inc(),
         Input::UploadProgress { .. }
+        | Input::Grown { .. }
+        | Input::WaitFor { .. }
+        | Input::IndexWaits { .. }
+        | Input::StartOver
         | Input::UploadComplete { .. }
         | Input::UploadFailed(_)
         | Input::HandOut { .. }

@@ -96,6 +96,8 @@ struct Active {
 struct Turn {
     /// Calls that are served.
     served: u64,
+    /// Of which of the asset's jobs the rest speaks, as [`Asset::fence`] has it.
+    fence: u32,
     known: DoneSet,
     gathered: Gathered,
     /// Drawn once all is there.
@@ -181,6 +183,9 @@ impl Publisher {
         let mut asset = self.read(id).await?;
         // Ends: each further round means that a task was done meanwhile, and tasks are finite.
         loop {
+            if turn.fence != asset.fence {
+                *turn = Turn { served: turn.served, fence: asset.fence, ..Turn::default() };
+            }
             let playable = match self.allowed(&asset).await? {
                 Allowed::Nothing => return Ok(()),
                 Allowed::Gone => return self.retract(&asset, turn).await,
@@ -211,7 +216,11 @@ impl Publisher {
 
     async fn allowed(&self, asset: &Asset) -> Result<Allowed, PublishError> {
         Ok(match &asset.stage {
-            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => Allowed::Nothing,
+            // A job that was given up leaves its renditions, which must go.
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } if asset.renditions.is_empty() => {
+                Allowed::Nothing
+            }
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => Allowed::Gone,
             Stage::Processing { job, .. } => Allowed::Done { recipe: job.recipe, done: job.done.clone() },
             Stage::Ready { closed: true, .. } => Allowed::Nothing,
             Stage::Ready { recipe, closed: false, .. } => {

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use reelmill_media::ids::{AssetId, BlobHash};
-use reelmill_media::keys;
-use reelmill_media::source::SourceRef;
+use reelmill_media::keys::{self, BlobKind};
+use reelmill_media::source::{Source, SourceRef};
 use reelmill_platform::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -26,14 +26,35 @@ fn key(asset: &Asset, source: SourceRef) -> Result<String, serde_json::Error> {
     Ok(keys::twin(&asset.tenant, &source.blocks, &profile))
 }
 
-/// Leaves a hint that a ready asset may serve for others. The newest one counts: it lives the longest.
+/// The same for all bytes that begin and last as these do.
+fn beginning(asset: &Asset, source: &Source) -> Option<String> {
+    let first = source.blocks.first()?.hash;
+    let like = BlobHash::of(format!("{first} {}", source.bytes()).as_bytes());
+    key(asset, SourceRef { blocks: like, bytes: source.bytes() }).ok()
+}
+
+/// Whether the bytes that have come so far are those of an asset that is ready: then it is worth waiting for the others.
+pub async fn may_come(engine: &Engine, id: AssetId, source: &Source) -> Result<bool, EngineError> {
+    let Some((asset, _)) = engine.assets.get(id).await? else { return Ok(false) };
+    let Some(key) = beginning(&asset, source) else { return Ok(false) };
+    let Some(other) = hinted(engine, &asset, &key).await? else { return Ok(false) };
+    Ok(matches!(other.stage, Stage::Ready { source: known, .. } if known.bytes == source.bytes()))
+}
+
+/// Leaves hints that a ready asset may serve for others. The newest ones count: they live the longest.
 pub async fn remember(store: &Store, asset: &Asset) -> Result<(), StoreError> {
     let Stage::Ready { source, .. } = &asset.stage else { return Ok(()) };
     // Profiles and ids always serialise.
     let (Ok(key), Ok(hint)) = (key(asset, *source), serde_json::to_vec(&Hint { asset: asset.id })) else {
         return Ok(());
     };
-    store.put_object(&key, Bytes::from(hint)).await
+    let hint = Bytes::from(hint);
+    store.put_object(&key, hint.clone()).await?;
+    let list = store.get_blob(BlobKind::Record, source.blocks).await?;
+    match serde_json::from_slice(list.bytes()).ok().and_then(|source| beginning(asset, &source)) {
+        Some(key) => store.put_object(&key, hint).await,
+        None => Ok(()),
+    }
 }
 
 /// Ends the upload of an asset by what was made before of the same bytes; `None` if nothing was, or if it is over already.
@@ -60,7 +81,20 @@ pub async fn reuse(engine: &Engine, id: AssetId, source: SourceRef) -> Result<Op
 /// Publishes under this asset what was made before of the same bytes.
 async fn publish(engine: &Engine, asset: &Asset, source: SourceRef) -> Result<Option<Twin>, EngineError> {
     let Ok(key) = key(asset, source) else { return Ok(None) };
-    let hint = match engine.store.get_object(&key, MAX_HINT_BYTES).await {
+    let Some(other) = hinted(engine, asset, &key).await? else { return Ok(None) };
+    let Stage::Ready { source: known, recipe, .. } = other.stage else { return Ok(None) };
+    if known != source {
+        return Ok(None);
+    }
+    if !engine.publisher.publish_again(other.id, asset).await? {
+        return Ok(None);
+    }
+    Ok(Some(Twin { recipe, facts: other.facts, renditions: other.renditions }))
+}
+
+/// The asset that a hint names, if it is of the same tenant and profile.
+async fn hinted(engine: &Engine, asset: &Asset, key: &str) -> Result<Option<Asset>, EngineError> {
+    let hint = match engine.store.get_object(key, MAX_HINT_BYTES).await {
         Ok(text) => serde_json::from_slice::<Hint>(&text).ok(),
         Err(StoreError::NotFound { .. }) => None,
         Err(error) => {
@@ -69,13 +103,6 @@ async fn publish(engine: &Engine, asset: &Asset, source: SourceRef) -> Result<Op
         }
     };
     let Some(hint) = hint.filter(|hint| hint.asset != asset.id) else { return Ok(None) };
-    let Some((other, _)) = engine.assets.get(hint.asset).await? else { return Ok(None) };
-    let Stage::Ready { source: known, recipe, .. } = other.stage else { return Ok(None) };
-    if known != source || other.tenant != asset.tenant || other.profile != asset.profile {
-        return Ok(None);
-    }
-    if !engine.publisher.publish_again(other.id, asset).await? {
-        return Ok(None);
-    }
-    Ok(Some(Twin { recipe, facts: other.facts, renditions: other.renditions }))
+    let other = engine.assets.get(hint.asset).await?.map(|(other, _)| other);
+    Ok(other.filter(|other| other.tenant == asset.tenant && other.profile == asset.profile))
 }

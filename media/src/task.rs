@@ -123,6 +123,11 @@ pub enum Outcome {
         /// Blob holding the [`crate::index::SourceIndex`], postcard-encoded.
         index: BlobHash,
     },
+    /// The source's metadata are not all there yet, since its upload still runs.
+    Waiting {
+        /// The first byte after those that were asked for in vain.
+        upto: u64,
+    },
     /// Segments are made.
     Made {
         /// Names what was made of what by which engine: the same name means the same bytes.

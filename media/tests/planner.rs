@@ -166,6 +166,26 @@ proptest! {
     }
 
     #[test]
+    fn every_task_says_how_far_it_reads(index in any_source(), slots in 1u32..100, bytes in any::<u64>()) {
+        let (timeline, plan) = plan(&index, slots);
+        let samples = &index.video.as_ref().unwrap().samples;
+        prop_assert_eq!(plan.reads.len(), plan.tasks.len());
+        for (task, upto) in plan.tasks.iter().zip(&plan.reads) {
+            let Work::Video { segments, .. } = &task.work else { continue };
+            let spans = &picture(&plan).segments[segments.start as usize..segments.end as usize];
+            let frames = spans[0].frames.start as usize..spans[spans.len() - 1].frames.end as usize;
+            for frame in &timeline.frames[frames] {
+                let sample = samples[frame.sample as usize];
+                prop_assert!(sample.offset + u64::from(sample.bytes) <= *upto);
+            }
+        }
+        let released = plan.released(bytes) as usize;
+        prop_assert!(plan.reads[..released].iter().all(|upto| *upto <= bytes));
+        prop_assert!(plan.reads.get(released).is_none_or(|upto| *upto > bytes));
+        prop_assert_eq!(plan.released(u64::MAX) as usize, plan.tasks.len());
+    }
+
+    #[test]
     fn the_same_source_gives_the_same_plan(index in any_source()) {
         prop_assert_eq!(plan(&index, 4).1, plan(&index, 4).1);
     }

@@ -91,6 +91,7 @@ impl Metrics {
         };
         let end = match outcome {
             Outcome::Indexed { .. } | Outcome::Made { .. } => "done",
+            Outcome::Waiting { .. } => "waiting",
             Outcome::Failed(failure) if failure.code.is_retryable() => "failed_here",
             Outcome::Failed(_) => "bad_source",
         };

@@ -8,7 +8,7 @@ use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::image::Image;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::segment::{InitSegment, Segment};
-use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task};
+use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task, Work};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -79,8 +79,11 @@ impl Kitchen {
         let bounds = self.bounds(task, SHORTEST_LIMIT, PATIENCE);
         let reserved = self.reserve(&job, opened.as_deref());
         let Some(reserved) = reserved else {
-            let results = self.attempt(job, child, &source, bounds, progress).await?;
-            return results.outcome(engine::recipe_of(task, None));
+            let attempted = self.attempt(job, child, &source, bounds, progress).await;
+            return match (attempted, &task.work, source.waits_for()) {
+                (Err(_), Work::Index, Some(upto)) => Ok(Outcome::Waiting { upto }),
+                (attempted, _, _) => attempted?.outcome(engine::recipe_of(task, None)),
+            };
         };
         // What a device makes may end half-way: nothing is told of it before it is whole.
         let shorter = self.bounds(task, SHORTEST_DEVICE_LIMIT, DEVICE_PATIENCE);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -19,6 +20,9 @@ pub enum ReadError {
     /// The block list is not one.
     #[error("the block list {0} cannot be read")]
     BlockList(BlobHash),
+    /// The upload has not brought them yet.
+    #[error("byte {0} of the source is not there yet")]
+    Missing(u64),
 }
 
 /// Blocks that were fetched lately, shared by all slots: neighbouring chunks share blocks. Cheap to clone.
@@ -40,7 +44,7 @@ impl Blocks {
         let list = self.get(BlobKind::Record, source.blocks).await?;
         let source: Source =
             serde_json::from_slice(&list).map_err(|_| ReadError::BlockList(source.blocks))?;
-        Ok(SourceReader { blocks: self.clone(), source: Arc::new(source) })
+        Ok(SourceReader { blocks: self.clone(), source: Arc::new(source), wanted: Arc::default() })
     }
 
     /// One fetch per blob, however many slots ask at once.
@@ -55,11 +59,17 @@ impl Blocks {
 pub struct SourceReader {
     blocks: Blocks,
     source: Arc<Source>,
+    /// Where the furthest range ends that was asked for and is missing; 0 when none was.
+    wanted: Arc<AtomicU64>,
 }
 
 impl SourceReader {
-    /// The bytes of `range`, fewer where the source ends.
+    /// The bytes of `range`, fewer where the source ends or something is missing.
     pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, ReadError> {
+        if self.source.gap().contains(&range.start) {
+            self.wanted.fetch_max(range.end.min(self.source.bytes()), Ordering::Relaxed);
+            return Err(ReadError::Missing(range.start));
+        }
         let mut out = Vec::with_capacity(range.end.saturating_sub(range.start).min(1 << 22) as usize);
         for BlockSlice { block, range } in self.source.slices(range) {
             let bytes = self.blocks.get(BlobKind::SourceBlock, block.hash).await?;
@@ -70,5 +80,10 @@ impl SourceReader {
             );
         }
         Ok(out)
+    }
+
+    /// Where the bytes end that were asked for in vain, if any were.
+    pub fn waits_for(&self) -> Option<u64> {
+        Some(self.wanted.load(Ordering::Relaxed)).filter(|upto| *upto > 0)
     }
 }

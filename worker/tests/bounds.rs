@@ -44,7 +44,7 @@ impl Scene {
         let job = Job::for_work(&work, length, Some((&title.index, &title.plan))).unwrap();
         let store = Store::open(&format!("file://{}", folder.path().join("store").display())).unwrap();
         let hash = store.put_blob(BlobKind::SourceBlock, Bytes::from(bytes)).await.unwrap();
-        let list = Source { blocks: vec![Block { hash, bytes: length as u32 }] };
+        let list = Source { blocks: vec![Block { hash, bytes: length as u32 }], ..Source::default() };
         let list = Bytes::from(serde_json::to_vec(&list).unwrap());
         let blocks = store.put_blob(BlobKind::Record, list).await.unwrap();
         let source = Blocks::new(store, 64 << 20).open(SourceRef { blocks, bytes: length }).await.unwrap();

@@ -257,6 +257,7 @@ async fn slot(shared: Shared) -> anyhow::Result<Vec<RenditionOutput>> {
         match kitchen.perform(task, nursery.start()?, |_| {}).await {
             Outcome::Made { outputs, .. } => made.extend(outputs),
             Outcome::Indexed { .. } => bail!("an index came of {:?}", task.work),
+            Outcome::Waiting { .. } => bail!("bytes of a whole source are missing"),
             Outcome::Failed(failure) => bail!("{:?}: {}", task.work, failure.reason),
         }
     }

@@ -75,6 +75,7 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
     let record = UploadRecord {
         asset: Some(id),
         concat: None,
+        part_of: None,
         pull: Some(Pull { origin, etag: None, failures: 0 }),
         tenant: tenant.clone(),
         created_at: now,

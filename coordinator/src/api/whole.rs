@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reelmill_media::ids::AssetId;
+use reelmill_media::source::{Block, Source};
 use reelmill_media::task::Failure;
 use serde::Deserialize;
 
@@ -18,7 +19,8 @@ use super::problem::{Code, Problem};
 use super::view;
 use crate::quotas::OverQuota;
 use crate::state::{Arrival, Asset, Input, Stage};
-use crate::uploads::{self, BlockReader, End, Event, OnCut};
+use crate::uploads::overlap::{self, Durable};
+use crate::uploads::{self, BlockReader, End, Event, FinishError, OnCut};
 
 /// `?name=`, and `&profile=` with a profile in JSON.
 #[derive(Debug, Deserialize)]
@@ -76,8 +78,8 @@ async fn take(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Bod
 
 async fn read(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Body) -> Result<Asset, Problem> {
     let store = api.engine.store.clone();
-    let mut reader = BlockReader::new(body, store, limit, OnCut::Drop, api.last_call.clone());
-    let mut blocks = Vec::new();
+    let mut reader = BlockReader::new(body, store, 0, limit, OnCut::Drop, api.last_call.clone());
+    let (mut blocks, mut durable) = (Vec::new(), 0);
     let end = loop {
         match reader.next().await? {
             Event::Received(bytes) => {
@@ -87,7 +89,13 @@ async fn read(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Bod
                     tracing::debug!(asset = %id, %error, "progress of an upload was not noted");
                 }
             }
-            Event::Stored(block) => blocks.push(block),
+            Event::Stored(block) => {
+                durable += u64::from(block.bytes);
+                blocks.push(block);
+                if let Err(error) = begin(api, id, &blocks, durable, length).await {
+                    tracing::debug!(asset = %id, %error, "nothing is begun before the upload is complete");
+                }
+            }
             Event::Ended(end) => break end,
         }
     };
@@ -118,6 +126,21 @@ async fn read(api: &Api, id: AssetId, length: Option<u64>, limit: u64, body: Bod
             Err(Problem::new(Code::Unavailable, "The server stopped before the upload was complete."))
         }
     }
+}
+
+/// Begins what needs no more than what is there.
+async fn begin(
+    api: &Api,
+    id: AssetId,
+    blocks: &[Block],
+    durable: u64,
+    length: Option<u64>,
+) -> Result<(), FinishError> {
+    let Some(length) = length.filter(|length| durable < *length) else { return Ok(()) };
+    let held = Durable { head: durable, tail: 0, length };
+    let Some(released) = overlap::due(&api.engine, id, held).await? else { return Ok(()) };
+    let source = Source::with_gap(blocks.to_vec(), length - durable, Vec::new());
+    overlap::tell(&api.engine, id, source, released).await
 }
 
 fn cut(received: u64, length: Option<u64>) -> Problem {

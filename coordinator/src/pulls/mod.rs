@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Catalog;
 use crate::engine::{Engine, EngineError};
 use crate::quotas::{OverQuota, Quotas};
-use crate::state::{Arrival, Input, StageName};
+use crate::state::{Arrival, Input};
 use crate::uploads::{self, AdvanceError, BlockList, BlockReader, End, Event, FinishError, MAX_BLOCKS};
 use crate::uploads::{OnCut, Phase, UploadRecord};
 
@@ -33,7 +33,7 @@ const LOST_AFTER: SignedDuration = SignedDuration::from_secs(10);
 const AT_ONCE_PER_TENANT: usize = 4;
 /// An origin that brings less than allowed over so long is given up for this time.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
-/// Tries in a row without a whole block.
+/// Tries in a row that brought less than [`BLOCK_BYTES`].
 const MAX_FAILURES: u32 = 5;
 /// Pause after the first of them; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ pub struct Pull {
     pub origin: Origin,
     /// Of what the blocks so far come from.
     pub etag: Option<String>,
-    /// Failed tries since the last whole block.
+    /// Failed tries since the last one that brought [`BLOCK_BYTES`].
     pub failures: u32,
 }
 
@@ -144,7 +144,7 @@ impl Puller {
             for asset in catalog.unfinished() {
                 let Arrival::Pulled { upload } = asset.upload.arrival else { continue };
                 let idle = now.duration_since(asset.upload.touched_at);
-                if asset.stage.name() == StageName::Uploading && idle > LOST_AFTER {
+                if asset.is_receiving() && idle > LOST_AFTER {
                     self.begin(asset.id, upload, &asset.tenant);
                 }
             }
@@ -227,14 +227,17 @@ impl Hand<'_> {
         }
         if opened.starts_at != durable {
             self.record.blocks = BlockList::default();
+            // What was made of the others' beginning goes with them.
+            engine.feed(self.asset, Input::StartOver).await?;
         }
         self.record.length = opened.length;
         self.record.pull = Some(Pull { etag: opened.etag, ..pull });
         self.store_record().await?;
 
-        let room = opened.length.unwrap_or(most).saturating_sub(self.record.blocks.bytes);
+        let at = self.record.blocks.bytes;
+        let room = opened.length.unwrap_or(most).saturating_sub(at);
         let stop = engine.drain.child_token();
-        let mut reader = BlockReader::new(opened.body, engine.store.clone(), room, OnCut::Keep, stop.clone());
+        let mut reader = BlockReader::new(opened.body, engine.store.clone(), at, room, OnCut::Keep, stop.clone());
         let mut beat = tokio::time::interval(BEAT_EVERY);
         let (mut since, mut before) = (Instant::now(), 0);
         let end = loop {
@@ -246,12 +249,14 @@ impl Hand<'_> {
                             return Err(self.too_large());
                         }
                         self.record.blocks.push(block);
-                        if let Some(pull) = self.record.pull.as_mut().filter(|_| block.bytes as usize == BLOCK_BYTES) {
+                        let brought = self.record.blocks.bytes - at;
+                        if let Some(pull) = self.record.pull.as_mut().filter(|_| brought >= BLOCK_BYTES as u64) {
                             pull.failures = 0;
                         }
                         uploads::fold(&engine.store, &mut self.record.blocks).await?;
                         engine.metrics.upload_bytes.inc_by(u64::from(block.bytes));
                         self.store_record().await?;
+                        uploads::overlap::grown(engine, self.upload, &self.record).await?;
                     }
                     Event::Ended(end) => break end,
                 },
@@ -314,7 +319,7 @@ impl Hand<'_> {
         }
         let news = Input::UploadProgress { bytes: blocks.bytes, length: *length };
         let asset = self.puller.engine.feed(self.asset, news).await?;
-        if asset.stage.name() == StageName::Uploading { Ok(()) } else { Err(PullError::NotOurs) }
+        if asset.is_receiving() { Ok(()) } else { Err(PullError::NotOurs) }
     }
 
     /// Waits after a failed try, or ends the pull after too many.

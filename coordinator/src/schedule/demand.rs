@@ -21,7 +21,7 @@ pub struct Demand {
     pub next: TaskNumber,
     /// The first task that is not urgent.
     pub ordinary: TaskNumber,
-    /// One more than the last task that is known of.
+    /// One more than the last task that may be handed out.
     pub end: TaskNumber,
     /// Tasks that may be handed out more, for the record's sake.
     pub room: u32,
@@ -79,7 +79,7 @@ impl Demand {
             tenant,
             next: TaskNumber::planned(job.next),
             ordinary,
-            end: TaskNumber::planned(job.tasks),
+            end: TaskNumber::planned(job.released()),
             room: room as u32,
             out: PerClass { publish: urgent_out, ladder: out.count() - urgent_out },
             mean_ms,

@@ -40,6 +40,9 @@ pub struct Asset {
     pub facts: Option<SourceFacts>,
     /// What is made of it, once it is planned; lowest first, sound last.
     pub renditions: Vec<Rendition>,
+    /// Epochs up to this one were given out by jobs, or tries at indexing, that count no more.
+    #[serde(default)]
+    pub fence: u32,
     /// What its owner is still to be told, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
@@ -58,6 +61,12 @@ pub struct Upload {
     pub arrival: Arrival,
     /// When some last came.
     pub touched_at: Timestamp,
+    /// Bytes that the job may read.
+    #[serde(default)]
+    pub durable: u64,
+    /// Nothing is begun before the byte before this one is there: an index task asked for it in vain.
+    #[serde(default)]
+    pub wants: u64,
 }
 
 /// How an upload comes in.
@@ -201,9 +210,9 @@ pub enum RenditionKind {
 pub enum Stage {
     /// Bytes are coming.
     Uploading,
-    /// All bytes are there; the job was announced.
+    /// So many bytes are there that the job may begin; it was announced.
     Queued {
-        /// The bytes.
+        /// The bytes that are there; all of them once the upload is complete. So it is in the stages after this.
         source: SourceRef,
     },
     /// A worker reads its metadata.
@@ -212,6 +221,9 @@ pub enum Stage {
         source: SourceRef,
         /// The present attempt.
         attempt: Attempt,
+        /// It began before the last byte was there.
+        #[serde(default)]
+        partial: bool,
     },
     /// Workers make segments.
     Processing {
@@ -255,6 +267,9 @@ pub struct Job {
     /// How many of them come first because a publish waits for them.
     #[serde(default)]
     pub urgent: u32,
+    /// Tasks, in the plan's order, that read nothing but what is durable; all of them once the upload is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<u32>,
     /// Position of the first task that was not handed out yet.
     pub next: u32,
     /// Positions that are done.
@@ -354,10 +369,11 @@ impl Asset {
             captions: Vec::new(),
             created_at: now,
             profile: Profile::default(),
-            upload: Upload { bytes: 0, length, arrival, touched_at: now },
+            upload: Upload { bytes: 0, length, arrival, touched_at: now, durable: 0, wants: 0 },
             timings: Timings::default(),
             facts: None,
             renditions: Vec::new(),
+            fence: 0,
             notices: Vec::new(),
             stage: Stage::Uploading,
         }

@@ -1,24 +1,17 @@
 //! The rules.
 
 use jiff::SignedDuration;
-use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber};
 
 use super::Occasion;
 use super::asset::{Arrival, Asset, Attempt, Encoder, Job, Rendition, Stage};
 use super::done::DoneSet;
-use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition, Twin};
+use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
 
 /// A task that fails so often fails its asset.
 pub(super) const MAX_ATTEMPTS: u8 = 5;
 /// A job has at most this many tasks in flight, which bounds the record.
 pub const MAX_IN_FLIGHT: usize = 512;
-/// An upload in one request without a byte for so long has lost its coordinator: idle bodies are cut much earlier.
-const WHOLE_UPLOAD_LOST_AFTER: SignedDuration = SignedDuration::from_secs(180);
-/// A resumable upload without a byte for so long may be complete without anybody knowing.
-const RESUMABLE_UPLOAD_CHECK_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// A resumable upload is given up after so long without a byte.
-pub const UPLOAD_EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(72);
 /// What may still be written by a coordinator that lost the race has been written by then: two of the store's deadlines.
 const CLOSE_AFTER: SignedDuration = SignedDuration::from_secs(120);
 /// Longer reasons are cut: they stand in a record of bounded size.
@@ -31,10 +24,10 @@ pub fn handle(asset: Asset, moment: Moment, input: Input) -> Transition {
     Transition { asset: step.asset, effects: step.effects }
 }
 
-struct Step {
-    asset: Asset,
-    moment: Moment,
-    effects: Vec<Effect>,
+pub(super) struct Step {
+    pub(super) asset: Asset,
+    pub(super) moment: Moment,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Step {
@@ -42,9 +35,13 @@ impl Step {
         match input {
             Input::UploadProgress { bytes, length } => self.upload_progress(bytes, length),
             Input::UploadComplete { source } => self.upload_complete(source),
+            Input::Grown { source, durable, released } => self.grown(source, durable, released),
+            Input::WaitFor { upto } => self.wait_for(upto),
+            Input::StartOver => self.start_over(),
+            Input::IndexWaits { epoch, upto } => self.index_waits(epoch, upto),
             Input::Reused { source, twin } => self.reused(source, *twin),
             Input::UploadFailed(failure) => {
-                if self.asset.stage == Stage::Uploading {
+                if self.asset.is_receiving() {
                     self.fail(failure);
                 }
             }
@@ -84,77 +81,22 @@ impl Step {
         }
     }
 
-    fn upload_progress(&mut self, bytes: u64, length: Option<u64>) {
-        if self.asset.stage != Stage::Uploading {
-            return;
-        }
-        let upload = &mut self.asset.upload;
-        upload.bytes = upload.bytes.max(bytes);
-        upload.length = upload.length.or(length);
-        upload.touched_at = self.moment.now;
-    }
-
-    fn upload_complete(&mut self, source: SourceRef) {
-        match &self.asset.stage {
-            Stage::Uploading if source.bytes == 0 => {
-                self.fail(Failure {
-                    code: FailureCode::Empty,
-                    reason: "The upload holds no bytes.".to_owned(),
-                });
-            }
-            Stage::Uploading => {
-                let upload = &mut self.asset.upload;
-                upload.bytes = source.bytes;
-                upload.length = Some(source.bytes);
-                upload.touched_at = self.moment.now;
-                self.asset.timings.received_at = Some(self.moment.now);
-                self.asset.stage = Stage::Queued { source };
-            }
-            Stage::Queued { .. }
-            | Stage::Indexing { .. }
-            | Stage::Processing { .. }
-            | Stage::Ready { .. }
-            | Stage::Failed { .. }
-            | Stage::Deleted { .. } => {}
-        }
-    }
-
-    /// Everything is there already: nothing is queued, and all ends at once.
-    fn reused(&mut self, source: SourceRef, twin: Twin) {
-        if self.asset.stage != Stage::Uploading {
-            return;
-        }
-        let now = self.moment.now;
-        let Asset { upload, timings, .. } = &mut self.asset;
-        (upload.bytes, upload.length, upload.touched_at) = (source.bytes, Some(source.bytes), now);
-        (timings.received_at, timings.playable_at, timings.completed_at) = (Some(now), Some(now), Some(now));
-        self.asset.facts = twin.facts;
-        self.asset.renditions = twin.renditions;
-        self.asset.stage = Stage::Ready { source, recipe: twin.recipe, closed: false };
-        if !self.asset.captions.is_empty() {
-            // They may have come since its playlists were written.
-            self.effects.push(Effect::RenderCaptions);
-        }
-        self.owe(Occasion::Playable);
-        self.owe(Occasion::Ready);
-    }
-
     /// In the plan's order. What was handed out before stays as it is, so that whoever asks for the same again, or asks
     /// late, changes nothing.
     fn hand_out(&mut self, upto: TaskNumber) {
-        let now = self.moment.now;
+        let (now, fence, partial) = (self.moment.now, self.asset.fence, self.asset.is_receiving());
         match &mut self.asset.stage {
             Stage::Queued { source } => {
-                let attempt = Attempt::first(TaskNumber::INDEX, now);
+                let attempt = Attempt::first(TaskNumber::INDEX, now).after(fence);
                 attempt.publish(&mut self.effects);
-                self.asset.stage = Stage::Indexing { source: *source, attempt };
+                self.asset.stage = Stage::Indexing { source: *source, attempt, partial };
             }
             Stage::Processing { job, .. } => {
-                while job.next < job.tasks
+                while job.next < job.released()
                     && TaskNumber::planned(job.next) <= upto
                     && job.in_flight.len() < MAX_IN_FLIGHT
                 {
-                    let attempt = Attempt::first(TaskNumber::planned(job.next), now);
+                    let attempt = Attempt::first(TaskNumber::planned(job.next), now).after(fence);
                     attempt.publish(&mut self.effects);
                     job.next += 1;
                     job.in_flight.push(attempt);
@@ -170,7 +112,7 @@ impl Step {
 
     fn indexed(&mut self, epoch: u32, plan: PlanSummary) {
         let source = match &self.asset.stage {
-            Stage::Indexing { source, attempt } if attempt.epoch == epoch => *source,
+            Stage::Indexing { source, attempt, .. } if attempt.epoch == epoch => *source,
             Stage::Indexing { .. } | Stage::Processing { .. } => return self.repeat(TaskNumber::INDEX),
             Stage::Uploading
             | Stage::Queued { .. }
@@ -182,11 +124,13 @@ impl Step {
         let begun =
             |planned| Rendition { planned, made: 0, encoders: Vec::new(), codecs: None, concealed: 0 };
         self.asset.renditions = plan.renditions.into_iter().map(begun).collect();
+        let receiving = self.asset.is_receiving();
         let job = Job {
             recipe: plan.recipe,
             tasks: plan.tasks,
             urgent: plan.urgent,
             next: 0,
+            released: receiving.then_some(0),
             done: DoneSet::default(),
             in_flight: Vec::new(),
             cost_ms: plan.cost_ms,
@@ -194,6 +138,10 @@ impl Step {
             done_cost_ms: 0,
         };
         self.asset.stage = Stage::Processing { source, job };
+        if receiving {
+            // Only the upload knows what may begin.
+            self.effects.push(Effect::CheckUpload);
+        }
     }
 
     fn task_done(&mut self, number: TaskNumber, epoch: u32, made: &Made) {
@@ -233,6 +181,10 @@ impl Step {
         if self.asset.epoch(number) != Some(epoch) {
             return self.repeat(number);
         }
+        if let Stage::Indexing { partial: true, .. } = &self.asset.stage {
+            // What cannot be read of a part says nothing of the whole.
+            return self.index_waits(epoch, u64::MAX);
+        }
         let now = self.moment.now;
         let attempt = match &mut self.asset.stage {
             Stage::Indexing { attempt, .. } => attempt,
@@ -256,11 +208,8 @@ impl Step {
 
     fn published(&mut self, playable: bool, complete: bool) {
         let Stage::Processing { source, job } = &self.asset.stage else { return };
-        let ready = (complete && job.done.len() == job.tasks).then_some(Stage::Ready {
-            source: *source,
-            recipe: job.recipe,
-            closed: false,
-        });
+        let all = complete && job.done.len() == job.tasks && !self.asset.is_receiving();
+        let ready = all.then_some(Stage::Ready { source: *source, recipe: job.recipe, closed: false });
         if playable && self.asset.timings.playable_at.is_none() {
             self.asset.timings.playable_at = Some(self.moment.now);
             self.owe(Occasion::Playable);
@@ -277,22 +226,9 @@ impl Step {
             self.asset.notices.clear();
         }
         let now = self.moment.now;
-        let upload = &self.asset.upload;
-        let idle = now.duration_since(upload.touched_at);
+        self.look_after_upload();
         match &mut self.asset.stage {
-            Stage::Uploading => match upload.arrival {
-                Arrival::Whole if idle > WHOLE_UPLOAD_LOST_AFTER => {
-                    self.fail(incomplete("The upload was cut."));
-                }
-                Arrival::Resumable { .. } | Arrival::Pulled { .. } if idle > UPLOAD_EXPIRES_AFTER => {
-                    self.fail(incomplete("The upload was not continued in time."));
-                }
-                Arrival::Resumable { .. } if idle > RESUMABLE_UPLOAD_CHECK_AFTER => {
-                    self.effects.push(Effect::CheckUpload);
-                }
-                Arrival::Whole | Arrival::Resumable { .. } | Arrival::Pulled { .. } => {}
-            },
-            Stage::Queued { .. } => {}
+            Stage::Uploading | Stage::Queued { .. } => {}
             Stage::Indexing { attempt, .. } => attempt.look_after(now, &mut self.effects),
             Stage::Processing { job, .. } => {
                 for attempt in &mut job.in_flight {
@@ -334,8 +270,8 @@ impl Step {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
-        let had_tasks = !self.asset.in_flight().is_empty();
+    pub(super) fn fail(&mut self, failure: Failure) {
+        let had_tasks = !self.asset.in_flight().is_empty() || !self.asset.renditions.is_empty();
         let reason = failure.reason.chars().take(MAX_REASON_CHARS).collect();
         let failure = Failure { code: failure.code, reason };
         self.asset.timings.completed_at = Some(self.moment.now);
@@ -347,7 +283,7 @@ impl Step {
         }
     }
 
-    fn owe(&mut self, occasion: Occasion) {
+    pub(super) fn owe(&mut self, occasion: Occasion) {
         if self.moment.webhook {
             self.asset.owe(occasion, self.moment.now);
         }
@@ -361,8 +297,4 @@ impl Step {
         }
         self.effects.push(Effect::Retract);
     }
-}
-
-fn incomplete(reason: &str) -> Failure {
-    Failure { code: FailureCode::Incomplete, reason: reason.to_owned() }
 }

@@ -8,6 +8,7 @@ mod about;
 mod asset;
 mod attempt;
 mod done;
+mod intake;
 mod machine;
 mod notice;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use asset::{
     Timings, Upload, VideoFacts,
 };
 pub use done::DoneSet;
-pub use machine::{MAX_IN_FLIGHT, UPLOAD_EXPIRES_AFTER, handle};
+pub use intake::UPLOAD_EXPIRES_AFTER;
+pub use machine::{MAX_IN_FLIGHT, handle};
 pub use notice::{Notice, Occasion};
 pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, Twin};

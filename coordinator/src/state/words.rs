@@ -30,6 +30,29 @@ pub enum Input {
         /// How many there will be, when known.
         length: Option<u64>,
     },
+    /// More of the source is durable, though not all.
+    Grown {
+        /// What is there, and how long it will be.
+        source: SourceRef,
+        /// How many bytes are there.
+        durable: u64,
+        /// Tasks of the plan, in its order, that need no more.
+        released: u32,
+    },
+    /// It is of no use to begin before so many bytes are there.
+    WaitFor {
+        /// The byte after the last of them.
+        upto: u64,
+    },
+    /// The index task needs more of the source than was there.
+    IndexWaits {
+        /// As in the report.
+        epoch: u32,
+        /// As in the report.
+        upto: u64,
+    },
+    /// The bytes so far are void, and others come in their place.
+    StartOver,
     /// The last byte is stored.
     UploadComplete {
         /// The bytes.
@@ -179,7 +202,7 @@ pub struct MadePart {
 /// What is to be done about it. Doing any of these twice is harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// See whether all bytes of a resumable upload are there.
+    /// See what is there of a resumable upload, and what that releases.
     CheckUpload,
     /// Put a task in its queue.
     PublishTask {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::source::{BLOCK_BYTES, Block};
+use reelmill_media::source::{Block, block_end};
 use reelmill_platform::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,8 @@ pub struct BlockReader {
     store: Store,
     stop: CancellationToken,
     on_cut: OnCut,
+    /// Where in the upload the block being filled begins.
+    at: u64,
     /// Bytes that may still come.
     room: u64,
     /// When `stop` was noticed.
@@ -86,13 +88,21 @@ pub struct BlockReader {
 }
 
 impl BlockReader {
-    /// Takes at most `limit` bytes of `body`, until `stop`.
-    pub fn new(body: Body, store: Store, limit: u64, on_cut: OnCut, stop: CancellationToken) -> Self {
+    /// Takes at most `limit` bytes of `body`, which belong at byte `at` of the upload, until `stop`.
+    pub fn new(
+        body: Body,
+        store: Store,
+        at: u64,
+        limit: u64,
+        on_cut: OnCut,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             body,
             store,
             stop,
             on_cut,
+            at,
             room: limit,
             stopped_at: None,
             received: 0,
@@ -125,7 +135,7 @@ impl BlockReader {
             if let (Some(end), None, true) = (self.end, &self.putting, self.block.is_empty()) {
                 return Ok(Event::Ended(end));
             }
-            let reads = self.end.is_none() && self.rest.is_empty() && self.block.len() < BLOCK_BYTES;
+            let reads = self.end.is_none() && self.rest.is_empty() && self.block.len() < self.block_bytes();
             tokio::select! {
                 stored = put(&mut self.putting) => {
                     self.putting = None;
@@ -167,8 +177,13 @@ impl BlockReader {
         }
     }
 
+    /// Length of the block being filled, once it is full.
+    fn block_bytes(&self) -> usize {
+        (block_end(self.at) - self.at) as usize
+    }
+
     fn fill(&mut self) {
-        let part = self.rest.split_to(self.rest.len().min(BLOCK_BYTES - self.block.len()));
+        let part = self.rest.split_to(self.rest.len().min(self.block_bytes() - self.block.len()));
         if part.is_empty() {
             return;
         }
@@ -180,7 +195,7 @@ impl BlockReader {
     }
 
     fn start_put(&mut self) {
-        let due = self.block.len() == BLOCK_BYTES
+        let due = self.block.len() == self.block_bytes()
             || (self.end.is_some() && self.rest.is_empty() && !self.block.is_empty());
         if !due || self.putting.is_some() {
             return;
@@ -189,6 +204,7 @@ impl BlockReader {
         let hash = BlobHash::from_digest(*self.hasher.finalize().as_bytes());
         self.hasher.reset();
         let block = Block { hash, bytes: bytes.len() as u32 };
+        self.at += u64::from(block.bytes);
         let store = self.store.clone();
         self.putting = Some(Box::pin(async move {
             store.put_hashed(BlobKind::SourceBlock, hash, bytes).await.map(|()| block)
@@ -249,7 +265,7 @@ mod tests {
         on_cut: OnCut,
     ) -> (Vec<Block>, End) {
         let body = Body::from_stream(stream::iter(pieces));
-        let mut reader = BlockReader::new(body, store.clone(), limit, on_cut, CancellationToken::new());
+        let mut reader = BlockReader::new(body, store.clone(), 0, limit, on_cut, CancellationToken::new());
         let mut blocks = Vec::new();
         loop {
             match reader.next().await.unwrap() {
@@ -291,7 +307,11 @@ mod tests {
                 }
                 let (blocks, end) = read_all(&store, pieces, u64::MAX, OnCut::Keep).await;
                 prop_assert_eq!(end, if cut { End::Cut } else { End::Whole });
-                prop_assert!(blocks.iter().rev().skip(1).all(|b| b.bytes as usize == BLOCK_BYTES));
+                let mut at = 0;
+                for block in blocks.iter().rev().skip(1).rev() {
+                    prop_assert_eq!(at + u64::from(block.bytes), block_end(at));
+                    at = block_end(at);
+                }
                 prop_assert!(bytes_of(&store, &blocks).await == sent);
                 Ok(())
             })?;
@@ -323,7 +343,7 @@ mod tests {
         {
             let stop = CancellationToken::new();
             stop.cancel();
-            let mut reader = BlockReader::new(body, store.clone(), u64::MAX, OnCut::Keep, stop);
+            let mut reader = BlockReader::new(body, store.clone(), 0, u64::MAX, OnCut::Keep, stop);
             let mut stored = 0;
             let end = loop {
                 match reader.next().await.unwrap() {

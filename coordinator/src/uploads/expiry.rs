@@ -10,7 +10,7 @@ use reelmill_platform::bus::BusError;
 use reelmill_platform::kv::Bucket;
 use tokio_util::sync::CancellationToken;
 
-use super::UploadRecord;
+use super::{Phase, UploadRecord};
 
 /// Between two looks, which read all open uploads.
 const LOOK_EVERY_S: RangeInclusive<u64> = 3_000..=4_200;
@@ -32,7 +32,15 @@ pub async fn run(bucket: Bucket<UploadRecord>, stop: CancellationToken) {
 /// Looks once. Whoever writes to one at this moment is refused by the next compare-and-set.
 pub async fn sweep(bucket: &Bucket<UploadRecord>, now: Timestamp) -> Result<(), BusError> {
     for (id, record) in bucket.list(">").await? {
-        if record.asset.is_none() && record.expires_at() <= now {
+        if record.asset.is_some() || record.expires_at() > now {
+            continue;
+        }
+        // The others of its parts may still be coming.
+        let last = match record.part_of {
+            Some(last) => bucket.get(&last.to_string()).await?,
+            None => None,
+        };
+        if last.is_none_or(|(last, _)| last.phase != Phase::Open) {
             bucket.remove(&id).await?;
         }
     }

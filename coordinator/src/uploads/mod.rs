@@ -3,6 +3,8 @@
 mod body;
 mod checksum;
 pub mod expiry;
+pub mod overlap;
+pub mod parts;
 mod record;
 mod writers;
 
@@ -86,7 +88,7 @@ pub async fn advance(
 
 /// Stores a block list, and tells the asset that its bytes are there.
 pub async fn complete(engine: &Engine, asset: AssetId, blocks: Vec<Block>) -> Result<Asset, FinishError> {
-    let source = Source { blocks };
+    let source = Source { blocks, ..Source::default() };
     let bytes = source.bytes();
     let text = Bytes::from(serde_json::to_vec(&source)?);
     let blocks = engine.store.put_blob(BlobKind::Record, text).await?;
@@ -97,20 +99,21 @@ pub async fn complete(engine: &Engine, asset: AssetId, blocks: Vec<Block>) -> Re
     Ok(engine.feed(asset, Input::UploadComplete { source }).await?)
 }
 
-/// Turns an upload whose bytes are all there into its asset's source. Doing it twice is harmless: a coordinator may
-/// have died after the last byte.
-pub async fn finish_if_complete(engine: &Engine, id: UploadId) -> Result<(), FinishError> {
+/// Tells the asset of an upload what there is of it. Doing it twice is harmless: a coordinator may have died before.
+pub async fn look_after(engine: &Engine, id: UploadId) -> Result<(), FinishError> {
     let Some((record, revision)) = engine.uploads.get(&id.to_string()).await? else { return Ok(()) };
+    overlap::grown(engine, id, &record).await?;
     finish(engine, id, record, revision).await
 }
 
-/// As [`finish_if_complete`], with the record at hand.
+/// Turns an upload whose bytes are all there into its asset's source.
 pub async fn finish(
     engine: &Engine,
     id: UploadId,
     record: UploadRecord,
     revision: Revision,
 ) -> Result<(), FinishError> {
+    let Some((record, revision)) = parts::joined(engine, id, record, revision).await? else { return Ok(()) };
     let Some(asset) = record.asset.filter(|_| record.phase == Phase::Open && record.is_full()) else {
         return Ok(());
     };

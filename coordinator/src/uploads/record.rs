@@ -19,6 +19,9 @@ pub struct UploadRecord {
     /// Its place in a concatenation, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concat: Option<Concat>,
+    /// The open final upload that hears of its growth, where it is a part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<UploadId>,
     /// Where we get its bytes ourselves, if its owner does not send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull: Option<Pull>,

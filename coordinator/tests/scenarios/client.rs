@@ -130,7 +130,11 @@ pub async fn uploaded_bytes(machines: &Machines, asset: &str) -> Vec<u8> {
     use reelmill_media::source::Source;
     use reelmill_platform::topology::BucketName;
     let bucket = machines.bus().await.bucket::<Value>(BucketName::Assets).await.unwrap();
-    let (record, _) = bucket.get(asset).await.unwrap().unwrap();
+    let record = until("the last byte", async || {
+        let (record, _) = bucket.get(asset).await.unwrap().unwrap();
+        record["timings"]["received_at"].is_string().then_some(record)
+    })
+    .await;
     let blocks = record["stage"]["source"]["blocks"].as_str().expect("complete").parse().unwrap();
     let text = machines.store.get_blob(BlobKind::Record, blocks).await.unwrap();
     let source: Source = serde_json::from_slice(text.bytes()).unwrap();

@@ -14,6 +14,7 @@ mod life;
 mod machines;
 mod media;
 mod origin;
+mod overlap;
 mod profiles;
 mod pulls;
 mod purges;

@@ -36,9 +36,10 @@ async fn bytes_are_pulled_over_tls_and_through_redirects() {
     let caller = Caller::of(&coordinator);
     let base = format!("https://localhost:{}", origin.port);
     let id = pull(&caller, json!({ "url": format!("{base}/old/clip.mp4?to=/new.mp4") })).await;
-    let asset = caller.reaches(&id, "indexing").await;
-    assert_eq!((&asset["name"], &asset["upload"]["bytes"]), (&json!("clip.mp4"), &json!(20_000_000)));
+    caller.reaches(&id, "indexing").await;
     assert!(uploaded_bytes(&machines, &id).await == sent);
+    let asset = caller.asset(&id).await;
+    assert_eq!((&asset["name"], &asset["upload"]["bytes"]), (&json!("clip.mp4"), &json!(20_000_000)));
     let id = pull(&caller, json!({ "url": format!("{base}/without-length"), "name": "Own name" })).await;
     assert_eq!(caller.reaches(&id, "indexing").await["name"], "Own name");
     assert!(uploaded_bytes(&machines, &id).await == sent);
@@ -118,14 +119,16 @@ async fn a_pull_goes_on_where_a_killed_coordinator_stopped() {
     let sent = bytes(20_000_000);
     let origin = Origin::start(false, sent.clone()).await;
     let url = format!("http://127.0.0.1:{}/clip.mp4", origin.port);
-    // Enough for a block, and not for two.
+    // Enough for some blocks, and not for all.
     origin.script.pieces.forget_permits(usize::MAX);
     origin.script.pieces.add_permits(120);
     let coordinator = machines.coordinator(&LOCAL).await;
     let caller = Caller::of(&coordinator);
     let id = pull(&caller, json!({ "url": url })).await;
-    until("a stored block", async || (caller.asset(&id).await["upload"]["bytes"] == 8 << 20).then_some(()))
-        .await;
+    until("stored blocks", async || {
+        (caller.asset(&id).await["upload"]["bytes"].as_u64() >= Some(6 << 20)).then_some(())
+    })
+    .await;
     coordinator.kill().await;
     origin.script.pieces.add_permits(1_000_000);
 
@@ -133,7 +136,10 @@ async fn a_pull_goes_on_where_a_killed_coordinator_stopped() {
     let caller = Caller::of(&coordinator);
     caller.reaches(&id, "indexing").await;
     assert!(uploaded_bytes(&machines, &id).await == sent);
-    assert_eq!(origin.ranges(), [None, Some("bytes=8388608-".to_owned())]);
+    let ranges = origin.ranges();
+    let [None, Some(second)] = &ranges[..] else { panic!("{ranges:?}") };
+    let from: u64 = second.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+    assert!(from >= 6 << 20 && from.is_multiple_of(256 << 10), "it goes on at the last block: {from}");
 }
 
 #[tokio::test]

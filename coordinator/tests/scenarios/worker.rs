@@ -29,6 +29,8 @@ pub enum Act {
     Botch,
     /// It is put back without a word.
     PutBack,
+    /// It needs the source up to this byte.
+    Wait(u64),
 }
 
 /// Works until it is dropped.
@@ -95,6 +97,7 @@ async fn perform(bus: &Bus, store: &Store, seconds: u32, delivery: Delivery<Task
     let outcome = match act {
         Act::PutBack => return delivery.lease.give_back(Duration::ZERO).await.unwrap(),
         Act::Fail(code) => Outcome::Failed(Failure { code, reason: "as the test wants".into() }),
+        Act::Wait(upto) => Outcome::Waiting { upto },
         Act::Do | Act::DoTwice => outcome(store, task, seconds).await,
         Act::Botch => match outcome(store, task, seconds).await {
             Outcome::Made { recipe, mut outputs, images } => {

@@ -5,6 +5,7 @@
 
 mod cut;
 mod images;
+mod reads;
 mod tasks;
 
 use std::ops::Range;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub images: Option<ImagePlan>,
     /// The work, in the order in which it should be done.
     pub tasks: Vec<PlannedTask>,
+    /// For each task, how far into the source it reads: the bytes before this one suffice for it.
+    pub reads: Vec<u64>,
 }
 
 /// The segments of every video rendition.
@@ -168,7 +171,8 @@ impl Plan {
             (Some(_) | None, Some(_) | None, Some(_) | None) => Vec::new(),
         };
         let tasks = tasks::tasks(&ladder, video.as_ref(), &audio, &leads, &grid, slots.max(1));
-        Ok(Plan { ladder, video, audio, images, tasks })
+        let reads = reads::reads(index, timeline.as_ref(), video.as_ref(), &audio, &tasks);
+        Ok(Plan { ladder, video, audio, images, tasks, reads })
     }
 
     /// The longest segment of any rendition in whole seconds, rounded to nearest (RFC 8216bis §4.4.3.1).

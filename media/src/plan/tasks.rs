@@ -15,8 +15,15 @@ use crate::timeline::VideoTimeline;
 /// A chunk is no longer than this, in milliseconds, unless its segments are: what a lost worker costs.
 const CHUNK_MS: i64 = 8000;
 
-/// Sound is cheap: one audio task covers this much, in milliseconds.
+/// Sound without a picture is cut so long, in milliseconds: it is cheap.
 const AUDIO_CHUNK_MS: i64 = 120_000;
+
+/// The first task of sound, in milliseconds: a publish waits for it, and a little slack for where its packets end.
+const FIRST_SOUND_MS: i64 = 2100;
+
+/// Beside a picture, sound is cut as long as so many chunks of it: it is there soon after its picture, and while an upload
+/// runs the picture does not wait for sound that comes much later.
+const CHUNKS_OF_SOUND: i64 = 2;
 
 /// A job never has more tasks than this; longer sources get longer chunks.
 pub const MAX_TASKS: usize = 8192;
@@ -74,13 +81,9 @@ pub(super) fn tasks(
     grid: &Grid,
     slots: u32,
 ) -> Vec<PlannedTask> {
-    let mut sounds: Vec<Vec<PlannedTask>> = audio.iter().map(audio_chunks).collect();
-    let first_sounds = sounds.iter_mut().filter(|chunks| !chunks.is_empty()).map(|chunks| chunks.remove(0));
-    let first_sounds: Vec<PlannedTask> = first_sounds.collect();
-    let mut sounds: Vec<PlannedTask> = sounds.into_iter().flatten().collect();
-    sounds.sort_by_key(first_segment);
     let Some(video) = video else {
-        return first_sounds.into_iter().chain(sounds).collect();
+        let (first, rest) = sound_tasks(audio, AUDIO_CHUNK_MS);
+        return first.into_iter().chain(rest).collect();
     };
     let video_task = |segments: Range<u32>, rungs: &[Rung], class| PlannedTask {
         cost_ms: video_cost_ms(video, &segments, rungs, leads),
@@ -94,6 +97,10 @@ pub(super) fn tasks(
     // Beyond the limit chunks grow instead of their number.
     let lanes = ladder.lanes().count().max(1) as i64;
     let length = share.max(Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes))));
+    let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
+    let least_ms = sound_ms(total) / (MAX_TASKS as i64 / (4 * audio.len().max(1) as i64)).max(1);
+    let (first_sounds, sounds) = sound_tasks(audio, (sound_ms(length) * CHUNKS_OF_SOUND).max(least_ms));
+    let mut sounds = sounds.into_iter().peekable();
 
     let mut out = Vec::new();
     for (n, lane) in ladder.lanes().enumerate() {
@@ -109,23 +116,34 @@ pub(super) fn tasks(
         if !rest.is_empty() {
             out.push(video_task(0..1, rest, Class::Publish));
         }
-        let mut sounds = std::mem::take(&mut sounds).into_iter().peekable();
         for segments in chunks(video, 1, leads, length) {
-            let end = segments.end;
-            out.push(video_task(segments, lane, Class::Ladder));
             // Audio and video segments are numbered alike as long as there is picture.
-            out.extend(std::iter::from_fn(|| sounds.next_if(|task| first_segment(task) < end)));
+            out.extend(std::iter::from_fn(|| sounds.next_if(|task| last_segment(task) <= segments.end)));
+            out.push(video_task(segments, lane, Class::Ladder));
         }
-        out.extend(sounds);
+        out.extend(sounds.by_ref());
     }
     out
 }
 
-fn first_segment(task: &PlannedTask) -> u32 {
+/// The segment after the last one of a task.
+fn last_segment(task: &PlannedTask) -> u32 {
     match &task.work {
-        Work::Audio { segments, .. } | Work::Video { segments, .. } => segments.start,
+        Work::Audio { segments, .. } | Work::Video { segments, .. } => segments.end,
         Work::Index => 0,
     }
+}
+
+/// The tasks of all sounds: the first of each, and the others in order of time.
+fn sound_tasks(audio: &[AudioPlan], chunk_ms: i64) -> (Vec<PlannedTask>, Vec<PlannedTask>) {
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for plan in audio {
+        let mut chunks = audio_chunks(plan, chunk_ms).into_iter();
+        first.extend(chunks.next());
+        rest.extend(chunks);
+    }
+    rest.sort_by_key(last_segment);
+    (first, rest)
 }
 
 /// Cost of decoding and encoding, from measurements at the default presets on one core of 2023: per megapixel, decode
@@ -153,8 +171,8 @@ fn video_cost_ms(video: &VideoPlan, segments: &Range<u32>, rungs: &[Rung], leads
     (micros / 1_000_000_000).max(1)
 }
 
-/// The first task is short, since a publish waits for it; the others are long, since sound is cheap.
-fn audio_chunks(audio: &AudioPlan) -> Vec<PlannedTask> {
+/// The first task is short, since a publish waits for it.
+fn audio_chunks(audio: &AudioPlan, chunk_ms: i64) -> Vec<PlannedTask> {
     const COST_US_PER_SECOND: i64 = 11_000;
     let rate = audio.timeline.sample_rate;
     let count = audio.segments.len();
@@ -162,7 +180,7 @@ fn audio_chunks(audio: &AudioPlan) -> Vec<PlannedTask> {
     let mut start = 0;
     while start < count {
         let (limit, class) =
-            if start == 0 { (CHUNK_MS, Class::Publish) } else { (AUDIO_CHUNK_MS, Class::Ladder) };
+            if start == 0 { (FIRST_SOUND_MS, Class::Publish) } else { (chunk_ms, Class::Ladder) };
         let Some(origin) = audio.span(start).map(|s| s.start) else { break };
         let fits = |n: &usize| audio.span(*n).is_some_and(|s| (s.end - origin).micros(rate) <= limit * 1000);
         let end = (start + 1..count).take_while(fits).last().map_or(start + 1, |n| n + 1);

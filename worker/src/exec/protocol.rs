@@ -32,7 +32,7 @@ pub const MAX_READ_BYTES: u32 = 4 << 20;
 pub enum ToChild {
     /// The work: the first message, and the only one of its kind.
     Job(Job),
-    /// The bytes last asked for; fewer only where the source ends.
+    /// The bytes last asked for; fewer where the source ends, or where those after them are not there yet.
     Bytes(#[serde(with = "raw")] Vec<u8>),
     /// They cannot be had; the child gives up.
     ReadFailed(String),

@@ -106,7 +106,8 @@ async fn append_all(
     let at_once = checksum.is_none();
     let on_cut = if at_once { OnCut::Keep } else { OnCut::Drop };
     let mut reader =
-        BlockReader::new(body, engine.store.clone(), room, on_cut, engine.drain.clone()).checked(checksum);
+        BlockReader::new(body, engine.store.clone(), begun_at, room, on_cut, engine.drain.clone())
+            .checked(checksum);
     let mut told_at = std::time::Instant::now();
     let end = loop {
         match reader.next().await? {
@@ -122,6 +123,10 @@ async fn append_all(
                 if at_once {
                     record.touched_at = Timestamp::now();
                     revision = uploads::advance(&engine.uploads, id, &record, revision).await?;
+                    if let Err(error) = uploads::overlap::grown(engine, id, &record).await {
+                        // The next block tells it, or the sweep.
+                        tracing::debug!(upload = %id, %error, "what came is not made use of yet");
+                    }
                     if told_at.elapsed() >= NEWS_EVERY {
                         told_at = std::time::Instant::now();
                         tell(api, &record).await;
@@ -138,10 +143,10 @@ async fn append_all(
         record.touched_at = Timestamp::now();
         revision = uploads::advance(&engine.uploads, id, &record, revision).await?;
     }
-    if record.is_full() {
-        uploads::finish(engine, id, record.clone(), revision).await?;
-    } else {
-        tell(api, &record).await;
+    match record.part_of {
+        Some(last) => uploads::look_after(engine, last).await?,
+        None if record.is_full() => uploads::finish(engine, id, record.clone(), revision).await?,
+        None => tell(api, &record).await,
     }
     match end {
         End::Whole => Ok(record),

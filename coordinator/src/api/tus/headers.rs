@@ -112,7 +112,10 @@ pub(super) fn metadata_in(metadata: &str) -> Result<Metadata, Problem> {
 
 /// What every answer about an upload says of it.
 pub(super) fn describe(headers: &mut HeaderMap, record: &UploadRecord) {
-    put(headers, HeaderName::from_static("upload-offset"), record.blocks.bytes.to_string());
+    // A final upload has an offset once all its parts are there.
+    if record.is_full() || !matches!(record.concat, Some(Concat::Final { .. })) {
+        put(headers, HeaderName::from_static("upload-offset"), record.blocks.bytes.to_string());
+    }
     if let Some(asset) = &record.asset {
         headers.insert("reelmill-asset", view::header(asset));
     }

@@ -1,4 +1,4 @@
-//! Resumable uploads by tus 1.0 with all its extensions but trailing checksums and unfinished concatenations.
+//! Resumable uploads by tus 1.0 with all its extensions but trailing checksums.
 
 mod append;
 mod concat;
@@ -20,8 +20,8 @@ use crate::state::{Arrival, Asset, Input};
 use crate::uploads::{self, ALGORITHMS, AdvanceError, BlockList, Concat, Phase, UploadRecord};
 use append::Incoming;
 
-const EXTENSIONS: &str =
-    "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation";
+const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation,\
+                          concatenation-unfinished";
 /// Times that a termination yields to bytes that come in.
 const TERMINATION_TRIES: usize = 5;
 
@@ -104,14 +104,17 @@ pub(super) async fn create(
     let work = api.clone();
     let made = api.outlive(async move {
         let _permit = permit;
-        let blocks = match &concat {
-            Some(Concat::Final { of }) => concat::join(&work, &tenant, of).await?,
-            Some(Concat::Partial) | None => BlockList::default(),
+        let (length, blocks) = match &concat {
+            Some(Concat::Final { of }) => {
+                let (length, blocks) = concat::join(&work, &tenant, of).await?;
+                (Some(length), blocks)
+            }
+            Some(Concat::Partial) | None => (length, BlockList::default()),
         };
-        let length = if joins { Some(blocks.bytes) } else { length };
         let record = UploadRecord {
             asset,
             concat,
+            part_of: None,
             pull: None,
             tenant: tenant.clone(),
             created_at: now,
@@ -143,7 +146,16 @@ pub(super) async fn create(
                 Err(_) => problem,
             });
         }
-        uploads::finish(&work.engine, id, record.clone(), revision).await?;
+        match &record.concat {
+            Some(Concat::Final { of }) if !record.is_full() => {
+                uploads::parts::mark(&work.engine, id, of).await?;
+                // The last byte may have come before the mark.
+                uploads::look_after(&work.engine, id).await?;
+            }
+            Some(Concat::Final { .. } | Concat::Partial) | None => {
+                uploads::finish(&work.engine, id, record.clone(), revision).await?;
+            }
+        }
         Ok(record)
     });
     let record = made.await?;
@@ -212,7 +224,7 @@ pub(super) async fn delete(
     let _turn = api.writers.take_over(upload).await;
     for _ in 0..TERMINATION_TRIES {
         let (id, record, revision) = find(&api, &tenant, &id).await?;
-        let asset = record.asset;
+        let (asset, last) = (record.asset, record.part_of);
         let gone = UploadRecord { phase: Phase::Gone, blocks: BlockList::default(), ..record };
         match uploads::advance(&api.engine.uploads, id, &gone, revision).await {
             Ok(_) => {
@@ -220,6 +232,9 @@ pub(super) async fn delete(
                 let failure = Failure { code: FailureCode::Incomplete, reason };
                 if let Some(asset) = asset {
                     api.engine.feed(asset, Input::UploadFailed(failure)).await?;
+                }
+                if let Some(last) = last {
+                    uploads::look_after(&api.engine, last).await?;
                 }
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
@@ -240,11 +255,21 @@ async fn find(api: &Api, tenant: &TenantId, id: &str) -> Result<(UploadId, Uploa
     let gone = match (record.phase, record.asset) {
         // Its asset may have been given up meanwhile.
         (Phase::Open, Some(asset)) => !record.is_full() && !api.engine.takes_bytes(asset).await?,
-        (Phase::Open, None) | (Phase::Complete, _) => false,
+        (Phase::Open, None) => !record.is_full() && is_void(api, record.part_of).await?,
+        (Phase::Complete, _) => false,
         (Phase::Gone, _) => true,
     };
     if gone {
         return Err(Problem::new(Code::UploadGone, format!("Upload {id} is over and takes no more bytes.")));
     }
     Ok((id, record, revision))
+}
+
+/// Whether an open part is of no more use: the asset of the final upload that it belongs to takes no more bytes.
+async fn is_void(api: &Api, last: Option<UploadId>) -> Result<bool, Problem> {
+    let Some(last) = last else { return Ok(false) };
+    match api.engine.uploads.get(&last.to_string()).await? {
+        Some((UploadRecord { asset: Some(asset), .. }, _)) => Ok(!api.engine.takes_bytes(asset).await?),
+        Some(_) | None => Ok(false),
+    }
 }

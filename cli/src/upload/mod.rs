@@ -1,6 +1,10 @@
-//! Uploads a file by the tus protocol (1.0), from where it stopped if it was cut.
+//! Uploads a file by the tus protocol (1.0), from where it stopped if it was cut. Where the end of the file is worth
+//! sending first, it goes as two parts of a final upload that is declared before them.
+
+mod tail;
 
 use std::io::SeekFrom;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reelmill_media::ids::AssetId;
 use reqwest::{Body, Method, Response};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
 
 use crate::api::Api;
 
@@ -48,27 +52,85 @@ pub async fn run(
             tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?;
         said.push_str(&format!(",profile {}", STANDARD.encode(profile)));
     }
-    let create = api
-        .request(Method::POST, "/v1/uploads")
-        .header("Tus-Resumable", "1.0.0")
-        .header("Upload-Length", length)
-        .header("Upload-Metadata", said);
-    let created = api.send(create).await?;
-    let address = header(&created, "location")?;
-    let asset: AssetId = header(&created, "reelmill-asset")?.parse()?;
-
+    let tail = tail::begins(&mut File::open(file).await?, length).await?;
+    let (asset, parts) = match tail {
+        Some(tail) if joins_unfinished(api).await? => declare_parts(api, tail, length, &said).await?,
+        Some(_) | None => {
+            let bytes = length.to_string();
+            let created = create(api, &[("Upload-Length", &bytes), ("Upload-Metadata", &said)]).await?;
+            (asset_of(&created)?, vec![Part { address: header(&created, "location")?, range: 0..length }])
+        }
+    };
     let bar = ProgressBar::new(length).with_style(bar_style()?).with_message("upload");
+    let mut sent = 0;
+    for part in parts {
+        send(api, &part, file, sent, &bar).await?;
+        sent += part.range.end - part.range.start;
+    }
+    bar.finish();
+    Ok(asset)
+}
+
+/// An upload on the server, and the bytes of the file that it takes.
+struct Part {
+    address: String,
+    range: Range<u64>,
+}
+
+async fn create(api: &Api, headers: &[(&str, &str)]) -> anyhow::Result<Response> {
+    let mut create = api.request(Method::POST, "/v1/uploads").header("Tus-Resumable", "1.0.0");
+    for (name, value) in headers {
+        create = create.header(*name, *value);
+    }
+    api.send(create).await
+}
+
+fn asset_of(created: &Response) -> anyhow::Result<AssetId> {
+    Ok(header(created, "reelmill-asset")?.parse()?)
+}
+
+/// Whether the server takes a final upload before its parts.
+async fn joins_unfinished(api: &Api) -> anyhow::Result<bool> {
+    let options = api.send(api.request(Method::OPTIONS, "/v1/uploads")).await?;
+    let extensions = header(&options, "tus-extension").unwrap_or_default();
+    Ok(extensions.split(',').any(|extension| extension.trim() == "concatenation-unfinished"))
+}
+
+/// Both parts of a file that is cut at `tail`, and the final upload; the part to be sent first comes first.
+async fn declare_parts(
+    api: &Api,
+    tail: u64,
+    length: u64,
+    metadata: &str,
+) -> anyhow::Result<(AssetId, Vec<Part>)> {
+    let mut parts = Vec::new();
+    for range in [0..tail, tail..length] {
+        let bytes = (range.end - range.start).to_string();
+        let created = create(api, &[("Upload-Concat", "partial"), ("Upload-Length", &bytes)]).await?;
+        parts.push(Part { address: header(&created, "location")?, range });
+    }
+    let of: Vec<&str> = parts.iter().map(|part| part.address.as_str()).collect();
+    let concat = format!("final;{}", of.join(" "));
+    let created = create(api, &[("Upload-Concat", &concat), ("Upload-Metadata", metadata)]).await?;
+    parts.reverse();
+    Ok((asset_of(&created)?, parts))
+}
+
+/// Sends a part, however often it is cut. `before` bytes of the file have gone before it.
+async fn send(api: &Api, part: &Part, file: &Path, before: u64, bar: &ProgressBar) -> anyhow::Result<()> {
+    let Part { address, range } = part;
+    let length = range.end - range.start;
     let mut offset = 0;
     let mut failures = 0;
     while offset < length {
-        match send_from(api, &address, file, offset, &bar).await {
+        match send_from(api, part, file, offset, bar).await {
             Ok(reached) if reached > offset => (offset, failures) = (reached, 0),
             Ok(_) => failures += 1,
             Err(error) if failures + 1 >= MAX_FAILURES => return Err(error),
             Err(_) => {
                 failures += 1;
                 tokio::time::sleep(Duration::from_millis(200 << failures)).await;
-                if let Ok(reached) = durable_offset(api, &address).await {
+                if let Ok(reached) = durable_offset(api, address).await {
                     offset = reached;
                 }
             }
@@ -76,23 +138,23 @@ pub async fn run(
         if failures >= MAX_FAILURES {
             bail!("the upload does not get on; it can be resumed at {address}");
         }
-        bar.set_position(offset);
+        bar.set_position(before + offset);
     }
-    bar.finish();
-    Ok(asset)
+    Ok(())
 }
 
-/// Sends everything from `offset` on; returns the offset that the server then has.
+/// Sends everything of a part from `offset` on; returns the offset that the server then has.
 async fn send_from(
     api: &Api,
-    address: &str,
+    Part { address, range }: &Part,
     file: &Path,
     offset: u64,
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
     let mut open = File::open(file).await?;
-    open.seek(SeekFrom::Start(offset)).await?;
-    let body = Body::wrap_stream(pieces(open, bar.clone()));
+    open.seek(SeekFrom::Start(range.start + offset)).await?;
+    let rest = open.take(range.end - range.start - offset);
+    let body = Body::wrap_stream(pieces(rest, bar.clone()));
     let patch = api
         .request(Method::PATCH, address)
         .header("Tus-Resumable", "1.0.0")
@@ -113,7 +175,7 @@ async fn durable_offset(api: &Api, address: &str) -> anyhow::Result<u64> {
     Ok(header(&api.send(head).await?, "upload-offset")?.parse()?)
 }
 
-fn pieces(file: File, bar: ProgressBar) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+fn pieces(file: Take<File>, bar: ProgressBar) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     stream::try_unfold((file, bar), |(mut file, bar)| async move {
         let mut piece = vec![0; PIECE_BYTES];
         let read = file.read(&mut piece).await?;
