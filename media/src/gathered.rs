@@ -129,7 +129,7 @@ impl Gathered {
         let tracks = || video.iter().map(|r| &r.track).chain(audio.iter().map(|r| &r.track));
         let complete = tracks().count() == planned && tracks().all(|track| track.complete);
         let of_kind = |kind| self.images.values().filter(move |image| image.kind == kind).copied();
-        let poster = of_kind(ImageKind::Poster).next();
+        let poster = best_poster(of_kind(ImageKind::Poster));
         let thumbnails = of_kind(ImageKind::Thumbnail).collect();
         Presentation {
             asset,
@@ -146,9 +146,40 @@ impl Gathered {
     }
 }
 
+/// The earliest that shows at least half as much as any other: all are JPEGs of one size and quantiser, and one of a black
+/// or blurred picture is short.
+fn best_poster(posters: impl Iterator<Item = Image> + Clone) -> Option<Image> {
+    let most = posters.clone().map(|poster| poster.bytes).max()?;
+    posters.filter(|poster| poster.bytes >= most / 2).min_by_key(|poster| poster.frame)
+}
+
 impl Presentation {
     /// Something can be played: a picture where one is planned, and the beginning of every sound beside it.
     pub fn is_playable(&self, plan: &Plan) -> bool {
         (!self.video.is_empty() || plan.video.is_none()) && self.audio.len() == plan.audio.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::BlobHash;
+
+    #[test]
+    fn a_poster_is_early_but_not_black() {
+        let poster = |frame, bytes| Image {
+            kind: ImageKind::Poster,
+            frame,
+            at_micros: 0,
+            width: 2,
+            height: 2,
+            bytes,
+            hash: BlobHash::of(b""),
+        };
+        let best = |posters: &[Image]| best_poster(posters.iter().copied()).map(|poster| poster.frame);
+        assert_eq!(best(&[]), None);
+        assert_eq!(best(&[poster(29, 900)]), Some(29));
+        assert_eq!(best(&[poster(29, 20_000), poster(119, 39_000)]), Some(29), "as good as the other");
+        assert_eq!(best(&[poster(29, 900), poster(119, 30_000), poster(239, 50_000)]), Some(119));
     }
 }

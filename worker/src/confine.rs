@@ -13,11 +13,15 @@ const MAX_OPEN_FILES: u64 = 64;
 /// The same where drivers open their devices many times over.
 const MAX_OPEN_FILES_WITH_DEVICES: u64 = 1024;
 
+/// Processor time of all threads together, in seconds: more than any task takes, and an end to what its parent forgot.
+const MAX_CPU_SECONDS: u64 = 4 * 3600;
+
 /// Confines this process for good. Fails where the system refuses; then the child must not go on.
 pub fn confine() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     die_with_parent()?;
     limit(Resource::Core, 0)?;
+    limit(Resource::Cpu, MAX_CPU_SECONDS)?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, MAX_OPEN_FILES)?;
     seal()
@@ -31,6 +35,7 @@ pub fn confine_with_devices() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     die_with_parent()?;
     limit(Resource::Core, 0)?;
+    limit(Resource::Cpu, MAX_CPU_SECONDS)?;
     limit(Resource::Nofile, MAX_OPEN_FILES_WITH_DEVICES)?;
     fence()
 }
@@ -185,7 +190,7 @@ pub fn fence() -> io::Result<()> {
     // What an older kernel cannot forbid stays allowed.
     let abi = ABI::V5;
     let devices = crate::probe::devices::present();
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))
         .and_then(|rules| rules.create())
         .and_then(|rules| rules.add_rules(path_beneath_rules(READ, AccessFs::from_read(abi))))
@@ -193,8 +198,21 @@ pub fn fence() -> io::Result<()> {
         .and_then(|rules| rules.add_rules(path_beneath_rules(&devices, AccessFs::from_all(abi))))
         .and_then(|rules| rules.restrict_self())
         .map_err(refused)?;
+    enforced(restricted.ruleset)?;
     let rules = FORBIDDEN.into_iter().map(|call| (call, vec![])).collect();
     filter(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+}
+
+/// Where the kernel forbids no file at all there is no fence, and nothing that needs one.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn enforced(status: landlock::RulesetStatus) -> io::Result<()> {
+    match status {
+        landlock::RulesetStatus::FullyEnforced | landlock::RulesetStatus::PartiallyEnforced => Ok(()),
+        landlock::RulesetStatus::NotEnforced => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "drivers are not let in where files cannot be fenced off: this kernel runs without Landlock",
+        )),
+    }
 }
 
 /// Sets a filter of system calls for this thread and all it will start.
@@ -256,6 +274,16 @@ mod tests {
         });
         inside.join().unwrap();
         assert!(std::fs::File::open("/etc/passwd").is_ok());
+    }
+
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[test]
+    fn a_fence_that_the_kernel_does_not_put_up_is_none() {
+        use landlock::RulesetStatus;
+        assert!(enforced(RulesetStatus::FullyEnforced).is_ok());
+        assert!(enforced(RulesetStatus::PartiallyEnforced).is_ok());
+        let refused = enforced(RulesetStatus::NotEnforced).unwrap_err();
+        assert!(refused.to_string().contains("Landlock"), "{refused}");
     }
 
     #[test]

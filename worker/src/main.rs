@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some(EXEC) => child(confine::confine, exec::run),
         Some(EXEC_WITH_DEVICES) => child(confine::confine_with_devices, exec::run),
-        Some(TRIAL) => child(confine::confine_with_devices, || trial::run(arguments.next())),
+        Some(TRIAL) => trial::run(arguments.next()),
         Some(_) | None => command(),
     }
 }

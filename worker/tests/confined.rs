@@ -138,6 +138,14 @@ fn a_busy_child_holds_its_pipes_alone_under_a_filter() {
     if SEALS {
         assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"), "{status}");
     }
+    let limits = std::fs::read_to_string(about.join("limits")).unwrap();
+    for (what, most) in
+        [("cpu time", "14400"), ("file size", "0"), ("core file size", "0"), ("open files", "64")]
+    {
+        let line = limits.lines().find_map(|line| line.strip_prefix(&format!("Max {what}"))).unwrap();
+        let [soft, hard] = [0, 1].map(|n| line.split_whitespace().nth(n).unwrap());
+        assert_eq!((soft, hard), (most, most), "{what}");
+    }
     let open: Vec<_> = std::fs::read_dir(about.join("fd")).unwrap().map(|e| e.unwrap()).collect();
     for entry in open {
         let number: u32 = entry.file_name().to_string_lossy().parse().unwrap();

@@ -16,12 +16,18 @@ const THUMBNAIL_SIDE: u32 = 90;
 /// Short side of a poster in pixels, at most.
 const POSTER_SIDE: u32 = 720;
 
+/// Segments of which the last frame may be the poster, too: about 4, 8 and 12 seconds in.
+const LATER_POSTERS: [usize; 3] = [2, 3, 4];
+
 /// The stills of an asset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImagePlan {
     /// The last frame of the first segment, about a second in, where most clips show what they are about; taken from
     /// the first codec's highest rung.
     pub poster: PlannedImage,
+    /// Frames that become posters as well. One of them is shown where the first is black or as good as that.
+    #[serde(default)]
+    pub later_posters: Vec<u32>,
     /// Frames evenly spread over the presentation; taken from the lowest rung.
     pub thumbnails: Vec<u32>,
     /// Size of a thumbnail in pixels, width first.
@@ -43,7 +49,9 @@ impl ImagePlan {
     pub(super) fn of(ladder: &Ladder, video: &VideoPlan, timeline: &VideoTimeline) -> Option<ImagePlan> {
         let lane = ladder.lanes().next()?;
         let (lowest, highest) = (lane.first()?, lane.last()?);
-        let poster = video.segments.first()?.frames.end.checked_sub(1)?;
+        let last_of = |segment: usize| video.segments.get(segment)?.frames.end.checked_sub(1);
+        let poster = last_of(0)?;
+        let later_posters = LATER_POSTERS.into_iter().filter_map(last_of).collect();
         let (width, height) = shrunk(highest, POSTER_SIDE);
         let every = Ticks::from_millis(THUMBNAIL_EVERY_MS, timeline.timescale)
             .max(Ticks((timeline.end.0 + MAX_THUMBNAILS - 1) / MAX_THUMBNAILS))
@@ -57,7 +65,7 @@ impl ImagePlan {
             }
         }
         let poster = PlannedImage { frame: poster, width, height };
-        Some(ImagePlan { poster, thumbnails, thumbnail_size: shrunk(lowest, THUMBNAIL_SIDE) })
+        Some(ImagePlan { poster, later_posters, thumbnails, thumbnail_size: shrunk(lowest, THUMBNAIL_SIDE) })
     }
 }
 

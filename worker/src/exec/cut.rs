@@ -145,8 +145,10 @@ fn stills(plan: &Plan, timeline: &VideoTimeline, frames: Range<u32>, rungs: &[Re
         let at = frame.checked_sub(frames.start).filter(|_| frame < frames.end)?;
         Some(Still { kind, at, rung, frame, at_micros, width, height })
     };
-    let poster = made(lane.last()).and_then(|rung| {
-        still(ImageKind::Poster, rung, images.poster.frame, (images.poster.width, images.poster.height))
+    let posters = made(lane.last()).into_iter().flat_map(|rung| {
+        let size = (images.poster.width, images.poster.height);
+        let frames = std::iter::once(&images.poster.frame).chain(&images.later_posters);
+        frames.filter_map(move |frame| still(ImageKind::Poster, rung, *frame, size)).collect::<Vec<_>>()
     });
     let thumbnails = made(lane.first()).into_iter().flat_map(|rung| {
         let of_task = images
@@ -155,7 +157,7 @@ fn stills(plan: &Plan, timeline: &VideoTimeline, frames: Range<u32>, rungs: &[Re
             .filter_map(move |frame| still(ImageKind::Thumbnail, rung, *frame, images.thumbnail_size));
         of_task.collect::<Vec<_>>()
     });
-    let mut stills: Vec<Still> = poster.into_iter().chain(thumbnails).collect();
+    let mut stills: Vec<Still> = posters.chain(thumbnails).collect();
     stills.sort_by_key(|still| still.at);
     stills
 }

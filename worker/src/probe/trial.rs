@@ -12,6 +12,7 @@ use reelmill_media::time::{FrameRate, Ticks, Timescale};
 
 use super::devices::render_nodes;
 use super::{Ready, Verdict, reason};
+use crate::confine::{confine, confine_with_devices};
 use crate::exec::encoder;
 
 /// Sizes tried, in pixels, and their rate caps in kbit/s: a thumbnail of a rung, the usual ones, and 4K.
@@ -24,14 +25,22 @@ pub const MOST_SESSIONS: u32 = 8;
 /// After so many sizes that fail, with none that passed, there is no encoder.
 const HOPELESS: usize = 2;
 
-/// The child's main. `engine` is a [`VideoEngine`] as JSON.
+/// The child's main. `engine` is a [`VideoEngine`] as JSON. Software needs no devices, and is confined like all media work.
 pub fn run(engine: Option<String>) -> ExitCode {
-    let Some(engine) = engine.and_then(|text| serde_json::from_str(&text).ok()) else {
+    let Some(engine): Option<VideoEngine> = engine.and_then(|text| serde_json::from_str(&text).ok()) else {
         eprintln!("reelmill-worker {}: no encoder is named", super::TRIAL);
         return ExitCode::FAILURE;
     };
     reelmill_av::quiet();
-    let answer = serde_json::to_vec(&try_on_devices(engine)).map_err(std::io::Error::from);
+    let confined = match engine.hardware() {
+        Some(_) => confine_with_devices(),
+        None => confine(),
+    };
+    let verdict = match confined {
+        Ok(()) => try_on_devices(engine),
+        Err(error) => Verdict::Refused { reason: error.to_string() },
+    };
+    let answer = serde_json::to_vec(&verdict).map_err(std::io::Error::from);
     match answer.and_then(|answer| std::io::stdout().write_all(&answer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
