@@ -9,6 +9,7 @@ mod purge;
 mod up;
 mod upload;
 mod watch;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +80,13 @@ enum Command {
         #[command(flatten)]
         server: api::Options,
     },
+    /// List workers, with what is held against them (operator only)
+    Workers {
+        #[command(subcommand)]
+        command: Option<workers::Command>,
+        #[command(flatten)]
+        server: api::Options,
+    },
     /// Print a token for viewers: it goes into the path, as /t/TOKEN/assets/ID/index.m3u8
     Token(access::Grant),
     /// Make or withdraw keys that tokens are signed with
@@ -126,6 +134,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,
         Command::Purge { what, reason, server } => purge::run(&Api::open(&server)?, what, &reason).await,
         Command::Purges { server } => purge::list(&Api::open(&server)?).await,
+        Command::Workers { command, server } => workers::run(&Api::open(&server)?, command).await,
         Command::Token(grant) => access::grant(&grant),
         Command::Key { command } => access::key(command).await,
         Command::Policy(change) => access::policy(change).await,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reelmill_media::ids::{AssetId, TenantId};
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assets::Assets;
 use crate::metrics::Metrics;
-use crate::schedule::{Demand, Schedule};
-use crate::state::Asset;
+use crate::schedule::{Demand, Schedule, Straggler, Stragglers};
+use crate::state::{Asset, Stage};
 
 /// Pause before a lost watch is begun anew.
 const REWATCH_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ pub struct Catalog {
     news: watch::Sender<()>,
     complete: watch::Sender<bool>,
     listed: watch::Sender<bool>,
+    started: Instant,
     metrics: Metrics,
 }
 
@@ -59,6 +60,7 @@ struct Inner {
     unfinished: BTreeMap<AssetId, Sight>,
     watched: HashMap<AssetId, watch::Sender<Option<Sight>>>,
     schedule: Schedule,
+    stragglers: Stragglers,
 }
 
 impl Catalog {
@@ -70,6 +72,7 @@ impl Catalog {
             news: watch::Sender::default(),
             complete: watch::Sender::default(),
             listed: watch::Sender::default(),
+            started: Instant::now(),
             metrics,
         }
     }
@@ -101,6 +104,16 @@ impl Catalog {
     /// Assets that the sweeper must look at.
     pub fn unfinished(&self) -> Vec<Arc<Asset>> {
         self.lock().unfinished.values().map(|sight| sight.asset.clone()).collect()
+    }
+
+    /// Running tasks that another worker had better do as well; each attempt is told once.
+    pub fn stragglers(&self) -> Vec<Straggler> {
+        let now_ms = self.now_ms();
+        self.lock().stragglers.due(now_ms)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A tenant's assets, newest first, after `after`.
@@ -219,6 +232,10 @@ impl Catalog {
             return;
         }
         let before = inner.unfinished.remove(&id);
+        let at_work =
+            change.value.as_ref().is_some_and(|asset| matches!(asset.stage, Stage::Processing { .. }));
+        let epoch = |number| change.value.as_ref().and_then(|asset| asset.epoch(number));
+        inner.stragglers.see(self.now_ms(), id, at_work, epoch);
         let demand = change.value.as_ref().and_then(Demand::of);
         inner.schedule.see(id, change.revision, demand);
         if let Some(asset) = change.value {
@@ -247,7 +264,11 @@ impl Catalog {
     }
 
     fn hear(&self, said: &TaskProgress) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        let asset = inner.unfinished.get(&said.asset).map(|sight| &sight.asset);
+        if asset.is_some_and(|asset| asset.epoch(said.number) == Some(said.epoch)) {
+            inner.stragglers.hear(self.now_ms(), said);
+        }
         let Some(sender) = inner.watched.get(&said.asset) else { return };
         sender.send_if_modified(|sight| match sight {
             Some(sight) if sight.asset.epoch(said.number) == Some(said.epoch) => {

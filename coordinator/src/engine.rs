@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, TenantId};
-use reelmill_media::task::{Class, Task, TaskNumber, Work};
+use reelmill_media::task::{Class, Task, TaskNumber, TaskOver, Work};
 use reelmill_platform::bus::{Bus, BusError, Queued};
 use reelmill_platform::kv::Bucket;
 use reelmill_platform::purge::{Target, Tombstone};
@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::outputs::OutputRecord;
 use crate::plans::{PlanningError, Plans};
 use crate::publish::{PublishError, Publisher};
+use crate::quarantine::Quarantine;
 use crate::schedule::INDEX_COST_MS;
 use crate::state::{Asset, Effect, Input, Stage};
 use crate::twins;
@@ -76,6 +77,8 @@ pub struct Engine {
     pub publisher: Publisher,
     /// Live workers.
     pub fleet: Fleet,
+    /// Those of them that take no tasks.
+    pub quarantine: Quarantine,
     /// Instruments.
     pub metrics: Metrics,
     /// Owns what runs beside the messages in hand.
@@ -104,6 +107,7 @@ impl Engine {
         let assets = Assets::open(&bus, store.clone(), retry_after, metrics.clone()).await?.telling(told);
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
+        let quarantine = Quarantine::open(&bus).await?;
         let plans = Plans::new(store.clone());
         let publisher = Publisher::new(
             bus.clone(),
@@ -123,6 +127,7 @@ impl Engine {
             plans,
             publisher,
             fleet,
+            quarantine,
             metrics,
             background,
             drain,
@@ -147,11 +152,14 @@ impl Engine {
         for effect in effects {
             if let Effect::WithdrawTask { number } = effect {
                 self.bus.withdraw_tasks(&asset.tenant, asset.id, Some(*number)).await?;
+                self.over(asset, Some(*number)).await;
             }
         }
         let tasks = effects.iter().filter_map(|effect| match effect {
-            Effect::PublishTask { number, epoch } => Some((*number, *epoch)),
-            Effect::CheckUpload
+            Effect::PublishTask { number, epoch } => Some((*number, *epoch, false)),
+            Effect::RaceTask { number, epoch } => Some((*number, *epoch, true)),
+            Effect::Blame { .. }
+            | Effect::CheckUpload
             | Effect::WithdrawTask { .. }
             | Effect::RenderPlaylists
             | Effect::RenderCaptions
@@ -161,13 +169,14 @@ impl Engine {
             | Effect::Forget => None,
         });
         stream::iter(tasks.collect::<Vec<_>>())
-            .map(|(number, epoch)| self.publish_task(asset, number, epoch))
+            .map(|(number, epoch, race)| self.publish_task(asset, number, epoch, race))
             .buffered(PUBLISH_AT_ONCE)
             .try_collect::<()>()
             .await?;
         for effect in effects {
             match effect {
-                Effect::WithdrawTask { .. } | Effect::PublishTask { .. } => {}
+                Effect::WithdrawTask { .. } | Effect::PublishTask { .. } | Effect::RaceTask { .. } => {}
+                Effect::Blame { worker, number } => self.quarantine.blame(*worker, asset.id, *number).await?,
                 Effect::CheckUpload => self.check_upload(asset).await?,
                 Effect::RenderPlaylists => self.render(asset).await?,
                 Effect::RenderCaptions => drop(self.publisher.publish_anew(asset.id).await?),
@@ -197,11 +206,20 @@ impl Engine {
             Tombstone { target, reason, at: Timestamp::now() }.publish_first(&self.bus).await?;
         }
         self.bus.withdraw_tasks(&asset.tenant, asset.id, None).await?;
+        self.over(asset, None).await;
         self.publisher.publish(asset.id).await?;
         if deleted {
             self.assets.apply(asset.id, Input::Retracted).await?;
         }
         Ok(())
+    }
+
+    /// Tells whoever works on it in vain.
+    async fn over(&self, asset: &Asset, number: Option<TaskNumber>) {
+        let but = number.and_then(|number| asset.epoch(number));
+        if let Err(error) = self.bus.publish_over(&TaskOver { asset: asset.id, number, but }).await {
+            tracing::debug!(asset = %asset.id, %error, "workers were not told to stop");
+        }
     }
 
     async fn tidy_up(&self, asset: &Asset) -> Result<(), EngineError> {
@@ -223,7 +241,16 @@ impl Engine {
         Ok(looked.map_err(Box::new)?)
     }
 
-    async fn publish_task(&self, asset: &Asset, number: TaskNumber, epoch: u32) -> Result<(), EngineError> {
+    async fn publish_task(
+        &self,
+        asset: &Asset,
+        number: TaskNumber,
+        epoch: u32,
+        race: bool,
+    ) -> Result<(), EngineError> {
+        let Some(attempt) = asset.attempt(number).filter(|attempt| attempt.epoch == epoch) else {
+            return Ok(());
+        };
         let (source, recipe, work, class, cost_ms) = match (&asset.stage, number.position()) {
             (Stage::Indexing { source, .. }, None) => {
                 (source, None, Work::Index, Class::Publish, INDEX_COST_MS)
@@ -249,14 +276,18 @@ impl Engine {
             tenant: asset.tenant.clone(),
             number,
             epoch,
-            class,
+            // What another worker is late with goes first.
+            class: if race { Class::Publish } else { class },
             source: *source,
             recipe,
             work,
             cost_ms,
+            way: attempt.way,
+            avoid: attempt.failed_by.iter().chain(attempt.raced.iter().filter(|_| race)).copied().collect(),
+            race,
         };
         match self.bus.publish_task(&task).await? {
-            Queued::New => self.metrics.task_published(class),
+            Queued::New => self.metrics.task_published(task.class),
             Queued::Already => {}
         }
         Ok(())

@@ -42,6 +42,8 @@ impl Fleet {
         let slots = live.iter().fold(0u32, |sum, (_, worker)| sum.saturating_add(worker.slots));
         let busy = live.iter().fold(0u32, |sum, (_, worker)| sum.saturating_add(worker.busy));
         self.slots.store(slots, Ordering::Relaxed);
+        let quarantined = live.iter().filter(|(_, worker)| worker.quarantined).count();
+        metrics.quarantined_workers.set(i64::try_from(quarantined).unwrap_or(i64::MAX));
         metrics.live_workers.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
         metrics.live_slots.set(i64::from(slots));
         metrics.busy_slots.set(i64::from(busy));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::plan::Plan;
 use reelmill_media::task::{Failure, FailureCode, Outcome, TaskNumber, TaskReport};
 use reelmill_platform::bus::BusError;
@@ -143,7 +143,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         return Ok(());
     }
     let input = match outcome {
-        Outcome::Failed(failure) => Ok(Input::TaskFailed { number, epoch, failure }),
+        Outcome::Failed(failure) => Err(failure),
         Outcome::Indexed { index } => {
             match engine.plans.make(index, &asset.profile, engine.fleet.slots()).await {
                 Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
@@ -155,7 +155,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         Outcome::Made { recipe, outputs, images } => match &asset.stage {
             Stage::Processing { job, .. } => {
                 let record = OutputRecord { epoch, recipe, outputs, images };
-                commit(&engine, id, number, job.recipe.plan, record).await?
+                commit(&engine, id, number, worker, job.recipe.plan, record).await?
             }
             Stage::Uploading
             | Stage::Queued { .. }
@@ -165,7 +165,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
             | Stage::Deleted { .. } => Err(internal("segments were made where an index was asked for")),
         },
     };
-    let input = input.unwrap_or_else(|failure| Input::TaskFailed { number, epoch, failure });
+    let input = input.unwrap_or_else(|failure| Input::TaskFailed { number, epoch, worker, failure });
     match &input {
         Input::TaskFailed { failure, .. } => {
             let Failure { code, reason } = failure;
@@ -183,6 +183,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         | Input::HandOut { .. }
         | Input::Again { .. }
         | Input::TaskLost { .. }
+        | Input::Straggles { .. }
         | Input::Published { .. }
         | Input::Described(_)
         | Input::Captioned(_)
@@ -204,6 +205,7 @@ async fn commit(
     engine: &Engine,
     asset: AssetId,
     number: TaskNumber,
+    worker: WorkerId,
     plan: BlobHash,
     record: OutputRecord,
 ) -> Result<Result<Input, Failure>, JobError> {
@@ -216,7 +218,7 @@ async fn commit(
     }
     match outputs::commit(&engine.outputs, &outputs::key(asset, number), record).await {
         Ok(standing) => {
-            Ok(Ok(Input::TaskDone { number, epoch, made: outputs::made(task, &standing.outputs) }))
+            Ok(Ok(Input::TaskDone { number, epoch, worker, made: outputs::made(task, &standing.outputs) }))
         }
         Err(CommitError::Late) => Ok(Ok(Input::Again { number })),
         Err(error) => Err(error.into()),
@@ -234,6 +236,10 @@ fn internal(reason: &str) -> Failure {
 /// A task was handed out too often: whoever takes it dies, or is never heard of.
 async fn give_up(engine: Engine, note: MaxDeliveries) -> Result<(), JobError> {
     let Some(task) = engine.bus.remove_task(note.stream_seq).await? else { return Ok(()) };
+    // The first copy may still come to its end.
+    if task.race {
+        return Ok(());
+    }
     tracing::warn!(
         asset = %task.asset, task = task.number.0, epoch = task.epoch, deliveries = note.deliveries,
         "a task was handed out too often"

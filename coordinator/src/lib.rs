@@ -16,6 +16,7 @@ pub mod plans;
 pub mod process;
 pub mod publish;
 pub mod pulls;
+pub mod quarantine;
 pub mod quotas;
 pub mod reach;
 pub mod schedule;

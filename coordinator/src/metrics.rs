@@ -25,6 +25,8 @@ pub struct Metrics {
     /// Tasks done.
     pub tasks_done: IntCounter,
     tasks_failed: IntCounterVec,
+    /// Tasks given to a second worker because the first one takes long.
+    pub tasks_raced: IntCounter,
     assets_ended: IntCounterVec,
     backlog: GaugeVec,
     tasks_out: IntGaugeVec,
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub live_slots: IntGauge,
     /// Those of their slots that work.
     pub busy_slots: IntGauge,
+    /// Workers that take no tasks because they fail at what others do.
+    pub quarantined_workers: IntGauge,
     /// Messages that could not be dealt with and were given back.
     pub messages_given_back: IntCounter,
     /// When garbage was last collected to the end, in seconds since the Unix epoch.
@@ -63,6 +67,8 @@ impl Metrics {
             tasks_published: make.counters("tasks_published_total", "Tasks put in a queue", "class")?,
             tasks_done: make.counter("tasks_done_total", "Tasks done")?,
             tasks_failed: make.counters("tasks_failed_total", "Failed attempts by code", "code")?,
+            tasks_raced: make
+                .counter("tasks_raced_total", "Tasks given to a second worker beside a slow one")?,
             assets_ended: make.counters("assets_total", "Assets by how they ended", "state")?,
             backlog: make.reals("backlog_cpu_seconds", "Work left, in seconds of one core", "class")?,
             tasks_out: make.gauges("tasks_out", "Tasks in the queues or in work", "class")?,
@@ -80,6 +86,10 @@ impl Metrics {
             live_workers: make.gauge("live_workers", "Workers that live")?,
             live_slots: make.gauge("live_slots", "Tasks that they can do at once")?,
             busy_slots: make.gauge("busy_slots", "Tasks that they are doing")?,
+            quarantined_workers: make.gauge(
+                "quarantined_workers",
+                "Workers that take no tasks since they fail at what others do",
+            )?,
             messages_given_back: make
                 .counter("messages_given_back_total", "Messages that could not be dealt with yet")?,
             garbage_collected_at: make

@@ -67,6 +67,19 @@ pub enum Work {
     },
 }
 
+/// How an attempt goes about its work. Each way gives up more than the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// On hardware where the profile allows it and the worker has some, else in software.
+    #[default]
+    Any,
+    /// In software.
+    Software,
+    /// Without decoding: all of it is concealed.
+    Concealed,
+}
+
 /// One attempt at a piece of work, as it lies in the queue. Carries all that a worker needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -88,6 +101,15 @@ pub struct Task {
     pub work: Work,
     /// Estimated cost in milliseconds of one core.
     pub cost_ms: u64,
+    /// How it is to be gone about.
+    #[serde(default)]
+    pub way: Way,
+    /// Workers that failed at it or take too long: others do it, if there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<WorkerId>,
+    /// A second copy of the same attempt: whoever reports first counts.
+    #[serde(default)]
+    pub race: bool,
 }
 
 /// The blobs that say how a source is cut.
@@ -189,13 +211,15 @@ pub enum FailureCode {
     Limit,
     /// Our own fault, or the machine's: worth another attempt.
     Internal,
+    /// The store did not do its part: worth another attempt, and neither the worker's fault nor the source's.
+    Unavailable,
 }
 
 impl FailureCode {
     /// Whether another attempt may end better. What is wrong with the source stays wrong.
     pub const fn is_retryable(self) -> bool {
         match self {
-            FailureCode::Limit | FailureCode::Internal => true,
+            FailureCode::Limit | FailureCode::Internal | FailureCode::Unavailable => true,
             FailureCode::Empty
             | FailureCode::Incomplete
             | FailureCode::Unreachable
@@ -206,6 +230,26 @@ impl FailureCode {
             | FailureCode::Corrupt
             | FailureCode::TooLarge => false,
         }
+    }
+}
+
+/// A task is over, or an attempt at it is. A hint: it saves the work of those who hear it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskOver {
+    /// Whose task.
+    pub asset: AssetId,
+    /// Which; all of the asset's, if none is named.
+    pub number: Option<TaskNumber>,
+    /// The attempt that still counts, if there is one.
+    pub but: Option<u32>,
+}
+
+impl TaskOver {
+    /// Whether this attempt is.
+    pub fn concerns(&self, task: &Task) -> bool {
+        self.asset == task.asset
+            && self.number.is_none_or(|number| number == task.number)
+            && self.but != Some(task.epoch)
     }
 }
 
@@ -220,4 +264,10 @@ pub struct TaskProgress {
     pub epoch: u32,
     /// Parts done in 1/1000, 0 to 1000.
     pub permille: u16,
+    /// Who is at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// As in the task.
+    #[serde(default)]
+    pub cost_ms: u64,
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, TenantId};
-use reelmill_media::task::{Class, Task, TaskNumber, TaskProgress, TaskReport};
+use reelmill_media::task::{Class, Task, TaskNumber, TaskOver, TaskProgress, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -142,8 +142,9 @@ impl Bus {
     /// Puts a task in its queue, unless this very attempt is there already.
     pub async fn publish_task(&self, task: &Task) -> Result<Queued, BusError> {
         let class = topology::class_token(task.class);
-        let subject =
-            format!("task.cpu.{class}.{}.{}.{}.{}", task.tenant, task.asset, task.number.0, task.epoch);
+        let copy = if task.race { ".race" } else { "" };
+        let Task { tenant, asset, number, epoch, .. } = task;
+        let subject = format!("task.cpu.{class}.{tenant}.{asset}.{}.{epoch}{copy}", number.0);
         self.publish_once(subject, task).await
     }
 
@@ -195,8 +196,8 @@ impl Bus {
         Ok(Some(task))
     }
 
-    /// Takes an asset's tasks out of the queues, or all attempts at one of them. What is being worked on goes on, but
-    /// will not be handed out again.
+    /// Takes an asset's tasks out of the queues, or all attempts at one of them. What is being worked on is not handed out
+    /// again, and goes on unless its worker hears of [`Bus::publish_over`].
     pub async fn withdraw_tasks(
         &self,
         tenant: &TenantId,
@@ -204,12 +205,33 @@ impl Bus {
         number: Option<TaskNumber>,
     ) -> Result<(), BusError> {
         let subject = match number {
-            Some(number) => format!("task.cpu.*.{tenant}.{asset}.{}.*", number.0),
+            Some(number) => format!("task.cpu.*.{tenant}.{asset}.{}.>", number.0),
             None => format!("task.cpu.*.{tenant}.{asset}.>"),
         };
         let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
         let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
         stream.purge().filter(subject).await.map(drop).map_err(|e| fail(e.to_string()))
+    }
+
+    /// Tells whoever works on it that a task is over. Nobody may listen: what it makes is refused in any case.
+    pub async fn publish_over(&self, over: &TaskOver) -> Result<(), BusError> {
+        let subject = format!("over.{}", over.asset);
+        let payload = encode(&subject, over)?;
+        let sent = self.client.publish(subject.clone(), payload).await;
+        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
+    }
+
+    /// Which of an asset's tasks are over, from now on.
+    pub async fn subscribe_over(
+        &self,
+        asset: AssetId,
+    ) -> Result<impl Stream<Item = TaskOver> + Send + 'static, BusError> {
+        let subscription = self
+            .client
+            .subscribe(format!("over.{asset}"))
+            .await
+            .map_err(|e| BusError::Receive { queue: "over".to_owned(), reason: e.to_string() })?;
+        Ok(subscription.filter_map(|m| async move { decode(&m.subject, &m.payload).ok() }))
     }
 
     /// Tells whoever listens how far a task is. Nobody may listen, and nothing is lost by that.

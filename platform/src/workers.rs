@@ -1,8 +1,9 @@
-//! What a live worker says of itself.
+//! What a live worker says of itself, and what coordinators hold against it.
 
 use jiff::Timestamp;
 use reelmill_media::codec::VideoCodec;
-use reelmill_media::ids::WorkerId;
+use reelmill_media::ids::{AssetId, WorkerId};
+use reelmill_media::task::TaskNumber;
 use serde::{Deserialize, Serialize};
 
 /// A worker's record in the bucket [`crate::topology::BucketName::Workers`], put anew every [`SAY_EVERY`]; it vanishes
@@ -15,12 +16,15 @@ pub struct WorkerRecord {
     pub host: String,
     /// Version of the program.
     pub version: String,
-    /// Tasks it can do at once; 0 while it drains.
+    /// Tasks it can do at once; 0 while it drains or is in quarantine.
     pub slots: u32,
     /// Tasks it is doing.
     pub busy: u32,
     /// Since when.
     pub started_at: Timestamp,
+    /// It takes no tasks until it is released: see [`Conduct`].
+    #[serde(default)]
+    pub quarantined: bool,
     /// Hardware encoders that have proven themselves there.
     #[serde(default)]
     pub encoders: Vec<ReadyEncoder>,
@@ -37,6 +41,27 @@ pub struct ReadyEncoder {
     pub sizes: Vec<(u32, u32)>,
     /// Streams it was seen to encode at once.
     pub sessions: u32,
+}
+
+/// What is held against a worker, in the bucket [`crate::topology::BucketName::Conduct`]. Coordinators write it by
+/// compare-and-set, the worker reads it as often as it says that it lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// What it lately failed at and others did, the latest last.
+    pub blames: Vec<Blame>,
+    /// It is to take no tasks, since then.
+    pub quarantined_at: Option<Timestamp>,
+}
+
+/// A task at which one worker failed and another did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blame {
+    /// Of which asset.
+    pub asset: AssetId,
+    /// Which.
+    pub number: TaskNumber,
+    /// When the other one did it.
+    pub at: Timestamp,
 }
 
 /// How often a worker says that it lives.

@@ -170,7 +170,7 @@ impl Child {
                         Err(error) => {
                             tracing::warn!(%error, "source bytes cannot be read");
                             // The child's own word for it would blame the source.
-                            return Err(failed(FailureCode::Internal, error.to_string()));
+                            return Err(error.failure());
                         }
                     };
                     self.say(&answer).await?;

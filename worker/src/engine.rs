@@ -2,7 +2,7 @@
 
 use reelmill_av::VideoEngine;
 use reelmill_media::ids::BlobHash;
-use reelmill_media::task::{Recipe, Task, Work};
+use reelmill_media::task::{Recipe, Task, Way, Work};
 use serde::Serialize;
 
 /// What decides the bytes of a task's results.
@@ -16,6 +16,8 @@ struct Ingredients<'a> {
     source: BlobHash,
     recipe: Option<Recipe>,
     work: &'a Work,
+    /// Nothing was decoded.
+    concealed: bool,
     /// The device that encoded, if one did: its bytes are its own.
     device: Option<VideoEngine>,
 }
@@ -28,6 +30,7 @@ pub fn recipe_of(task: &Task, device: Option<VideoEngine>) -> BlobHash {
         source: task.source.blocks,
         recipe: task.recipe,
         work: &task.work,
+        concealed: task.way == Way::Concealed,
         device,
     };
     // Plain data always encodes; were it not so, all names would be one and nothing is decided by them.

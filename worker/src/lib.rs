@@ -10,6 +10,7 @@ pub mod exec;
 pub mod heartbeat;
 pub mod metrics;
 pub mod mp4;
+pub mod outage;
 pub mod perform;
 pub mod probe;
 pub mod recipes;

@@ -26,6 +26,7 @@ use reelmill_worker::source_reader::Blocks;
 use reelmill_worker::{confine, exec, heartbeat};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,7 +46,7 @@ struct Run {
     #[arg(long, env = "REELMILL_SLOTS", value_name = "N")]
     slots: Option<u32>,
 
-    /// Seconds a task may go on once the worker is told to stop; then it is handed back
+    /// Seconds a task may go on once the worker is told to stop; what will take longer is handed back at once
     #[arg(long, env = "REELMILL_GRACE", default_value_t = 2, value_name = "SECONDS")]
     grace: u64,
 
@@ -157,7 +158,10 @@ async fn work(run: Run) -> anyhow::Result<()> {
     let encoders = Encoders::new(nursery.clone(), metrics.clone());
     tasks.spawn(encoders.clone().watch(Prober::of_this_program()?, drained.clone()));
     let workers = bus.bucket(BucketName::Workers).await?;
-    tasks.spawn(heartbeat::run(workers, id, metrics.clone(), encoders.clone(), drained.clone()));
+    let conduct = bus.bucket(BucketName::Conduct).await?;
+    let (decided, quarantined) = watch::channel(false);
+    let (metrics_too, encoders_too) = (metrics.clone(), encoders.clone());
+    tasks.spawn(heartbeat::run(workers, conduct, id, decided, metrics_too, encoders_too, drained.clone()));
 
     let worker = Arc::new(Worker {
         id,
@@ -172,6 +176,7 @@ async fn work(run: Run) -> anyhow::Result<()> {
         nursery,
         metrics: metrics.clone(),
         grace: Duration::from_secs(run.grace),
+        quarantined,
     });
     let working = TaskTracker::new();
     for _ in 0..slots {

@@ -6,6 +6,8 @@ use prometheus::{
 use reelmill_media::codec::VideoCodec;
 use reelmill_media::task::{Outcome, Task, Work};
 
+use crate::slot::Cut;
+
 /// The counters. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -21,6 +23,8 @@ pub struct Metrics {
     pub slots: IntGauge,
     /// Slots that work.
     pub busy: IntGauge,
+    /// Whether coordinators have it take no tasks.
+    pub quarantined: IntGauge,
 }
 
 impl Metrics {
@@ -72,6 +76,10 @@ impl Metrics {
             )?,
             slots: gauge("reelmill_worker_slots", "Tasks this worker can do at once")?,
             busy: gauge("reelmill_worker_slots_busy", "Tasks this worker is doing")?,
+            quarantined: gauge(
+                "reelmill_worker_quarantined",
+                "Whether coordinators have this worker take no tasks (1), since it fails at what others do",
+            )?,
         })
     }
 
@@ -82,13 +90,14 @@ impl Metrics {
         self.encoder_sessions.with_label_values(&labels).set(i64::from(sessions.unwrap_or(0)));
     }
 
+    /// Counts a task that was not brought to its end here.
+    pub fn cut(&self, task: &Task, cut: Cut) {
+        self.tasks.with_label_values(&[word(task), cut.word()]).inc();
+    }
+
     /// Counts the end of a task.
     pub fn ended(&self, task: &Task, outcome: &Outcome, seconds: f64) {
-        let work = match &task.work {
-            Work::Index => "index",
-            Work::Video { .. } => "video",
-            Work::Audio { .. } => "audio",
-        };
+        let work = word(task);
         let end = match outcome {
             Outcome::Indexed { .. } | Outcome::Made { .. } => "done",
             Outcome::Waiting { .. } => "waiting",
@@ -105,5 +114,13 @@ impl Metrics {
                 self.concealed.inc_by(u64::from(segment.concealed));
             }
         }
+    }
+}
+
+fn word(task: &Task) -> &'static str {
+    match &task.work {
+        Work::Index => "index",
+        Work::Video { .. } => "video",
+        Work::Audio { .. } => "audio",
     }
 }

@@ -8,7 +8,7 @@ use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::image::Image;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::segment::{InitSegment, Segment};
-use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task, Work};
+use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task, Way, Work};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::child::{Bounds, Child, Made};
 use crate::engine;
 use crate::exec::protocol::{ImageOutput, InitOutput, Job, SegmentOutput, Still, VideoJob};
+use crate::outage;
 use crate::probe::ready::{Encoders, Reservation};
 use crate::recipes::{Opened, Recipes};
 use crate::source_reader::{Blocks, SourceReader};
@@ -70,14 +71,20 @@ impl Kitchen {
         progress: impl Fn(u16),
     ) -> Result<Outcome, Failure> {
         let opened = match task.recipe {
-            Some(recipe) => Some(self.recipes.open(recipe).await.map_err(internal)?),
+            Some(recipe) => Some(self.recipes.open(recipe).await.map_err(|e| e.failure())?),
             None => None,
         };
         let recipe = opened.as_deref().map(|o| (&o.index, &o.plan));
-        let job = Job::for_work(&task.work, task.source.bytes, recipe).map_err(internal)?;
-        let source = self.blocks.open(task.source).await.map_err(internal)?;
+        let mut job = Job::for_work(&task.work, task.source.bytes, recipe).map_err(internal)?;
+        if task.way == Way::Concealed {
+            job.conceal();
+        }
+        let source = self.blocks.open(task.source).await.map_err(|e| e.failure())?;
         let bounds = self.bounds(task, SHORTEST_LIMIT, PATIENCE);
-        let reserved = self.reserve(&job, opened.as_deref());
+        let reserved = match task.way {
+            Way::Any => self.reserve(&job, opened.as_deref()),
+            Way::Software | Way::Concealed => None,
+        };
         let Some(reserved) = reserved else {
             let attempted = self.attempt(job, child, &source, bounds, progress).await;
             return match (attempted, &task.work, source.waits_for()) {
@@ -137,7 +144,7 @@ impl Kitchen {
         // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
         let (ran, stored) =
             tokio::join!(child.run(job, source, bounds, sender), results.gather(receiver, progress));
-        stored.map_err(internal)?;
+        stored.map_err(|e| outage::failure(&e))?;
         ran?;
         Ok(results)
     }

@@ -7,9 +7,11 @@ use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::Plan;
-use reelmill_media::task::Recipe;
+use reelmill_media::task::{Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
 use serde::de::DeserializeOwned;
+
+use crate::outage;
 
 /// Assets whose recipes are kept: a worker works on few at once.
 const KEPT: u64 = 16;
@@ -23,6 +25,16 @@ pub enum RecipeError {
     /// It was written by another version.
     #[error("record {0} cannot be read by this version")]
     Unreadable(BlobHash),
+}
+
+impl RecipeError {
+    /// The failure of a task that needs it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            RecipeError::Store(error) => outage::failure(error),
+            RecipeError::Unreadable(_) => Failure { code: FailureCode::Internal, reason: self.to_string() },
+        }
+    }
 }
 
 /// Index and plan of one asset.

@@ -1,13 +1,16 @@
-//! A slot does one task after another: take, keep alive, do, report, acknowledge.
+//! A slot does one task after another: take, keep alive, do, report, acknowledge. What it does not bring to its end it hands
+//! back.
 //!
 //! The order at the end is what makes a death between any two lines harmless: results are stored, then reported, then
 //! the task is acknowledged. A task that comes again is done again, with the same bytes and so the same names.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use reelmill_media::ids::WorkerId;
-use reelmill_media::task::{Class, Outcome, Task, TaskProgress, TaskReport};
+use reelmill_media::task::{Class, Failure, Outcome, Task, TaskProgress, TaskReport};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::queue::{Delivery, Lease, Queue};
 use reelmill_platform::topology::KEEP_EVERY;
@@ -24,6 +27,18 @@ const ORDINARY_EVERY: Duration = Duration::from_millis(300);
 
 /// Pause after an error of the bus, so that an election of a leader is not met with a storm.
 const BACK_OFF: Duration = Duration::from_millis(500);
+
+/// The same after a task that failed for no fault of the source's, and twice as long after each one more: a worker at which
+/// everything fails must not be the fastest of the fleet.
+const REST: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(8);
+
+/// Whoever works on a task says so this often, even when it gets no further.
+const SAY_EVERY: Duration = Duration::from_secs(3);
+
+/// A task that others had better do is left to them so many times.
+const LEFT_TO_OTHERS: i64 = 4;
+/// For so long at first, and twice as long each time.
+const LEFT_FOR: Duration = Duration::from_millis(100);
 
 /// Attempts to report a result before the task is left to come again.
 const REPORTS: u32 = 10;
@@ -43,6 +58,29 @@ pub struct Worker {
     pub metrics: Metrics,
     /// How long a task may go on once the worker drains.
     pub grace: Duration,
+    /// Coordinators have it take no tasks.
+    pub quarantined: watch::Receiver<bool>,
+}
+
+/// Why a task is not brought to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The worker drains, and the grace is over or too short.
+    Drain,
+    /// The worker is in quarantine.
+    Quarantine,
+    /// It was done elsewhere, or nobody wants it any more.
+    Over,
+}
+
+impl Cut {
+    /// For metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Cut::Drain | Cut::Quarantine => "handed_back",
+            Cut::Over => "over",
+        }
+    }
 }
 
 /// Works until `stop` is cancelled; then finishes within the grace or gives its task back.
@@ -51,29 +89,45 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), Bus
     let ordinary = worker.bus.tasks(Class::Ladder).await?;
     // Started ahead of need, so that a task never waits for a process to start.
     let mut child = None;
-    while !stop.is_cancelled() {
+    let mut rest = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = async { worker.freed().await; sleep(rest).await } => {}
+            () = stop.cancelled() => {}
+        }
+        if stop.is_cancelled() {
+            return Ok(());
+        }
         if child.is_none() {
             child =
                 worker.nursery.start().inspect_err(|error| tracing::error!(%error, "no media process")).ok();
         }
         // Never dropped half-way: a message on its way to a pull that nobody awaits is lost for the whole ack wait.
-        let delivery = take(&urgent, &ordinary).await;
-        match (delivery, child.take()) {
-            (Ok(Some(delivery)), Some(ready)) => worker.serve(delivery, ready, &stop).await,
-            (Ok(Some(delivery)), None) => {
-                let _ = delivery.lease.give_back(BACK_OFF).await;
-                sleep(BACK_OFF).await;
-            }
-            (Ok(None), ready) => child = ready,
-            (Err(error), ready) => {
-                child = ready;
+        rest = match take(&urgent, &ordinary).await {
+            Ok(None) => Duration::ZERO,
+            Ok(Some(delivery)) => match (worker.better_left_for(&delivery), child.take()) {
+                (None, Some(ready)) => worker
+                    .serve(delivery, ready, &stop)
+                    .await
+                    .map_or(Duration::ZERO, |_: FailedHere| (rest * 2).clamp(*REST.start(), *REST.end())),
+                (left_for, ready) => {
+                    let pause = if ready.is_none() { BACK_OFF } else { Duration::ZERO };
+                    child = ready;
+                    // Unheard, it comes again after the ack wait.
+                    let _ = delivery.lease.give_back(left_for.unwrap_or(BACK_OFF)).await;
+                    pause
+                }
+            },
+            Err(error) => {
                 tracing::warn!(%error, "no task could be taken");
-                sleep(BACK_OFF).await;
+                BACK_OFF
             }
-        }
+        };
     }
-    Ok(())
 }
+
+/// A task failed for no fault of the source's.
+struct FailedHere;
 
 /// Urgent work first. An idle slot waits on the urgent queue: of a job that has just been planned it must not take the
 /// last tasks before the first.
@@ -88,53 +142,128 @@ async fn take(urgent: &Queue<Task>, ordinary: &Queue<Task>) -> Result<Option<Del
 }
 
 impl Worker {
-    async fn serve(&self, delivery: Delivery<Task>, child: Child, stop: &CancellationToken) {
+    /// Waits until coordinators let it work.
+    async fn freed(&self) {
+        // Nobody is left to say anything only when the process ends.
+        let _ = self.quarantined.clone().wait_for(|quarantined| !quarantined).await;
+    }
+
+    /// How long a task waits for somebody else, where that would be better.
+    fn better_left_for(&self, delivery: &Delivery<Task>) -> Option<Duration> {
+        let left = delivery.message.avoid.contains(&self.id) && delivery.deliveries <= LEFT_TO_OTHERS;
+        left.then(|| LEFT_FOR * (1 << delivery.deliveries.clamp(0, LEFT_TO_OTHERS)))
+    }
+
+    async fn serve(
+        &self,
+        delivery: Delivery<Task>,
+        child: Child,
+        stop: &CancellationToken,
+    ) -> Option<FailedHere> {
         let Delivery { message: task, deliveries, lease } = delivery;
-        tracing::info!(asset = %task.asset, task = task.number.0, epoch = task.epoch, deliveries, "task taken");
+        let Task { asset, number, epoch, way, race, .. } = &task;
+        tracing::info!(%asset, task = number.0, epoch, ?way, race, deliveries, "task taken");
         self.metrics.busy.inc();
         let started = Instant::now();
-        let outcome = tokio::select! {
-            outcome = self.work(&task, child, &lease) => Some(outcome),
-            () = async { stop.cancelled().await; sleep(self.grace).await } => None,
+        let (tell, told) = watch::channel(0u16);
+        let ended = tokio::select! {
+            outcome = self.work(&task, child, &lease, &tell) => Ok(outcome),
+            () = self.drained(&task, started, told, stop) => Err(Cut::Drain),
+            () = self.put_into_quarantine() => Err(Cut::Quarantine),
+            () = self.over(&task) => Err(Cut::Over),
         };
-        match outcome {
-            Some(outcome) => {
+        let failed = match ended {
+            Ok(outcome) => {
                 let seconds = started.elapsed().as_secs_f64();
                 self.metrics.ended(&task, &outcome, seconds);
-                if let Outcome::Failed(failure) = &outcome {
-                    tracing::warn!(asset = %task.asset, task = task.number.0, code = ?failure.code, reason = failure.reason, "task failed");
-                } else {
-                    tracing::info!(asset = %task.asset, task = task.number.0, seconds, "task done");
-                }
+                let failed = match &outcome {
+                    Outcome::Failed(failure) => {
+                        let Failure { code, reason } = failure;
+                        tracing::warn!(%asset, task = number.0, ?code, reason, "task failed");
+                        code.is_retryable().then_some(FailedHere)
+                    }
+                    Outcome::Indexed { .. } | Outcome::Made { .. } | Outcome::Waiting { .. } => {
+                        tracing::info!(%asset, task = number.0, seconds, "task done");
+                        None
+                    }
+                };
                 self.report(&task, outcome, &lease).await;
+                failed
             }
-            None => {
-                tracing::info!(asset = %task.asset, task = task.number.0, "task handed back");
-                if let Err(error) = lease.give_back(Duration::ZERO).await {
+            Err(cut) => {
+                tracing::info!(%asset, task = number.0, ?cut, "task not brought to its end here");
+                self.metrics.cut(&task, cut);
+                let said = match cut {
+                    Cut::Drain | Cut::Quarantine => lease.give_back(Duration::ZERO).await,
+                    Cut::Over => lease.done().await,
+                };
+                if let Err(error) = said {
                     tracing::warn!(%error, "the task comes again only after the ack wait");
                 }
+                None
             }
-        }
+        };
         self.metrics.busy.dec();
+        failed
+    }
+
+    /// Waits until the worker drains and the task's grace is over, or will not be enough.
+    async fn drained(
+        &self,
+        task: &Task,
+        started: Instant,
+        told: watch::Receiver<u16>,
+        stop: &CancellationToken,
+    ) {
+        stop.cancelled().await;
+        if time_left(task.cost_ms, started.elapsed(), *told.borrow()) <= self.grace {
+            sleep(self.grace).await;
+        }
+    }
+
+    async fn put_into_quarantine(&self) {
+        if self.quarantined.clone().wait_for(|quarantined| *quarantined).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until somebody says that the task is over.
+    async fn over(&self, task: &Task) {
+        match self.bus.subscribe_over(task.asset).await {
+            Ok(said) => {
+                let mut said = std::pin::pin!(said);
+                while let Some(over) = said.next().await {
+                    if over.concerns(task) {
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "it will not be heard when this task is over"),
+        }
+        std::future::pending().await
     }
 
     /// Does the task while telling the queue that it is alive and the world how far it is.
-    async fn work(&self, task: &Task, child: Child, lease: &Lease) -> Outcome {
-        let (tell, told) = watch::channel(0u16);
+    async fn work(&self, task: &Task, child: Child, lease: &Lease, tell: &watch::Sender<u16>) -> Outcome {
         let work = self.kitchen.perform(task, child, |permille| {
             tell.send_replace(permille);
         });
         tokio::select! {
             outcome = work => outcome,
-            never = async { tokio::join!(keep_alive(lease), self.say_progress(task, told)).0 } => match never {},
+            never = async { tokio::join!(keep_alive(lease), self.say_progress(task, tell.subscribe())).0 } => match never {},
         }
     }
 
     async fn say_progress(&self, task: &Task, mut told: watch::Receiver<u16>) {
-        while told.changed().await.is_ok() {
+        let mut ticks = interval(SAY_EVERY);
+        loop {
+            tokio::select! {
+                changed = told.changed() => if changed.is_err() { return },
+                _ = ticks.tick() => {}
+            }
             let permille = *told.borrow_and_update();
-            let progress =
-                TaskProgress { asset: task.asset, number: task.number, epoch: task.epoch, permille };
+            let Task { asset, number, epoch, cost_ms, .. } = *task;
+            let progress = TaskProgress { asset, number, epoch, permille, worker: Some(self.id), cost_ms };
             // A hint: nothing is lost with it.
             let _ = self.bus.publish_progress(&progress).await;
         }
@@ -173,5 +302,27 @@ async fn keep_alive(lease: &Lease) -> std::convert::Infallible {
         if let Err(error) = lease.keep().await {
             tracing::warn!(%error, "the task may be handed to another worker");
         }
+    }
+}
+
+/// How much longer a task takes: by how far it is, or by its estimate before anything is known.
+fn time_left(cost_ms: u64, elapsed: Duration, permille: u16) -> Duration {
+    match u32::from(permille) {
+        0 => Duration::from_millis(cost_ms).saturating_sub(elapsed),
+        done => elapsed * 1000u32.saturating_sub(done) / done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_follows_from_how_far_it_is() {
+        let s = Duration::from_secs;
+        assert_eq!(time_left(9000, s(4), 0), s(5));
+        assert_eq!(time_left(9000, s(40), 0), s(0));
+        assert_eq!(time_left(9000, s(4), 250), s(12));
+        assert_eq!(time_left(9000, s(4), 1000), s(0));
     }
 }

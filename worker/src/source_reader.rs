@@ -9,7 +9,10 @@ use moka::future::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::source::{BlockSlice, Source, SourceRef};
+use reelmill_media::task::{Failure, FailureCode};
 use reelmill_platform::store::{Store, StoreError};
+
+use crate::outage;
 
 /// Why bytes of a source cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,6 +26,18 @@ pub enum ReadError {
     /// The upload has not brought them yet.
     #[error("byte {0} of the source is not there yet")]
     Missing(u64),
+}
+
+impl ReadError {
+    /// The failure of a task that needs them.
+    pub fn failure(&self) -> Failure {
+        match self {
+            ReadError::Store(error) => outage::failure(error),
+            ReadError::BlockList(_) | ReadError::Missing(_) => {
+                Failure { code: FailureCode::Internal, reason: self.to_string() }
+            }
+        }
+    }
 }
 
 /// Blocks that were fetched lately, shared by all slots: neighbouring chunks share blocks. Cheap to clone.
@@ -85,5 +100,37 @@ impl SourceReader {
     /// Where the bytes end that were asked for in vain, if any were.
     pub fn waits_for(&self) -> Option<u64> {
         Some(self.wanted.load(Ordering::Relaxed)).filter(|upto| *upto > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reelmill_media::source::Block;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_missing_is_named_and_what_is_around_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let mut blocks = Vec::new();
+        for bytes in [&b"01234"[..], b"56789", b"uvwxyz"] {
+            let hash = store.put_blob(BlobKind::SourceBlock, Bytes::from_static(bytes)).await.unwrap();
+            blocks.push(Block { hash, bytes: bytes.len() as u32 });
+        }
+        let source = Source::with_gap(blocks[..2].to_vec(), 10, blocks[2..].to_vec());
+        let list = Bytes::from(serde_json::to_vec(&source).unwrap());
+        let list = SourceRef {
+            blocks: store.put_blob(BlobKind::Record, list).await.unwrap(),
+            bytes: source.bytes(),
+        };
+        let reader = Blocks::new(store, 1 << 20).open(list).await.unwrap();
+        assert_eq!(reader.read(3..7).await.unwrap(), b"3456");
+        assert_eq!(reader.read(8..24).await.unwrap(), b"89", "up to what is missing");
+        assert_eq!(reader.read(21..99).await.unwrap(), b"vwxyz");
+        assert_eq!(reader.waits_for(), None);
+        assert!(matches!(reader.read(10..13).await, Err(ReadError::Missing(10))));
+        assert!(reader.read(19..99).await.is_err());
+        assert_eq!(reader.waits_for(), Some(26), "no more than there will be");
     }
 }

@@ -6,7 +6,8 @@
 mod harness;
 
 use reelmill_e2e::fixtures::{Bad, Kind, bad, fixture};
-use reelmill_media::task::FailureCode;
+use reelmill_media::task::{FailureCode, Work};
+use reelmill_worker::exec::protocol::Job;
 
 #[test]
 fn bad_files_are_refused_for_what_they_are() {
@@ -72,8 +73,41 @@ fn a_chunk_of_which_nothing_decodes_fails() {
 }
 
 #[test]
+fn a_concealed_chunk_has_the_planned_shape_and_is_made_of_nothing() {
+    let fixture = fixture(Kind::Landscape);
+    let source = std::fs::read(&fixture.path).unwrap();
+    let title = harness::Title::of(&source).unwrap();
+    let whole = title.make(&source, &[1]).unwrap();
+    for work in [
+        Work::Video { segments: 1..3, rungs: title.rungs() },
+        Work::Audio { rendition: "a0".parse().unwrap(), segments: 1..2 },
+    ] {
+        let mut job = Job::for_work(&work, source.len() as u64, Some((&title.index, &title.plan))).unwrap();
+        job.conceal();
+        let made = harness::run(&source, job.clone()).unwrap();
+        assert_eq!(made.read, 0, "the source was touched");
+        assert_eq!(made, harness::run(&source, job).unwrap(), "the same task, other bytes");
+        for init in &made.inits {
+            let own = &whole[init.rendition.as_str()];
+            assert_eq!((&init.bytes, &init.codecs), (&own.init, &own.codecs), "players see one stream");
+        }
+        for segment in &made.segments {
+            let own = &whole[segment.rendition.as_str()].segments[segment.number as usize];
+            assert_eq!(
+                (segment.start, segment.duration, segment.frames),
+                (own.start, own.duration, own.frames)
+            );
+            assert!(segment.concealed > 0 && own.concealed == 0);
+            if matches!(work, Work::Video { .. }) {
+                assert_eq!(segment.concealed, segment.frames, "all of it is marked");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_source_that_cannot_be_read_is_not_called_bad() {
-    use reelmill_worker::exec::protocol::{FromChild, Job, ToChild, read_message, write_message};
+    use reelmill_worker::exec::protocol::{FromChild, ToChild, read_message, write_message};
     for kind in [Kind::Landscape, Kind::Mkv, Kind::MpegTs] {
         let source = std::fs::read(fixture(kind).path).unwrap();
         let (child_in, mut to_child) = std::io::pipe().unwrap();

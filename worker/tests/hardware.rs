@@ -20,7 +20,7 @@ use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::Plan;
 use reelmill_media::profile::Profile;
 use reelmill_media::source::{BLOCK_BYTES, Block, Source, SourceRef};
-use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Work};
+use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Way, Work};
 use reelmill_platform::store::Store;
 use reelmill_worker::child::Nursery;
 use reelmill_worker::metrics::Metrics;
@@ -141,6 +141,9 @@ impl Title {
             recipe: None,
             work: Work::Index,
             cost_ms: 1000,
+            way: Way::Any,
+            avoid: Vec::new(),
+            race: false,
         };
         let indexed = kitchen(&store, None).perform(&video, nursery().start().unwrap(), |_| {}).await;
         let Outcome::Indexed { index } = indexed else { panic!("{indexed:?}") };

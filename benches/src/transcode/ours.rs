@@ -19,7 +19,7 @@ use reelmill_media::ladder::Rung;
 use reelmill_media::plan::Plan;
 use reelmill_media::profile::{Effort, Profile};
 use reelmill_media::source::{BLOCK_BYTES, Block, Source, SourceRef};
-use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Work};
+use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Way, Work};
 use reelmill_platform::store::Store;
 use reelmill_worker::child::{Child, Nursery};
 use reelmill_worker::perform::Kitchen;
@@ -149,6 +149,9 @@ impl Ours {
             recipe: None,
             work: Work::Index,
             cost_ms: 10_000,
+            way: Way::Any,
+            avoid: Vec::new(),
+            race: false,
         };
         let Outcome::Indexed { index: hash } = kitchen.perform(&index, nursery.start()?, |_| {}).await else {
             bail!("the clip cannot be indexed");

@@ -36,6 +36,9 @@ pub struct Options {
     pub slots: Option<u32>,
 }
 
+/// Whose everything on this machine is; operates it as well.
+const TENANT: &str = "demo";
+
 /// What a coordinator or worker writes into its ready file.
 #[derive(Debug, Deserialize)]
 struct Ready {
@@ -140,6 +143,7 @@ impl Running {
                 ("--nats", nats_address.clone()),
                 ("--listen", format!("127.0.0.1:{}", free_port(options.api_port)?)),
                 ("--keys-file", layout.keys().display().to_string()),
+                ("--operator", TENANT.to_owned()),
                 ("--edge-url", edge_url.clone()),
             ];
             let (process, ready): (_, Ready) = start_ours(&layout, "coordinator", &arguments).await?;
@@ -265,7 +269,7 @@ fn api_key(layout: &Layout) -> anyhow::Result<String> {
     let hash = blake3::hash(key.as_bytes()).to_hex();
     let known = std::fs::read_to_string(layout.keys()).is_ok_and(|keys| keys.contains(hash.as_str()));
     if !known {
-        let keys = serde_json::json!([{ "tenant": "demo", "key_blake3": hash.as_str() }]);
+        let keys = serde_json::json!([{ "tenant": TENANT, "key_blake3": hash.as_str() }]);
         std::fs::write(layout.keys(), serde_json::to_vec_pretty(&keys)?)?;
     }
     Ok(key)

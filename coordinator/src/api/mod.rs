@@ -15,6 +15,7 @@ mod server;
 mod tus;
 mod view;
 mod whole;
+mod workers;
 
 pub use keyring::{Keyring, KeyringError};
 pub use server::serve;
@@ -25,7 +26,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, head, put};
+use axum::routing::{delete, get, head, put};
 use http::{HeaderValue, Method, Version, header};
 use http_body::Body as _;
 use reelmill_media::ids::TenantId;
@@ -84,6 +85,8 @@ impl Api {
             .route("/v1/assets/{id}/events", get(events::follow))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))
+            .route("/v1/workers", get(workers::list))
+            .route("/v1/workers/{id}/quarantine", delete(workers::release))
             .merge(tus)
             .method_not_allowed_fallback(async |method: Method| {
                 Problem::new(Code::MethodNotAllowed, format!("This path does not do {method}."))

@@ -43,6 +43,8 @@ pub enum Code {
     UnknownCaptions,
     /// The purge is not there, or was asked for by another tenant.
     UnknownPurge,
+    /// Nothing is known of such a worker.
+    UnknownWorker,
     /// What is sent is neither WebVTT nor SubRip.
     NotCaptions,
     /// It does not go with what is there.
@@ -91,7 +93,8 @@ impl Code {
             | Code::UnknownAsset
             | Code::UnknownUpload
             | Code::UnknownCaptions
-            | Code::UnknownPurge => StatusCode::NOT_FOUND,
+            | Code::UnknownPurge
+            | Code::UnknownWorker => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
                 StatusCode::BAD_REQUEST
@@ -156,6 +159,7 @@ impl Problem {
             | Code::UnknownUpload
             | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::UnknownWorker
             | Code::NotCaptions
             | Code::Conflict
             | Code::UploadGone
@@ -200,6 +204,7 @@ impl Problem {
             | Code::UnknownUpload
             | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::UnknownWorker
             | Code::NotCaptions
             | Code::Conflict
             | Code::UploadGone

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::lease::{self, Holder};
+use super::races;
 use crate::assets::Applied;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
@@ -34,7 +35,8 @@ const UNSURE_FOR: SignedDuration = SignedDuration::from_secs(4 * LEASE_TTL.as_se
 pub async fn run(engine: Engine, catalog: Catalog, leases: Bucket<Holder>, held: watch::Sender<bool>) {
     catalog.is_complete(&engine.drain).await;
     let holds = held.subscribe();
-    tokio::join!(lease::keep(leases, held, engine.drain.clone()), feed(engine, catalog, holds));
+    let races = races::run(engine.clone(), catalog.clone(), holds.clone());
+    tokio::join!(lease::keep(leases, held, engine.drain.clone()), races, feed(engine, catalog, holds));
 }
 
 async fn feed(engine: Engine, catalog: Catalog, mut holds: watch::Receiver<bool>) {

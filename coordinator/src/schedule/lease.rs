@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Three tries before it is lost.
-const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Four tries before it is lost.
+const RENEW_EVERY: Duration = Duration::from_millis(500);
 /// Its key in the bucket of leases.
 const KEY: &str = "feeder";
 

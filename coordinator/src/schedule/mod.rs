@@ -8,10 +8,14 @@
 mod demand;
 pub mod feeder;
 pub mod lease;
+mod races;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod slow_and_dead;
+mod stragglers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -21,6 +25,7 @@ use reelmill_media::task::{Class, TaskNumber};
 use reelmill_platform::kv::Revision;
 
 pub use demand::{Demand, INDEX_COST_MS};
+pub use stragglers::{Straggler, Stragglers};
 
 /// Units of a tag per millisecond of one core at weight 1: keeps shares exact to a thousandth for weights up to 1000.
 const TAG_UNITS: u64 = 1000;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reelmill_media::ids::BlobHash;
+use reelmill_media::ids::{BlobHash, WorkerId};
 use reelmill_media::index::Container;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::Recipe;
@@ -153,7 +153,9 @@ impl World {
                 }
                 Effect::RenderPlaylists => {}
                 Effect::CheckUpload
+                | Effect::RaceTask { .. }
                 | Effect::WithdrawTask { .. }
+                | Effect::Blame { .. }
                 | Effect::Retract
                 | Effect::Close
                 | Effect::RenderCaptions
@@ -215,6 +217,7 @@ impl World {
             Some(_) => Input::TaskDone {
                 number,
                 epoch,
+                worker: WorkerId::from_parts(1, 1),
                 made: Made { cost_ms: self.cost_ms(id, number), parts: vec![] },
             },
         };

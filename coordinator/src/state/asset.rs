@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use reelmill_media::captions::Captions;
-use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId};
+use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId, WorkerId};
 use reelmill_media::index::Container;
 use reelmill_media::profile::Profile;
 use reelmill_media::source::SourceRef;
-use reelmill_media::task::{Failure, Recipe, TaskNumber};
+use reelmill_media::task::{Failure, Recipe, TaskNumber, Way};
 use serde::{Deserialize, Serialize};
 
 use super::{About, DoneSet, Notice};
@@ -150,6 +150,9 @@ pub struct Rendition {
     /// Frames (of sound, packets) of the source that could not be decoded and were filled in.
     #[serde(default)]
     pub concealed: u32,
+    /// Segments of those made that show nothing of the source: see [`Way::Concealed`].
+    #[serde(default)]
+    pub blank: u32,
 }
 
 /// An encoder at work on a rendition.
@@ -294,6 +297,18 @@ pub struct Attempt {
     pub epoch: u32,
     /// Attempts at this task that have failed.
     pub failures: u8,
+    /// Attempts that came to nothing because something they needed was not there. They cost nothing but time.
+    #[serde(default)]
+    pub outages: u8,
+    /// How it is gone about.
+    #[serde(default)]
+    pub way: Way,
+    /// Workers that have failed at this task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_by: Vec<WorkerId>,
+    /// It takes this worker too long, so that the same attempt was given to another as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raced: Option<WorkerId>,
     /// It waits in no queue before this: the attempt before it has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(with = "jiff::fmt::serde::timestamp::millisecond::optional")]
@@ -410,9 +425,21 @@ impl Asset {
         }
     }
 
+    /// The present attempt at a task; `None` when the task is not handed out.
+    pub fn attempt(&self, number: TaskNumber) -> Option<&Attempt> {
+        self.in_flight().iter().find(|attempt| attempt.number == number)
+    }
+
     /// The epoch that counts for a task; `None` when the task is not handed out.
     pub fn epoch(&self, number: TaskNumber) -> Option<u32> {
-        self.in_flight().iter().find(|attempt| attempt.number == number).map(|attempt| attempt.epoch)
+        self.attempt(number).map(|attempt| attempt.epoch)
+    }
+
+    /// Something of the picture, or of the sound where there is no picture, comes from the source.
+    pub(super) fn shows_something(&self) -> bool {
+        let is_video = |r: &&Rendition| matches!(r.planned.kind, RenditionKind::Video { .. });
+        let has_video = self.renditions.iter().any(|r| is_video(&r));
+        self.renditions.iter().filter(|r| !has_video || is_video(r)).any(|r| r.made > r.blank)
     }
 
     /// When the first of its waiting attempts may begin.

@@ -1,8 +1,8 @@
 //! An attempt's way: into its queue, out of it in vain, and in again.
 
 use jiff::{SignedDuration, Timestamp};
-use reelmill_media::ids::{AssetId, BlobHash};
-use reelmill_media::task::TaskNumber;
+use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
+use reelmill_media::task::{FailureCode, TaskNumber, Way};
 
 use super::asset::Attempt;
 use super::words::Effect;
@@ -12,16 +12,47 @@ pub(super) const REPUBLISH_AFTER: SignedDuration = SignedDuration::from_secs(60)
 /// An attempt without an end for so long is given up: its message may be stuck. Costs no attempt, since it may as well
 /// have waited for a worker all that time.
 pub(super) const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3600);
+/// A task that fails so often fails its asset.
+pub(super) const MAX_ATTEMPTS: u8 = 5;
+/// Pauses grow so often.
+const LONGEST_PAUSE: u8 = 3;
 
 impl Attempt {
     /// The first attempt at a task.
     pub(super) const fn first(number: TaskNumber, now: Timestamp) -> Attempt {
-        Attempt { number, epoch: 1, failures: 0, not_before: None, opened_at: now, published_at: now }
+        Attempt {
+            number,
+            epoch: 1,
+            failures: 0,
+            outages: 0,
+            way: Way::Any,
+            failed_by: Vec::new(),
+            raced: None,
+            not_before: None,
+            opened_at: now,
+            published_at: now,
+        }
+    }
+
+    /// Notes that it failed, and says how the next one goes about it: by another worker, then in software, and at last
+    /// without decoding, which is worth it only where the rest `shows_something`. What two workers call corrupt need not
+    /// be tried in software.
+    pub(super) fn fell(&mut self, worker: Option<WorkerId>, code: FailureCode, shows_something: bool) {
+        self.failures += 1;
+        self.failed_by.extend(worker.filter(|worker| !self.failed_by.contains(worker)));
+        let last = self.failures + 1 >= MAX_ATTEMPTS || (code == FailureCode::Corrupt && self.failures > 1);
+        self.way = match self.number.position() {
+            None => Way::Any,
+            Some(_) if last && shows_something => Way::Concealed,
+            Some(_) if self.failures > 1 => Way::Software,
+            Some(_) => Way::Any,
+        };
     }
 
     /// The next attempt at the same task.
     pub(super) fn renew(&mut self, now: Timestamp) {
         self.epoch = self.epoch.saturating_add(1);
+        self.raced = None;
         self.opened_at = now;
         self.published_at = now;
     }
@@ -30,6 +61,9 @@ impl Attempt {
     pub(super) fn publish(&self, effects: &mut Vec<Effect>) {
         if self.not_before.is_none() {
             effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
+        }
+        if self.raced.is_some() {
+            effects.push(Effect::RaceTask { number: self.number, epoch: self.epoch });
         }
     }
 
@@ -52,12 +86,13 @@ impl Attempt {
         self.publish(effects);
     }
 
-    /// How long it waits after failed ones: four times as long each time, up to a quarter more or less, so that tasks
-    /// which failed together do not come back together. The same attempt waits the same time whoever asks.
+    /// How long it waits after failed ones: four times as long each time up to 64 times, a quarter more or less, so that
+    /// tasks which failed together do not come back together. The same attempt waits the same time whoever asks.
     pub(super) fn pause(&self, asset: AssetId, first: SignedDuration) -> SignedDuration {
         let name = BlobHash::of(format!("{asset}.{}.{}", self.number.0, self.epoch).as_bytes());
         let percent = 75 + name.digest().iter().map(|byte| i32::from(*byte)).sum::<i32>() % 51;
-        let longer = 4i32.saturating_pow(u32::from(self.failures.saturating_sub(1)));
+        let before = self.failures.saturating_add(self.outages).saturating_sub(1);
+        let longer = 4i32.pow(u32::from(before.min(LONGEST_PAUSE)));
         first.saturating_mul(longer).saturating_mul(percent) / 100
     }
 }

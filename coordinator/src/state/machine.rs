@@ -1,15 +1,17 @@
 //! The rules.
 
 use jiff::SignedDuration;
-use reelmill_media::task::{Failure, FailureCode, TaskNumber};
+use reelmill_media::ids::WorkerId;
+use reelmill_media::task::{Failure, FailureCode, TaskNumber, Way};
 
 use super::Occasion;
 use super::asset::{Arrival, Asset, Attempt, Encoder, Job, Rendition, Stage};
+use super::attempt::MAX_ATTEMPTS;
 use super::done::DoneSet;
 use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
 
-/// A task that fails so often fails its asset.
-pub(super) const MAX_ATTEMPTS: u8 = 5;
+/// So many attempts at one task may come to nothing for want of something they need: an hour or so. Then the asset fails.
+pub(super) const MAX_OUTAGES: u8 = 60;
 /// A job has at most this many tasks in flight, which bounds the record.
 pub const MAX_IN_FLIGHT: usize = 512;
 /// What may still be written by a coordinator that lost the race has been written by then: two of the store's deadlines.
@@ -47,13 +49,16 @@ impl Step {
             }
             Input::HandOut { upto } => self.hand_out(upto),
             Input::Indexed { epoch, plan } => self.indexed(epoch, *plan),
-            Input::TaskDone { number, epoch, made } => self.task_done(number, epoch, &made),
-            Input::TaskFailed { number, epoch, failure } => self.task_failed(number, epoch, failure),
+            Input::TaskDone { number, epoch, worker, made } => self.task_done(number, epoch, worker, &made),
+            Input::TaskFailed { number, epoch, worker, failure } => {
+                self.task_failed(number, epoch, Some(worker), failure);
+            }
+            Input::Straggles { number, epoch, worker } => self.straggles(number, epoch, worker),
             Input::Again { number } => self.repeat(number),
             Input::TaskLost { number, epoch } => {
                 let reason =
                     format!("task {} was handed out again and again and never reported on", number.0);
-                self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
+                self.task_failed(number, epoch, None, Failure { code: FailureCode::Internal, reason });
             }
             Input::Published { playable, complete } => self.published(playable, complete),
             Input::Described(patch) => self.asset.describe(&patch),
@@ -120,9 +125,16 @@ impl Step {
             | Stage::Failed { .. }
             | Stage::Deleted { .. } => return,
         };
+        self.task_ends(TaskNumber::INDEX, None);
         self.asset.facts = Some(plan.facts);
-        let begun =
-            |planned| Rendition { planned, made: 0, encoders: Vec::new(), codecs: None, concealed: 0 };
+        let begun = |planned| Rendition {
+            planned,
+            made: 0,
+            encoders: Vec::new(),
+            codecs: None,
+            concealed: 0,
+            blank: 0,
+        };
         self.asset.renditions = plan.renditions.into_iter().map(begun).collect();
         let receiving = self.asset.is_receiving();
         let job = Job {
@@ -144,10 +156,11 @@ impl Step {
         }
     }
 
-    fn task_done(&mut self, number: TaskNumber, epoch: u32, made: &Made) {
-        if self.asset.epoch(number) != Some(epoch) {
+    fn task_done(&mut self, number: TaskNumber, epoch: u32, worker: WorkerId, made: &Made) {
+        let Some(attempt) = self.asset.attempt(number).filter(|attempt| attempt.epoch == epoch) else {
             return self.repeat(number);
-        }
+        };
+        let blank = attempt.way == Way::Concealed;
         let (Stage::Processing { job, .. }, Some(position)) = (&mut self.asset.stage, number.position())
         else {
             return;
@@ -159,7 +172,8 @@ impl Step {
         });
         if let Some(part) = stranger {
             let reason = format!("task {} gave rendition {} another init segment", number.0, part.rendition);
-            return self.task_failed(number, epoch, Failure { code: FailureCode::Internal, reason });
+            let failure = Failure { code: FailureCode::Internal, reason };
+            return self.task_failed(number, epoch, Some(worker), failure);
         }
         for part in &made.parts {
             for rendition in renditions.iter_mut().filter(|r| r.planned.id == part.rendition) {
@@ -168,16 +182,35 @@ impl Step {
                     rendition.encoders.push(Encoder { name: part.encoder.clone(), init: part.init });
                 }
                 rendition.concealed = rendition.concealed.saturating_add(part.concealed);
+                if blank {
+                    rendition.blank = rendition.blank.saturating_add(part.segments);
+                }
                 rendition.codecs.get_or_insert_with(|| part.codecs.clone());
             }
         }
         job.done.insert(position);
         job.done_cost_ms = job.done_cost_ms.saturating_add(made.cost_ms);
-        job.in_flight.retain(|attempt| attempt.number != number);
+        self.task_ends(number, Some(worker));
+        if let Stage::Processing { job, .. } = &mut self.asset.stage {
+            job.in_flight.retain(|attempt| attempt.number != number);
+        }
         self.effects.push(Effect::RenderPlaylists);
     }
 
-    fn task_failed(&mut self, number: TaskNumber, epoch: u32, failure: Failure) {
+    /// What follows from the end of a task, apart from what it made.
+    fn task_ends(&mut self, number: TaskNumber, by: Option<WorkerId>) {
+        let Some(attempt) = self.asset.attempt(number) else { return };
+        if attempt.raced.is_some() {
+            self.effects.push(Effect::WithdrawTask { number });
+        }
+        // In another way it may have gone well with any of them.
+        if attempt.way == Way::Any {
+            let failed = attempt.failed_by.iter().filter(|worker| Some(**worker) != by);
+            self.effects.extend(failed.map(|worker| Effect::Blame { worker: *worker, number }));
+        }
+    }
+
+    fn task_failed(&mut self, number: TaskNumber, epoch: u32, worker: Option<WorkerId>, failure: Failure) {
         if self.asset.epoch(number) != Some(epoch) {
             return self.repeat(number);
         }
@@ -186,11 +219,14 @@ impl Step {
             return self.index_waits(epoch, u64::MAX);
         }
         let now = self.moment.now;
-        let attempt = match &mut self.asset.stage {
-            Stage::Indexing { attempt, .. } => attempt,
+        let shows_something = self.asset.shows_something();
+        let (attempt, hopeless) = match &mut self.asset.stage {
+            Stage::Indexing { attempt, .. } => (attempt, true),
             Stage::Processing { job, .. } => {
+                // Corrupt here may be corrupt everywhere: then nobody is kept waiting.
+                let everywhere = job.next == job.tasks && job.in_flight.iter().all(|a| a.failures > 0);
                 let Some(attempt) = job.in_flight.iter_mut().find(|a| a.number == number) else { return };
-                attempt
+                (attempt, everywhere && !shows_something)
             }
             Stage::Uploading
             | Stage::Queued { .. }
@@ -198,12 +234,47 @@ impl Step {
             | Stage::Failed { .. }
             | Stage::Deleted { .. } => return,
         };
-        attempt.failures += 1;
-        if !failure.code.is_retryable() || attempt.failures >= MAX_ATTEMPTS {
+        let raced = attempt.raced.is_some();
+        let given_up = match failure.code {
+            FailureCode::Unavailable => {
+                attempt.outages = attempt.outages.saturating_add(1);
+                attempt.outages > MAX_OUTAGES
+            }
+            FailureCode::Corrupt if !hopeless => {
+                attempt.fell(worker, failure.code, shows_something);
+                attempt.failures >= MAX_ATTEMPTS
+            }
+            code => {
+                attempt.fell(worker, code, shows_something);
+                !code.is_retryable() || attempt.failures >= MAX_ATTEMPTS
+            }
+        };
+        if given_up {
             return self.fail(failure);
         }
         attempt.renew(now);
         attempt.not_before = Some(now + attempt.pause(self.asset.id, self.moment.retry_after));
+        if raced {
+            self.effects.push(Effect::WithdrawTask { number });
+        }
+    }
+
+    /// Once per attempt: what takes two workers long takes long.
+    fn straggles(&mut self, number: TaskNumber, epoch: u32, worker: WorkerId) {
+        let attempt = match &mut self.asset.stage {
+            Stage::Indexing { attempt, .. } => Some(attempt).filter(|a| a.number == number),
+            Stage::Processing { job, .. } => job.in_flight.iter_mut().find(|a| a.number == number),
+            Stage::Uploading
+            | Stage::Queued { .. }
+            | Stage::Ready { .. }
+            | Stage::Failed { .. }
+            | Stage::Deleted { .. } => None,
+        };
+        let alone = |a: &&mut Attempt| a.epoch == epoch && a.not_before.is_none() && a.raced.is_none();
+        if let Some(attempt) = attempt.filter(alone) {
+            attempt.raced = Some(worker);
+            self.effects.push(Effect::RaceTask { number, epoch });
+        }
     }
 
     fn published(&mut self, playable: bool, complete: bool) {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::index::Container;
 use reelmill_media::source::SourceRef;
-use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber};
+use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber, Way};
 
-use super::attempt::REPUBLISH_AFTER;
-use super::machine::MAX_ATTEMPTS;
+use super::attempt::{MAX_ATTEMPTS, REPUBLISH_AFTER};
+use super::machine::MAX_OUTAGES;
 use super::*;
 use crate::schedule::Demand;
 
@@ -22,8 +22,10 @@ pub(super) const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(1);
 enum Event {
     /// A worker does a task, reports, and takes its message out of the queue — or dies just before that.
     WorkerDone { pick: usize, dies_before_ack: bool },
-    /// A worker reports a failure.
-    WorkerFails { pick: usize, code: FailureCode },
+    /// One of three workers reports a failure: its own, the source's, or the store's.
+    WorkerFails { pick: usize, worker: u64, code: FailureCode },
+    /// A worker takes long, or is silent.
+    Straggles { pick: usize, worker: u64, effects: usize },
     /// The queue gives a message up.
     GivenUp { pick: usize },
     /// A task message vanishes without a trace, with everything that NATS held of it.
@@ -43,11 +45,18 @@ fn event() -> impl Strategy<Value = Event> {
     let pick = any::<prop::sample::Index>().prop_map(|i| i.index(64));
     let effects = prop_oneof![3 => Just(usize::MAX), 1 => 0usize..4];
     let code = prop_oneof![
-        8 => Just(FailureCode::Internal), 4 => Just(FailureCode::Limit), 1 => Just(FailureCode::Corrupt)
+        8 => Just(FailureCode::Internal),
+        4 => Just(FailureCode::Limit),
+        4 => Just(FailureCode::Unavailable),
+        2 => Just(FailureCode::Corrupt),
+        1 => Just(FailureCode::Unsupported),
     ];
     prop_oneof![
         6 => (pick.clone(), any::<bool>()).prop_map(|(pick, dies_before_ack)| Event::WorkerDone { pick, dies_before_ack }),
-        2 => (pick.clone(), code).prop_map(|(pick, code)| Event::WorkerFails { pick, code }),
+        2 => (pick.clone(), 1..4u64, code)
+            .prop_map(|(pick, worker, code)| Event::WorkerFails { pick, worker, code }),
+        2 => (pick.clone(), 1..4u64, effects.clone())
+            .prop_map(|(pick, worker, effects)| Event::Straggles { pick, worker, effects }),
         1 => pick.clone().prop_map(|pick| Event::GivenUp { pick }),
         1 => pick.clone().prop_map(|pick| Event::MessageVanishes { pick }),
         8 => (pick, effects.clone(), any::<bool>())
@@ -64,6 +73,11 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     tasks: u32,
     pub(super) queue: BTreeSet<(TaskNumber, u32)>,
+    /// Second copies.
+    pub(super) races: BTreeSet<(TaskNumber, u32)>,
+    /// Who has failed at what, and who was blamed for it.
+    pub(super) failed: BTreeSet<(WorkerId, TaskNumber)>,
+    pub(super) blamed: BTreeSet<(WorkerId, TaskNumber)>,
     reports: Vec<Input>,
     closed_playlists: bool,
     tidied: bool,
@@ -82,6 +96,9 @@ impl World {
             now,
             tasks,
             queue: BTreeSet::new(),
+            races: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            blamed: BTreeSet::new(),
             reports: Vec::new(),
             closed_playlists: false,
             tidied: false,
@@ -110,14 +127,27 @@ impl World {
             Effect::PublishTask { number, epoch } => {
                 self.queue.insert((number, epoch));
             }
-            Effect::WithdrawTask { number } => self.queue.retain(|(n, _)| *n != number),
+            Effect::RaceTask { number, epoch } => {
+                self.races.insert((number, epoch));
+            }
+            Effect::WithdrawTask { number } => {
+                self.queue.retain(|(n, _)| *n != number);
+                self.races.retain(|(n, _)| *n != number);
+            }
+            Effect::Blame { worker, number } => {
+                assert!(self.failed.contains(&(worker, number)), "blamed for what it did not do");
+                self.blamed.insert((worker, number));
+            }
             Effect::RenderPlaylists => {
                 let Stage::Processing { job, .. } = &self.asset.stage else { return };
                 let complete = job.done.len() == job.tasks;
                 self.closed_playlists |= complete;
                 self.apply(Input::Published { playable: !job_is_fresh(&self.asset), complete }, usize::MAX);
             }
-            Effect::Retract => self.queue.clear(),
+            Effect::Retract => {
+                self.queue.clear();
+                self.races.clear();
+            }
             Effect::Close => {
                 self.tidied = true;
                 self.apply(Input::Closed, usize::MAX);
@@ -162,11 +192,21 @@ impl World {
             segments: 1,
             concealed: 0,
         };
-        Input::TaskDone { number, epoch, made: Made { cost_ms: 100, parts: vec![part] } }
+        let made = Made { cost_ms: 100, parts: vec![part] };
+        Input::TaskDone { number, epoch, worker: worker(9), made }
     }
 
+    /// From the queue, or a second copy.
     fn pick(&self, pick: usize) -> Option<(TaskNumber, u32)> {
-        self.queue.iter().nth(pick % self.queue.len().max(1)).copied()
+        let all = self.queue.iter().chain(&self.races);
+        all.clone().nth(pick % all.count().max(1)).copied()
+    }
+
+    /// One copy of a message is gone.
+    fn taken(&mut self, message: (TaskNumber, u32)) {
+        if !self.queue.remove(&message) {
+            self.races.remove(&message);
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -175,23 +215,28 @@ impl World {
                 let Some((number, epoch)) = self.pick(pick) else { return };
                 self.reports.push(self.success(number, epoch));
                 if !dies_before_ack {
-                    self.queue.remove(&(number, epoch));
+                    self.taken((number, epoch));
                 }
             }
-            Event::WorkerFails { pick, code } => {
+            Event::WorkerFails { pick, worker: n, code } => {
                 let Some((number, epoch)) = self.pick(pick) else { return };
-                self.queue.remove(&(number, epoch));
+                self.taken((number, epoch));
                 let failure = Failure { code, reason: "x".repeat(2000) };
-                self.reports.push(Input::TaskFailed { number, epoch, failure });
+                self.failed.insert((worker(n), number));
+                self.reports.push(Input::TaskFailed { number, epoch, worker: worker(n), failure });
+            }
+            Event::Straggles { pick, worker: n, effects } => {
+                let Some((number, epoch)) = self.pick(pick) else { return };
+                self.apply(Input::Straggles { number, epoch, worker: worker(n) }, effects);
             }
             Event::GivenUp { pick } => {
                 let Some((number, epoch)) = self.pick(pick) else { return };
-                self.queue.remove(&(number, epoch));
+                self.taken((number, epoch));
                 self.reports.push(Input::TaskLost { number, epoch });
             }
             Event::MessageVanishes { pick } => {
                 if let Some(message) = self.pick(pick) {
-                    self.queue.remove(&message);
+                    self.taken(message);
                 }
             }
             Event::Report { pick, effects, again } => {
@@ -215,7 +260,11 @@ impl World {
             let seen = self.epochs.entry(attempt.number).or_insert(attempt.epoch);
             assert!(attempt.epoch >= *seen, "an epoch went back");
             *seen = attempt.epoch;
-            assert!(attempt.failures < MAX_ATTEMPTS);
+            assert!(attempt.failures < MAX_ATTEMPTS && attempt.outages <= MAX_OUTAGES);
+            let tried = attempt.failures > 1;
+            assert!(tried || attempt.way == Way::Any, "given up on without need: {attempt:?}");
+            assert!(attempt.failed_by.iter().all(|worker| self.failed.contains(&(*worker, attempt.number))));
+            assert!(attempt.raced.is_none() || attempt.not_before.is_none(), "what waits needs no race");
         }
         if let Stage::Processing { job, .. } = &self.asset.stage {
             assert!(job.in_flight.len() <= MAX_IN_FLIGHT);
@@ -234,10 +283,11 @@ impl World {
         if let Stage::Ready { .. } = &self.asset.stage {
             assert!(self.closed_playlists, "ready before its playlists were closed");
             assert_eq!(self.done.len() as u32, self.tasks);
+            assert!(self.asset.shows_something(), "ready, and nothing to be seen");
             assert!(self.asset.timings.completed_at.is_some());
         }
         let text = serde_json::to_string(&self.asset).unwrap();
-        assert!(text.len() < 4096 + 200 * self.asset.in_flight().len(), "the record grows: {}", text.len());
+        assert!(text.len() < 4096 + 400 * self.asset.in_flight().len(), "the record grows: {}", text.len());
         assert_eq!(serde_json::from_str::<Asset>(&text).unwrap(), self.asset);
     }
 
@@ -249,8 +299,14 @@ impl World {
     }
 
     pub(super) fn fails(&mut self, number: u32, epoch: u32) {
-        let failure = Failure { code: FailureCode::Limit, reason: "too slow".into() };
-        self.apply(Input::TaskFailed { number: TaskNumber(number), epoch, failure }, usize::MAX);
+        self.fails_with(number, epoch, epoch.into(), FailureCode::Limit);
+    }
+
+    pub(super) fn fails_with(&mut self, number: u32, epoch: u32, by: u64, code: FailureCode) {
+        let (number, worker) = (TaskNumber(number), worker(by));
+        self.failed.insert((worker, number));
+        let failure = Failure { code, reason: "too slow".into() };
+        self.apply(Input::TaskFailed { number, epoch, worker, failure }, usize::MAX);
     }
 
     /// From here on nothing goes wrong any more.
@@ -265,7 +321,7 @@ impl World {
             self.now += REPUBLISH_AFTER + SignedDuration::from_secs(1);
             self.apply(Input::Tick, usize::MAX);
             self.hand_out(10, usize::MAX);
-            while let Some((number, epoch)) = self.queue.pop_first() {
+            while let Some((number, epoch)) = self.queue.pop_first().or_else(|| self.races.pop_first()) {
                 self.reports.push(self.success(number, epoch));
             }
             while let Some(report) = self.reports.pop() {
@@ -274,6 +330,10 @@ impl World {
         }
         panic!("never ended: {self:?}");
     }
+}
+
+pub(super) fn worker(n: u64) -> WorkerId {
+    WorkerId::from_parts(n, 1)
 }
 
 fn job_is_fresh(asset: &Asset) -> bool {
@@ -287,12 +347,14 @@ proptest! {
     fn every_job_ends_and_no_rule_is_broken_on_the_way(
         tasks in 1u32..40, events in prop::collection::vec(event(), 0..300),
     ) {
-        let mut world = World::new(tasks);
+        let (mut world, mut again) = (World::new(tasks), World::new(tasks));
         for event in events {
             let was_final = world.asset.stage.name().is_final();
             let before = world.asset.stage.name();
-            world.happen(event);
+            world.happen(event.clone());
             prop_assert!(!was_final || world.asset.stage.name() == before, "an end was not the end");
+            again.happen(event);
+            prop_assert_eq!((&world.asset, &world.queue), (&again.asset, &again.queue), "the same, another end");
         }
         world.settle();
         let had_tasks = !world.epochs.is_empty();

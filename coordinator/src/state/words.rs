@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::captions::{Captions, Language};
-use reelmill_media::ids::{BlobHash, RenditionId};
+use reelmill_media::ids::{BlobHash, RenditionId, WorkerId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 
@@ -85,6 +85,8 @@ pub enum Input {
         number: TaskNumber,
         /// As in the report.
         epoch: u32,
+        /// As in the report.
+        worker: WorkerId,
         /// What it made.
         made: Made,
     },
@@ -94,6 +96,8 @@ pub enum Input {
         number: TaskNumber,
         /// As in the report.
         epoch: u32,
+        /// As in the report.
+        worker: WorkerId,
         /// Why.
         failure: Failure,
     },
@@ -108,6 +112,15 @@ pub enum Input {
         number: TaskNumber,
         /// As in the task.
         epoch: u32,
+    },
+    /// A task takes its worker much longer than it should.
+    Straggles {
+        /// As in the task.
+        number: TaskNumber,
+        /// As in the task.
+        epoch: u32,
+        /// Who is at it.
+        worker: WorkerId,
     },
     /// Playlists were published.
     Published {
@@ -211,9 +224,23 @@ pub enum Effect {
         /// Which attempt.
         epoch: u32,
     },
-    /// Take all earlier attempts at a task out of the queue.
+    /// Put a second copy of an attempt in the queue, for another worker.
+    RaceTask {
+        /// Which task.
+        number: TaskNumber,
+        /// Which attempt.
+        epoch: u32,
+    },
+    /// Take all earlier attempts at a task out of the queue, and tell whoever is at one to stop.
     WithdrawTask {
         /// Which task.
+        number: TaskNumber,
+    },
+    /// Note that a worker failed at a task that another then did in the same way.
+    Blame {
+        /// Whom.
+        worker: WorkerId,
+        /// For which task.
         number: TaskNumber,
     },
     /// Publish what is made so far.

@@ -10,6 +10,7 @@ mod deletion;
 mod events;
 mod extensions;
 mod fairness;
+mod fleet;
 mod life;
 mod machines;
 mod media;

@@ -54,6 +54,19 @@ impl Worker {
     where
         F: Future<Output = Act> + Send + 'static,
     {
+        Worker::named(machines, WorkerId::from_parts(1, 1), seconds, act).await
+    }
+
+    /// The same, with a name of its own.
+    pub async fn named<F>(
+        machines: &Machines,
+        id: WorkerId,
+        seconds: u32,
+        act: impl Fn(Task) -> F + Send + Sync + 'static,
+    ) -> Worker
+    where
+        F: Future<Output = Act> + Send + 'static,
+    {
         let bus = machines.bus().await;
         let store = machines.store.clone();
         let queues = [bus.tasks(Class::Publish).await.unwrap(), bus.tasks(Class::Ladder).await.unwrap()];
@@ -67,8 +80,9 @@ impl Worker {
                     };
                     let (bus, store, act) = (bus.clone(), store.clone(), act.clone());
                     hands.spawn(async move {
+                        say(&bus, id, &delivery.message, 0).await;
                         let what = act(delivery.message.clone()).await;
-                        perform(&bus, &store, seconds, delivery, what).await;
+                        perform(&bus, &store, id, seconds, delivery, what).await;
                     });
                 }
                 while hands.try_join_next().is_some() {}
@@ -83,17 +97,22 @@ impl Worker {
     }
 }
 
-async fn perform(bus: &Bus, store: &Store, seconds: u32, delivery: Delivery<Task>, act: Act) {
+async fn say(bus: &Bus, id: WorkerId, task: &Task, permille: u16) {
+    let Task { asset, number, epoch, cost_ms, .. } = *task;
+    let progress = TaskProgress { asset, number, epoch, permille, worker: Some(id), cost_ms };
+    bus.publish_progress(&progress).await.unwrap();
+}
+
+async fn perform(bus: &Bus, store: &Store, id: WorkerId, seconds: u32, delivery: Delivery<Task>, act: Act) {
     let task = &delivery.message;
     let report = |outcome| TaskReport {
         asset: task.asset,
         number: task.number,
         epoch: task.epoch,
-        worker: WorkerId::from_parts(1, 1),
+        worker: id,
         outcome,
     };
-    let half = TaskProgress { asset: task.asset, number: task.number, epoch: task.epoch, permille: 500 };
-    bus.publish_progress(&half).await.unwrap();
+    say(bus, id, task, 500).await;
     let outcome = match act {
         Act::PutBack => return delivery.lease.give_back(Duration::ZERO).await.unwrap(),
         Act::Fail(code) => Outcome::Failed(Failure { code, reason: "as the test wants".into() }),

@@ -21,6 +21,29 @@ impl Frame {
         NonNull::new(unsafe { ffi::av_frame_alloc() }).map(Self).ok_or(AvError::NoMemory("av_frame_alloc"))
     }
 
+    /// A black picture of BT.709.
+    pub fn black(width: u32, height: u32) -> Result<Self, AvError> {
+        let mut frame = Self::new()?;
+        let raw = frame.raw_mut();
+        raw.width = i32::try_from(width).unwrap_or(i32::MAX);
+        raw.height = i32::try_from(height).unwrap_or(i32::MAX);
+        raw.format = ffi::AVPixelFormat::AV_PIX_FMT_YUV420P as i32;
+        raw.color_primaries = ffi::AVColorPrimaries::AVCOL_PRI_BT709;
+        raw.color_trc = ffi::AVColorTransferCharacteristic::AVCOL_TRC_BT709;
+        raw.colorspace = ffi::AVColorSpace::AVCOL_SPC_BT709;
+        raw.color_range = ffi::AVColorRange::AVCOL_RANGE_MPEG;
+        // SAFETY: a frame whose size and format are set gets its own buffers, or an error.
+        check("av_frame_get_buffer", unsafe { ffi::av_frame_get_buffer(frame.as_mut_ptr(), 0) })?;
+        for (plane, black) in [16u8, 128, 128].into_iter().enumerate() {
+            let rows = if plane == 0 { height } else { height.div_ceil(2) } as usize;
+            let raw = frame.raw_mut();
+            let bytes = usize::try_from(raw.linesize[plane]).unwrap_or(0) * rows;
+            // SAFETY: a plane has `linesize` bytes for each of its rows, and nobody else has the buffers yet.
+            unsafe { raw.data[plane].write_bytes(black, bytes) };
+        }
+        Ok(frame)
+    }
+
     /// Another handle on the same pixels or samples.
     pub fn share(&self) -> Result<Self, AvError> {
         let mut copy = Self::new()?;

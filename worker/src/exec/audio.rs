@@ -30,6 +30,10 @@ const SLACK_MS: i64 = 30;
 pub fn run(parent: &Parent, job: &AudioJob) -> Result<(), Failure> {
     let mut encode = Encode::open(parent, job)?;
     let mut placing = Placing::new(job);
+    if job.conceal {
+        encode.broken = job.feed.samples.iter().map(|sample| placing.output_time(sample.pts)).collect();
+        return encode.finish();
+    }
     let codec = SourceAudioCodec::named(&job.feed.setup.codec).map_err(of_source)?;
     let setup = &job.feed.setup;
     let mut decoder = AudioDecoder::open(codec, setup, job.feed.timescale, job.sample_rate, job.channels)

@@ -59,6 +59,15 @@ impl Job {
         }
     }
 
+    /// Has it fill in everything, and touch nothing of the source.
+    pub fn conceal(&mut self) {
+        match self {
+            Job::Index { .. } => {}
+            Job::Video(job) => job.conceal = true,
+            Job::Audio(job) => job.conceal = true,
+        }
+    }
+
     /// Bytes of the source that this job reads for certain; nothing for indexing.
     pub fn source_span(&self) -> Option<Range<u64>> {
         match self {
@@ -128,6 +137,7 @@ impl VideoJob {
                 .collect(),
             rungs,
             engine: None,
+            conceal: false,
             stills,
         })
     }
@@ -231,6 +241,7 @@ impl AudioJob {
                 .collect(),
             end_packet: last.end,
             rung: audio.rung.clone(),
+            conceal: false,
         })
     }
 }

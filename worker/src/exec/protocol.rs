@@ -176,6 +176,8 @@ pub struct VideoJob {
     pub rungs: Vec<Rung>,
     /// With what, where that is not the software encoder of the rung's codec.
     pub engine: Option<VideoEngine>,
+    /// Nothing is read and nothing decoded: the picture is black.
+    pub conceal: bool,
     /// Stills to take from the rungs' pictures, by their place in this job.
     pub stills: Vec<Still>,
 }
@@ -234,6 +236,8 @@ pub struct AudioJob {
     pub end_packet: u32,
     /// What to encode.
     pub rung: AudioRung,
+    /// Nothing is read and nothing decoded: the sound is silence.
+    pub conceal: bool,
 }
 
 /// Bytes as one piece: serde would take a `Vec<u8>` for a list of numbers, and walk through it.

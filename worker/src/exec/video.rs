@@ -27,6 +27,10 @@ const LEAD_IN: i64 = -1;
 /// Makes all segments of `job`.
 pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
     let mut encodes = Encodes::open(parent, job)?;
+    if job.conceal {
+        encodes.last = Some(Frame::black(job.picture.width, job.picture.height).map_err(internal)?);
+        return encodes.finish();
+    }
     let codec = SourceVideoCodec::named(&job.feed.setup.codec).map_err(of_source)?;
     let mut decoder = VideoDecoder::open(
         codec,

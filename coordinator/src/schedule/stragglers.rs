@@ -1,0 +1,262 @@
+//! Which running tasks take much longer than they should, from what workers say of their progress.
+//!
+//! What a task should take is its estimated cost times what tasks lately took for each millisecond of theirs. One that takes
+//! several times that, or of which nothing is heard any more, is raced: another worker does the same, and the first report
+//! counts. Pure: time is an argument, in milliseconds from any beginning. Nothing rests on it but time and, at most, a
+//! twentieth more work.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use reelmill_media::ids::{AssetId, WorkerId};
+use reelmill_media::task::{TaskNumber, TaskProgress};
+
+/// So many times what it should take is too long...
+const TOO_LONG: f64 = 3.0;
+/// ...and so many times what the slowest tenth takes.
+const OUT_OF_LINE: f64 = 1.5;
+/// Shorter tasks are not worth a second message, in milliseconds.
+const WORTH_IT_MS: u64 = 2000;
+/// A worker of which nothing was heard for so long may be dead: it says something every 3 s, and is back 4 s after it has lost
+/// its connection.
+const SILENT_MS: u64 = 8000;
+/// Tasks by which the fleet's pace is known.
+const SAMPLES: usize = 128;
+/// With fewer than this it is not known.
+const FEWEST_SAMPLES: usize = 8;
+/// Of all work done, one part in so many may be done twice.
+const ONE_IN: u64 = 20;
+/// What may be done twice to begin with, and what is saved up at most, in milliseconds of one core.
+const CREDIT_MS: std::ops::RangeInclusive<u64> = 60_000..=600_000;
+
+/// A task to be raced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Straggler {
+    /// Of which asset.
+    pub asset: AssetId,
+    /// Which task.
+    pub number: TaskNumber,
+    /// Which attempt.
+    pub epoch: u32,
+    /// Who is at it.
+    pub worker: WorkerId,
+}
+
+/// What is known of running tasks.
+#[derive(Debug)]
+pub struct Stragglers {
+    running: BTreeMap<(AssetId, TaskNumber), Running>,
+    /// Milliseconds taken per millisecond of estimate, the latest last.
+    pace: VecDeque<f64>,
+    credit_ms: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    epoch: u32,
+    cost_ms: u64,
+    raced: bool,
+    /// More than one, where the queue handed it out again.
+    workers: Vec<Sight>,
+}
+
+#[derive(Debug)]
+struct Sight {
+    worker: WorkerId,
+    since_ms: u64,
+    heard_ms: u64,
+    permille: u16,
+}
+
+impl Default for Stragglers {
+    fn default() -> Self {
+        Self { running: BTreeMap::new(), pace: VecDeque::new(), credit_ms: *CREDIT_MS.start() }
+    }
+}
+
+impl Stragglers {
+    /// A worker said how far it is.
+    pub fn hear(&mut self, now_ms: u64, said: &TaskProgress) {
+        let (Some(worker), 1..) = (said.worker, said.cost_ms) else { return };
+        let fresh =
+            || Running { epoch: said.epoch, cost_ms: said.cost_ms, raced: false, workers: Vec::new() };
+        let running = self.running.entry((said.asset, said.number)).or_insert_with(fresh);
+        if running.epoch < said.epoch {
+            *running = fresh();
+        }
+        if running.epoch > said.epoch {
+            return;
+        }
+        match running.workers.iter_mut().find(|sight| sight.worker == worker) {
+            Some(sight) => (sight.heard_ms, sight.permille) = (now_ms, said.permille),
+            None => running.workers.push(Sight {
+                worker,
+                since_ms: now_ms,
+                heard_ms: now_ms,
+                permille: said.permille,
+            }),
+        }
+    }
+
+    /// An asset's record changed: `epoch` says which attempts it has in flight, `at_work` that those which are gone are done.
+    pub fn see(
+        &mut self,
+        now_ms: u64,
+        asset: AssetId,
+        at_work: bool,
+        epoch: impl Fn(TaskNumber) -> Option<u32>,
+    ) {
+        let of_asset = (asset, TaskNumber(0))..=(asset, TaskNumber(u32::MAX));
+        let mut over = Vec::new();
+        for ((_, number), running) in self.running.range(of_asset) {
+            match epoch(*number) {
+                Some(epoch) if epoch <= running.epoch => {}
+                Some(_) => over.push((*number, false)),
+                None => over.push((*number, at_work)),
+            }
+        }
+        for (number, done) in over {
+            if let Some(running) = self.running.remove(&(asset, number))
+                && done
+            {
+                self.learn(now_ms, &running);
+            }
+        }
+    }
+
+    fn learn(&mut self, now_ms: u64, running: &Running) {
+        self.credit_ms = (self.credit_ms + running.cost_ms / ONE_IN).min(*CREDIT_MS.end());
+        // Of one that was raced it is not known how long it would have taken.
+        if let ([sight], false) = (running.workers.as_slice(), running.raced) {
+            self.pace.truncate(SAMPLES - 1);
+            self.pace.push_front(now_ms.saturating_sub(sight.since_ms) as f64 / running.cost_ms as f64);
+        }
+    }
+
+    /// Those that are to be raced now; each is named once per attempt.
+    pub fn due(&mut self, now_ms: u64) -> Vec<Straggler> {
+        let pace = self.pace();
+        let mut due = Vec::new();
+        for ((asset, number), running) in &mut self.running {
+            // Who came last to it is the best hope.
+            let Some(latest) = running.workers.iter().max_by_key(|sight| sight.since_ms) else { continue };
+            let silent = now_ms.saturating_sub(latest.heard_ms) > SILENT_MS;
+            let slow = pace.is_some_and(|pace| pace.is_left_behind(now_ms, running.cost_ms, latest));
+            if running.raced || !(silent || slow) || running.cost_ms > self.credit_ms {
+                continue;
+            }
+            self.credit_ms -= running.cost_ms;
+            running.raced = true;
+            due.push(Straggler {
+                asset: *asset,
+                number: *number,
+                epoch: running.epoch,
+                worker: latest.worker,
+            });
+        }
+        due
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        let mut sorted: Vec<f64> = self.pace.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied();
+        (sorted.len() >= FEWEST_SAMPLES).then_some(Pace { median: at(0.5)?, slow: at(0.9)? })
+    }
+}
+
+/// Milliseconds taken per millisecond of estimate: by half of all tasks, and by all but a tenth.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    median: f64,
+    slow: f64,
+}
+
+impl Pace {
+    fn is_left_behind(self, now_ms: u64, cost_ms: u64, sight: &Sight) -> bool {
+        let elapsed_ms = now_ms.saturating_sub(sight.since_ms);
+        let (elapsed, cost) = (elapsed_ms as f64, cost_ms as f64);
+        let left = elapsed * f64::from(1000 - sight.permille.min(1000)) / f64::from(sight.permille.max(1));
+        elapsed_ms >= WORTH_IT_MS
+            && elapsed > cost * f64::max(TOO_LONG * self.median, OUT_OF_LINE * self.slow)
+            && left > cost * self.median
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(n: u64) -> WorkerId {
+        WorkerId::from_parts(n, 1)
+    }
+
+    fn said(number: u32, by: u64, permille: u16) -> TaskProgress {
+        TaskProgress {
+            asset: AssetId::from_parts(1, 1),
+            number: TaskNumber(number),
+            epoch: 1,
+            permille,
+            worker: Some(worker(by)),
+            cost_ms: 1000,
+        }
+    }
+
+    /// Ten tasks have taken two milliseconds for each of their estimate.
+    fn warm() -> Stragglers {
+        let mut all = Stragglers::default();
+        for n in 1..=10 {
+            all.hear(0, &said(n, 1, 0));
+        }
+        all.see(2000, AssetId::from_parts(1, 1), true, |_| None);
+        assert!(all.running.is_empty());
+        all
+    }
+
+    fn due(all: &mut Stragglers, now_ms: u64) -> Vec<u32> {
+        all.due(now_ms).into_iter().map(|straggler| straggler.number.0).collect()
+    }
+
+    #[test]
+    fn what_takes_three_times_as_long_as_others_did_is_raced_once_unless_it_is_nearly_done() {
+        let mut all = warm();
+        all.hear(10_000, &said(20, 2, 0));
+        all.hear(10_000, &said(21, 3, 0));
+        all.hear(15_900, &said(20, 2, 300));
+        all.hear(15_900, &said(21, 3, 900));
+        assert_eq!(due(&mut all, 15_950), [] as [u32; 0]);
+        assert_eq!(due(&mut all, 16_050), [20]);
+        assert_eq!(due(&mut all, 16_100), [] as [u32; 0]);
+        // A new attempt is another matter.
+        all.hear(20_000, &TaskProgress { epoch: 2, ..said(20, 4, 0) });
+        all.hear(26_050, &TaskProgress { epoch: 2, ..said(20, 4, 100) });
+        assert_eq!(all.due(26_100)[0].epoch, 2);
+    }
+
+    #[test]
+    fn before_anything_is_known_of_the_fleet_only_who_falls_silent_is_raced() {
+        let mut all = Stragglers::default();
+        all.hear(0, &said(1, 1, 0));
+        all.hear(0, &said(2, 2, 0));
+        for second in 1..100 {
+            all.hear(second * 1000, &said(2, 2, 0));
+            assert_eq!(due(&mut all, second * 1000), if second == 9 { vec![1] } else { vec![] });
+        }
+        // The queue has handed it to a third one: that one is looked at, and it was raced already.
+        all.hear(100_000, &said(1, 3, 0));
+        assert_eq!(due(&mut all, 120_000), [2]);
+    }
+
+    #[test]
+    fn a_twentieth_of_the_work_is_done_twice_at_most() {
+        let mut all = warm();
+        let (mut raced, mut done) = (0, 0);
+        for n in 100..2100 {
+            let now = 10_000 * u64::from(n);
+            all.hear(now, &said(n, 2, 0));
+            raced += all.due(now + 8000).len() as u64;
+            all.see(now + 8000, AssetId::from_parts(1, 1), true, |_| None);
+            done += 1;
+        }
+        assert!((1..=60 + done / ONE_IN).contains(&raced), "{raced} of {done}");
+    }
+}
