@@ -12,8 +12,15 @@ use crate::task::{Class, Work};
 use crate::time::Ticks;
 use crate::timeline::VideoTimeline;
 
-/// A chunk is no longer than this, in milliseconds, unless its segments are: what a lost worker costs.
-const CHUNK_MS: i64 = 8000;
+/// A chunk is no longer than this, in milliseconds, unless its segments are.
+const CHUNK_MS: i64 = 16_000;
+
+/// A chunk costs no more than this, in milliseconds of one core, unless its segments do: what a lost worker costs, and how
+/// long somebody's first segment may have to wait for a slot.
+const CHUNK_COST_MS: i64 = 40_000;
+
+/// What a chunk costs by itself, in frames of decoding: encoders are opened and their memory is touched.
+const CHUNK_START_FRAMES: u32 = 15;
 
 /// Sound without a picture is cut so long, in milliseconds: it is cheap.
 const AUDIO_CHUNK_MS: i64 = 120_000;
@@ -46,8 +53,8 @@ pub(super) fn lead_ins(track: &VideoTrack, timeline: &VideoTimeline, segments: &
         .collect()
 }
 
-/// Groups segments into chunks of about `length` (ticks): of the cuts between half and the whole of it, the one that
-/// wastes least decoding.
+/// Groups segments into chunks of about `length` (ticks): of the cuts between half and the whole of it, the one that wastes
+/// least per frame.
 fn chunks(video: &VideoPlan, from: u32, leads: &[u32], length: Ticks) -> Vec<Range<u32>> {
     let count = video.segments.len() as u32;
     let mut out = Vec::new();
@@ -61,10 +68,13 @@ fn chunks(video: &VideoPlan, from: u32, leads: &[u32], length: Ticks) -> Vec<Ran
         let end = if longest == count {
             count
         } else {
-            (shortest..=longest)
-                .rev()
-                .min_by_key(|end| leads.get(*end as usize).copied().unwrap_or(0))
-                .unwrap_or(longest)
+            let first = video.segments[start as usize].frames.start;
+            let wasted = |end: u32| leads.get(end as usize).copied().unwrap_or(0) + CHUNK_START_FRAMES;
+            let per_frame = |end: u32| {
+                // Thousandths, so that they can be compared.
+                u64::from(wasted(end)) * 1000 / u64::from(video.segments[end as usize].frames.start - first)
+            };
+            (shortest..=longest).rev().min_by_key(|end| per_frame(*end)).unwrap_or(longest)
         };
         out.push(start..end);
         start = end;
@@ -91,12 +101,18 @@ pub(super) fn tasks(
         class,
     };
     let total = video.segments.last().map_or(Ticks::ZERO, |s| s.end);
-    let longest = Ticks::from_millis(CHUNK_MS.max(grid.segment_ms), video.timescale);
     let shortest = Ticks::from_millis(grid.segment_ms, video.timescale);
-    let share = Ticks(total.0 / i64::from(slots) / 2).max(shortest).min(longest);
+    let share = Ticks(total.0 / i64::from(slots) / 2).max(shortest);
     // Beyond the limit chunks grow instead of their number.
     let lanes = ladder.lanes().count().max(1) as i64;
-    let length = share.max(Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes))));
+    let least = Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes)));
+    let length_of = |lane: &[Rung]| {
+        let cost_ms = video_cost_ms(video, &(0..video.segments.len() as u32), lane, leads) as i64;
+        let affordable_ms = total.micros(video.timescale) / 1000 * CHUNK_COST_MS / cost_ms.max(1);
+        let longest = Ticks::from_millis(affordable_ms.min(CHUNK_MS), video.timescale).max(shortest);
+        share.min(longest).max(least)
+    };
+    let length = ladder.lanes().next().map_or(shortest, length_of);
     let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
     let least_ms = sound_ms(total) / (MAX_TASKS as i64 / (4 * audio.len().max(1) as i64)).max(1);
     let (first_sounds, sounds) = sound_tasks(audio, (sound_ms(length) * CHUNKS_OF_SOUND).max(least_ms));
@@ -105,7 +121,7 @@ pub(super) fn tasks(
     let mut out = Vec::new();
     for (n, lane) in ladder.lanes().enumerate() {
         if n > 0 {
-            let every = chunks(video, 0, leads, length).into_iter();
+            let every = chunks(video, 0, leads, length_of(lane)).into_iter();
             out.extend(every.map(|segments| video_task(segments, lane, Class::Ladder)));
             continue;
         }
@@ -193,4 +209,37 @@ fn audio_chunks(audio: &AudioPlan, chunk_ms: i64) -> Vec<PlannedTask> {
         start = end;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{FrameRate, Timescale};
+
+    /// 30 frames a second, cut at these seconds.
+    fn video(cuts: &[u32]) -> VideoPlan {
+        let ticks = |second: u32| Ticks(i64::from(second) * 1000);
+        let span = |cut: &[u32]| VideoSpan {
+            frames: cut[0] * 30..cut[1] * 30,
+            start: ticks(cut[0]),
+            end: ticks(cut[1]),
+        };
+        VideoPlan {
+            timescale: Timescale::new(1000).unwrap(),
+            frame_rate: FrameRate { num: 30, den: 1 },
+            every: 1,
+            segments: cuts.windows(2).map(span).collect(),
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_cut_short_only_where_that_saves_decoding() {
+        let video = video(&[0, 1, 2, 4, 8, 12, 16, 20]);
+        let chunks = |leads: [u32; 7]| chunks(&video, 1, &leads, Ticks(8000));
+        assert_eq!(chunks([0; 7]), [1..4, 4..6, 6..7]);
+        // One frame less before the shorter one is not worth another chunk.
+        assert_eq!(chunks([0, 15, 45, 45, 46, 45, 46]), [1..4, 4..6, 6..7]);
+        // Many frames less are.
+        assert_eq!(chunks([0, 0, 0, 5, 200, 5, 200]), [1..3, 3..5, 5..7]);
+    }
 }
