@@ -98,8 +98,8 @@ impl AccessLog {
             client: client.to_canonical(),
             protocol: protocol.label(),
             method: request.method.to_string(),
-            path: cut(path),
-            query: request.uri.query().map(cut),
+            path: safe(path),
+            query: request.uri.query().map(safe),
             token: token.is_some(),
             status: 0,
             bytes: 0,
@@ -177,9 +177,10 @@ async fn whole(mut to: impl AsyncWrite + Unpin, text: &[u8]) -> io::Result<()> {
 }
 
 fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<String> {
-    headers.get(name).map(|value| cut(&String::from_utf8_lossy(value.as_bytes())))
+    headers.get(name).map(|value| safe(&String::from_utf8_lossy(value.as_bytes())))
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(ACCESS_LOG_FIELD).collect()
+/// Not too long, and without tokens, wherever they stand.
+fn safe(text: &str) -> String {
+    access::without_tokens(text).chars().take(ACCESS_LOG_FIELD).collect()
 }

@@ -103,7 +103,11 @@ pub(crate) enum Address {
 
 impl Clients {
     pub(crate) fn new(limits: ClientLimits) -> Self {
-        let known = Cache::builder().max_capacity(CLIENTS_REMEMBERED).time_to_idle(CLIENTS_FORGOTTEN).build();
+        Self::remembering(limits, CLIENTS_FORGOTTEN)
+    }
+
+    fn remembering(limits: ClientLimits, idle: Duration) -> Self {
+        let known = Cache::builder().max_capacity(CLIENTS_REMEMBERED).time_to_idle(idle).build();
         Self { limits: Arc::new(RwLock::new(limits)), known }
     }
 
@@ -125,8 +129,8 @@ impl Clients {
         if ip.is_loopback() && !limits.loopback_too {
             return Ok(ClientConnection(None));
         }
-        let now = Instant::now();
-        let client = self.known.get_with(network(ip), || Arc::new(Client::new(&limits, now)));
+        let (now, network) = (Instant::now(), network(ip));
+        let client = self.known.get_with(network, || Arc::new(Client::new(&limits, now)));
         let handshakes = match address {
             Address::Proven => &client.proven_handshakes,
             Address::Claimed => &client.handshakes,
@@ -134,7 +138,8 @@ impl Clients {
         if !take(handshakes, now) {
             return Err(Excess::Handshakes);
         }
-        let connection = ClientConnection(Some(client.clone()));
+        let counted = Counted { client: client.clone(), network, known: self.known.clone() };
+        let connection = ClientConnection(Some(counted));
         // Counted before it is judged, and given back by the drop, so that a crowd does not slip through together.
         if client.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections {
             return Err(Excess::Connections);
@@ -169,21 +174,32 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// One connection of a client.
+/// One connection of a client; nothing where the client has no limits.
 #[derive(Debug)]
-pub(crate) struct ClientConnection(Option<Arc<Client>>);
+pub(crate) struct ClientConnection(Option<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    client: Arc<Client>,
+    network: IpAddr,
+    known: Cache<IpAddr, Arc<Client>>,
+}
 
 impl ClientConnection {
     /// Whether the client may ask for one more thing now.
     pub(crate) fn may_ask(&self) -> bool {
-        self.0.as_ref().is_none_or(|client| take(&client.requests, Instant::now()))
+        self.0.as_ref().is_none_or(|counted| {
+            // So that nobody is forgotten, and counted anew, who has long-lived connections and uses them.
+            let _ = counted.known.get(&counted.network);
+            take(&counted.client.requests, Instant::now())
+        })
     }
 }
 
 impl Drop for ClientConnection {
     fn drop(&mut self) {
-        if let Some(client) = &self.0 {
-            client.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(counted) = &self.0 {
+            counted.client.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -245,6 +261,20 @@ mod tests {
         assert!(connect("2001:db8::9").is_ok());
         let local: Vec<_> = (0..9).map(|_| connect("::ffff:127.0.0.1").unwrap()).collect();
         assert!(local.iter().all(|connection| (0..100).all(|_| connection.may_ask())));
+    }
+
+    #[test]
+    fn who_goes_on_asking_over_old_connections_is_not_forgotten() {
+        let idle = Duration::from_secs(1);
+        let clients = Clients::remembering(LIMITS, idle);
+        let connect = || clients.connect("192.0.2.1".parse().unwrap(), Address::Proven);
+        let held: Vec<_> = (0..3).map(|_| connect().unwrap()).collect();
+        let begun = Instant::now();
+        while begun.elapsed() < idle * 2 {
+            held[0].may_ask();
+            std::thread::sleep(idle / 100);
+        }
+        assert_eq!(connect().unwrap_err(), Excess::Connections);
     }
 
     #[test]

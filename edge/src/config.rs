@@ -29,7 +29,7 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_PLAIN_LISTEN", value_name = "ADDRESS")]
     pub plain_listen: Option<SocketAddr>,
 
-    /// Folder for what a restart should find again: the self-made certificate
+    /// Folder for what a restart should find again: the self-made certificate, and the last word on who may have what
     #[arg(long, env = "REELMILL_EDGE_STATE_DIR", default_value = "reelmill-edge", value_name = "FOLDER")]
     pub state_dir: PathBuf,
 
@@ -117,6 +117,10 @@ pub struct Config {
     /// client_handshakes, certificate, key, geoip
     #[arg(long, env = "REELMILL_EDGE_CHANGEABLE", value_name = "FILE")]
     pub changeable: Option<PathBuf>,
+
+    /// Take over from the process that has put its sockets on the standard input; how SIGUSR2 starts a newer one
+    #[arg(long, hide = true)]
+    pub take_over: bool,
 
     /// How long a drain waits for downloads in flight, in seconds
     #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]

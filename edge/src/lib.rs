@@ -29,4 +29,7 @@ pub mod range;
 pub mod route;
 pub mod serve;
 mod sessions;
+mod sockets;
+pub mod systemd;
 pub mod takedown;
+pub mod upgrade;

@@ -188,10 +188,16 @@ pub(crate) const POLICIES_DEADLINE: Duration = Duration::from_secs(2);
 /// Tokens that are known to be proven.
 pub(crate) const TOKENS_REMEMBERED: u64 = 20_000;
 
-/// Assets whose tenant is remembered, and how long that nobody knew an asset.
+/// Assets of which is remembered whether they are a tenant's, and how long that they are not.
 pub(crate) const OWNERS_REMEMBERED: u64 = 100_000;
 /// See [`OWNERS_REMEMBERED`].
-pub(crate) const OWNERLESS_FOR: Duration = Duration::from_secs(5);
+pub(crate) const NOT_OWNED_FOR: Duration = Duration::from_secs(5);
+
+/// How long an edge that begins waits for word of policies before it goes by what it heard when it last ran.
+pub(crate) const SAVED_POLICIES_AFTER: Duration = Duration::from_secs(1);
+
+/// How long after a change of policies the last word is saved.
+pub(crate) const POLICIES_SAVED_AFTER: Duration = Duration::from_millis(500);
 
 /// Texts that are known to be read for the blobs that they name.
 pub(crate) const NAMING_TEXTS: u64 = 200_000;
@@ -233,3 +239,19 @@ pub(crate) const ACCESS_LOG_WAITING: usize = 8192;
 pub(crate) const ACCESS_LOG_BATCH: usize = 512;
 /// See [`ACCESS_LOG_WAITING`].
 pub(crate) const ACCESS_LOG_FIELD: usize = 2048;
+
+/// A newer process is ready to take over in less: it opens its store, its caches and its connections.
+pub(crate) const SUCCESSION_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a newer process waits for word of policies and takedowns before it takes over without.
+pub(crate) const SUCCESSION_SETTLES: Duration = Duration::from_secs(5);
+
+/// Most that one process hands on to the next: a few sockets, and relays to all that have not ended yet.
+pub(crate) const LETTER_ITEMS: usize = 128;
+/// See [`LETTER_ITEMS`].
+pub(crate) const LETTER_BYTES: usize = 16 * 1024;
+
+/// What may wait in a relay to an older process, in bytes, and the largest message in it: a datagram and where it is from.
+pub(crate) const RELAY_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// See [`RELAY_BUFFER_BYTES`].
+pub(crate) const RELAYED_BYTES: usize = 64 * 1024;

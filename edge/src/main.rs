@@ -1,13 +1,17 @@
 //! `reelmill-edge`: boot, serve, drain.
 
+use std::env;
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::os::fd::AsFd;
+use std::process::{Command, ExitCode};
 
 use anyhow::anyhow;
 use clap::Parser;
 use prometheus::Registry;
 use reelmill_edge::config::Config;
 use reelmill_edge::process::{self, Addresses, Settings};
+use reelmill_edge::systemd;
+use reelmill_edge::upgrade::{Inheritance, Item};
 use reelmill_platform::admin::{self, Readiness};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
@@ -23,6 +27,8 @@ struct Ready<'a> {
     #[serde(flatten)]
     addresses: &'a Addresses,
     admin: SocketAddr,
+    /// Id of the process; another one after SIGUSR2.
+    process: u32,
 }
 
 #[tokio::main]
@@ -41,8 +47,10 @@ async fn main() -> ExitCode {
 async fn run(flags: Config) -> anyhow::Result<()> {
     telemetry::init(flags.common.log_format, &flags.common.log);
     let mut hangups = signal(SignalKind::hangup())?;
+    let mut upgrades = signal(SignalKind::user_defined2())?;
     let config = flags.current()?;
     let drain = shutdown::on_signals()?;
+    let mut inheritance = if flags.take_over { Inheritance::receive()? } else { Inheritance::none() };
 
     let store = Store::open(&config.common.store)?;
     if let Err(error) = store.check().await {
@@ -51,10 +59,14 @@ async fn run(flags: Config) -> anyhow::Result<()> {
     }
     let registry = Registry::new();
     let readiness = Readiness::default();
-    let admin_listener = TcpListener::bind(config.common.admin_listen)
-        .await
-        .map_err(|error| anyhow!("cannot listen on {}: {error}", config.common.admin_listen))?;
+    let admin_listener = match inheritance.take(Item::Admin) {
+        Some(handed) => TcpListener::from_std(handed.into())?,
+        None => TcpListener::bind(config.common.admin_listen)
+            .await
+            .map_err(|error| anyhow!("cannot listen on {}: {error}", config.common.admin_listen))?,
+    };
     let admin_address = admin_listener.local_addr()?;
+    let admin_handed_on = admin_listener.as_fd().try_clone_to_owned()?;
     let admin_stop = CancellationToken::new();
     let admin =
         tokio::spawn(admin::serve(admin_listener, registry.clone(), readiness.clone(), admin_stop.clone()));
@@ -67,6 +79,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         listen: config.listen,
         plain_listen: config.plain_listen,
         certificate: config.certificate_source(),
+        state_dir: config.state_dir.clone(),
         cache_bytes: config.cache_bytes,
         disk: config.disk(),
         max_connections: config.max_connections,
@@ -78,7 +91,12 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         pop: config.pop(),
         client: config.client_limits(),
     };
-    let running = process::start(settings, store, &registry, drain.clone())?;
+    let running = process::take_over(settings, store, &registry, drain.clone(), &mut inheritance)?;
+    if flags.take_over {
+        running.settled().await;
+        inheritance.relieve().await?;
+    }
+    running.begin();
     readiness.set(true);
     let addresses = &running.addresses;
     tracing::info!(
@@ -89,21 +107,47 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         "ready"
     );
     if let Some(path) = &config.common.ready_file {
-        ready_file::write(path, &Ready { addresses, admin: admin_address })
+        let ready = Ready { addresses, admin: admin_address, process: std::process::id() };
+        ready_file::write(path, &ready)
             .map_err(|error| anyhow!("cannot write {}: {error}", path.display()))?;
     }
 
-    while drain.run_until_cancelled(hangups.recv()).await.flatten().is_some() {
-        match flags.current().and_then(|config| running.change(config.changes())) {
-            Ok(()) => tracing::info!("changed as asked"),
-            Err(mistakes) => tracing::error!(%mistakes, "nothing is changed"),
+    if let Err(error) = systemd::notify_ready() {
+        tracing::warn!(%error, "cannot tell systemd");
+    }
+
+    loop {
+        tokio::select! {
+            () = drain.cancelled() => break,
+            _ = hangups.recv() => match flags.current().and_then(|config| running.change(config.changes())) {
+                Ok(()) => tracing::info!("changed as asked"),
+                Err(mistakes) => tracing::error!(%mistakes, "nothing is changed"),
+            },
+            _ = upgrades.recv() => match running.hand_over(&mut newer_process(), &admin_handed_on).await {
+                Ok(newer) => {
+                    tracing::info!(newer, "a newer process has taken over, draining");
+                    // It answers there now.
+                    admin_stop.cancel();
+                    drain.cancel();
+                }
+                Err(error) => tracing::error!(%error, "nothing is changed"),
+            },
         }
     }
-    drain.cancelled().await;
+    drop(admin_handed_on);
     readiness.set(false);
     running.finished().await;
     // Last, so that the drain can be watched.
     admin_stop.cancel();
     admin.await??;
     Ok(())
+}
+
+/// The same program with the same flags, whatever lies under its name by now.
+fn newer_process() -> Command {
+    const TAKE_OVER: &str = "--take-over";
+    let mut arguments = env::args_os();
+    let mut command = Command::new(arguments.next().unwrap_or_else(|| "reelmill-edge".into()));
+    command.args(arguments.filter(|argument| argument != TAKE_OVER)).arg(TAKE_OVER);
+    command
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +26,9 @@ use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::changeable::Mistakes;
 use crate::clients::{ClientLimits, Clients};
-use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
+use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS, SUCCESSION_SETTLES};
 use crate::listener::quic::{self, QuicError};
+use crate::listener::shared_socket::{Relayed, SharedSocket};
 use crate::listener::tcp::{self, Security};
 use crate::listener::{Context, socket, udp_drops};
 use crate::metrics::{Metrics, Protocol};
@@ -34,7 +37,9 @@ use crate::pop::{Pop, PopError, PopSettings};
 use crate::prefetch::Prefetch;
 use crate::push::Announcements;
 use crate::serve::Edge;
+use crate::sockets::Sockets;
 use crate::takedown::{Follower, Takedowns};
+use crate::upgrade::{Estate, Inheritance, Item, Port, UpgradeError};
 
 /// How long browsers remember that there is HTTP/3 here.
 const ALT_SVC_SECONDS: u32 = 24 * 60 * 60;
@@ -51,6 +56,8 @@ pub struct Settings {
     pub plain_listen: Option<SocketAddr>,
     /// Certificate.
     pub certificate: Source,
+    /// Folder for what a restart should find again.
+    pub state_dir: PathBuf,
     /// Memory for blobs.
     pub cache_bytes: u64,
     /// Room on disk below that, if any.
@@ -141,6 +148,12 @@ pub struct Running {
     context: Context,
     certificate: Certificate,
     access: Access,
+    takedowns: Takedowns,
+    /// What a newer process would get, and the sockets that it would read from.
+    estate: Estate,
+    shared: Vec<(Port, Arc<SharedSocket>)>,
+    /// Take connections.
+    begun: CancellationToken,
     listeners: TaskTracker,
     /// Fills, and what listens and tidies.
     background: TaskTracker,
@@ -154,18 +167,31 @@ pub fn start(
     registry: &Registry,
     drain: CancellationToken,
 ) -> Result<Running, StartError> {
+    let running = take_over(settings, store, registry, drain, &mut Inheritance::none())?;
+    running.begin();
+    Ok(running)
+}
+
+/// Like [`start`], with what an older process has handed on in place of what would be opened anew. It takes no connection
+/// before [`Running::begin`].
+pub fn take_over(
+    settings: Settings,
+    store: Store,
+    registry: &Registry,
+    drain: CancellationToken,
+    inheritance: &mut Inheritance,
+) -> Result<Running, StartError> {
     let metrics = Metrics::register(registry)?;
     let certificate = Certificate::load(settings.certificate)?;
-    let listen_error = |address| move |source| StartError::Listen { address, source };
-    let (tcp_socket, udp_socket) =
-        socket::bind_pair(settings.listen).map_err(listen_error(settings.listen))?;
-    let listen = tcp_socket.local_addr().map_err(listen_error(settings.listen))?;
-    let endpoint = quic::endpoint(udp_socket, certificate.server_config(&[b"h3"])?)?;
+    let mut sockets = Sockets::new(inheritance);
+    let (tls_socket, udp_socket) = sockets.pair(settings.listen).map_err(listen_error(settings.listen))?;
+    let listen = tls_socket.local_addr().map_err(listen_error(settings.listen))?;
+    let endpoint = sockets.endpoint(Port::Viewers, udp_socket, certificate.server_config(&[b"h3"])?)?;
     let alt_svc = HeaderValue::from_str(&format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", listen.port()))?;
     let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config(&tcp::ALPN)?));
     let plain = match settings.plain_listen {
         Some(address) => {
-            let socket = socket::bind_tcp(address).map_err(listen_error(address))?;
+            let socket = sockets.plain(address).map_err(listen_error(address))?;
             let bound = socket.local_addr().map_err(listen_error(address))?;
             Some((socket, bound))
         }
@@ -174,33 +200,36 @@ pub fn start(
 
     let background = TaskTracker::new();
     let end = CancellationToken::new();
-    let takedowns = if settings.bus.is_some() { Takedowns::unknown() } else { Takedowns::default() };
+    let (succeeded, begun) = (CancellationToken::new(), CancellationToken::new());
+    let takedowns = Takedowns::new(settings.bus.is_none());
     let pop = match &settings.pop {
         Some(place) => {
             let pop = Pop::new(place, &settings.name, background.clone(), end.clone(), metrics.clone())?;
-            let socket = socket::bind_udp(place.listen).map_err(listen_error(place.listen))?;
+            let socket = sockets.udp(Port::Peers, place.listen).map_err(listen_error(place.listen))?;
             let bound = socket.local_addr().map_err(listen_error(place.listen))?;
-            let endpoint = quic::endpoint(socket, pop.server_config()?)?;
+            let endpoint = sockets.endpoint(Port::Peers, socket, pop.server_config()?)?;
             Some((pop, endpoint, place.address.unwrap_or(bound)))
         }
         None => None,
     };
     let place = pop.as_ref().map(|(pop, ..)| pop.clone());
+    let disk = settings.disk.as_ref().map(|disk| sockets.disk_folder(disk)).transpose()?;
     let blobs = BlobCache::new(
         store.clone(),
         place.clone(),
         settings.cache_bytes,
-        settings.disk.as_ref(),
+        disk,
         takedowns.clone(),
         background.clone(),
+        succeeded.clone(),
         end.clone(),
         metrics.clone(),
-    )?;
+    );
     let announcements = Announcements::new(settings.bus.clone());
     let playlists =
         Playlists::new(store.clone(), place, announcements.clone(), takedowns.clone(), metrics.clone());
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
-        background.spawn(pop.follow(*address, bus.clone(), drain.clone()));
+        background.spawn(pop.follow(*address, bus.clone(), drain.clone(), succeeded.clone()));
     }
     let (access, to_read) = Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref())?;
     if let Some(bus) = settings.bus {
@@ -209,11 +238,12 @@ pub fn start(
             to_read,
             playlists: playlists.clone(),
             bus: bus.clone(),
+            state_dir: settings.state_dir.clone(),
         };
         background.spawn(follower.run(end.clone()));
         background.spawn(announcements.listen(bus.clone(), end.clone()));
         let follower = Follower {
-            takedowns,
+            takedowns: takedowns.clone(),
             blobs: blobs.clone(),
             playlists: playlists.clone(),
             access: access.clone(),
@@ -238,6 +268,7 @@ pub fn start(
         clients: Clients::new(settings.client),
         tasks: TaskTracker::new(),
         drain,
+        succeeded,
         end,
     };
     let addresses = Addresses {
@@ -258,17 +289,70 @@ pub fn start(
         };
         listeners.spawn(quic::serve(endpoint, peers));
     }
-    listeners.spawn(tcp::serve(tcp_socket, Security::Tls { acceptor, alt_svc }, context.clone()));
+    let begin = || begun.clone().cancelled_owned();
+    let serving = tcp::serve(tls_socket, Security::Tls { acceptor, alt_svc }, context.clone());
+    listeners.spawn(begin().then(|()| serving));
     if let Some((socket, _)) = plain {
-        listeners.spawn(tcp::serve(socket, Security::Plain, context.clone()));
+        let serving = tcp::serve(socket, Security::Plain, context.clone());
+        listeners.spawn(begin().then(|()| serving));
     }
     let drops = udp_drops::watch(listen.port(), context.metrics.clone());
     listeners.spawn(context.end.clone().run_until_cancelled_owned(drops).map(drop));
     listeners.spawn(keep_certificate(certificate.clone(), context.drain.clone()));
-    Ok(Running { addresses, context, certificate, access, listeners, background, grace: settings.grace })
+    let Sockets { estate, shared, .. } = sockets;
+    let grace = settings.grace;
+    Ok(Running {
+        addresses,
+        context,
+        certificate,
+        access,
+        takedowns,
+        estate,
+        shared,
+        begun,
+        listeners,
+        background,
+        grace,
+    })
+}
+
+fn listen_error(address: SocketAddr) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Listen { address, source }
 }
 
 impl Running {
+    /// Waits, for a while, until it knows what it would only learn later: who may have what, and what was taken down.
+    pub async fn settled(&self) {
+        let settling = async { tokio::join!(self.access.until_known(), self.takedowns.until_known()) };
+        if timeout(SUCCESSION_SETTLES, settling).await.is_err() {
+            tracing::warn!("policies and takedowns are not known yet");
+        }
+    }
+
+    /// Takes connections from now on.
+    pub fn begin(&self) {
+        self.shared.iter().for_each(|(_, socket)| socket.begin());
+        self.begun.cancel();
+    }
+
+    /// Starts `program` as a newer process of this edge, and leaves the sockets to it once it is ready; gives its id. The
+    /// drain has to follow. After an error nothing has changed.
+    pub async fn hand_over(&self, program: &mut Command, admin: impl AsFd) -> Result<u32, UpgradeError> {
+        let mut relays = Vec::new();
+        let mut more = vec![(Item::Admin, admin.as_fd().try_clone_to_owned()?)];
+        for (port, socket) in &self.shared {
+            let (older, newer) = Relayed::pair()?;
+            relays.push((socket, older));
+            more.push((Item::Relay { generation: self.estate.generation, port: *port }, newer));
+        }
+        let successor = self.estate.offer(program, &more).await?;
+        for (socket, older) in relays {
+            socket.leave_to(older);
+        }
+        self.context.succeeded.cancel();
+        Ok(successor.begin().await)
+    }
+
     /// Changes all of it, or nothing and says everything that is wrong.
     pub fn change(&self, changes: Changes) -> Result<(), Mistakes> {
         let mut mistakes = Vec::new();
@@ -286,6 +370,8 @@ impl Running {
     /// Waits for the drain, then for what is in flight, but no longer than the grace; then ends the rest.
     pub async fn finished(self) {
         self.context.drain.cancelled().await;
+        // Or the kernel would go on taking connections.
+        drop(self.estate);
         self.context.tasks.close();
         if timeout(self.grace, self.context.tasks.wait()).await.is_err() {
             tracing::warn!(connections = self.context.tasks.len(), "grace is over, ending what is left");

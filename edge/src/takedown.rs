@@ -4,25 +4,29 @@
 //! Whoever brings something in does it the other way round: first it is held, then the marks are looked at. So one of the
 //! two always sees the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash};
-use reelmill_media::keys::BlobKind;
+use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::access::KeyId;
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Bucket, Change, Followed, Revision, Written};
+use reelmill_platform::named;
 use reelmill_platform::purge::{Mark, Receipt, Target, Tombstone};
 use reelmill_platform::store::{Store, StoreError};
 use reelmill_platform::topology::BucketName;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::cache::BlobCache;
+use crate::limits::PLAYLIST_BYTES;
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
 use crate::push::AGAIN;
@@ -31,8 +35,15 @@ use crate::push::AGAIN;
 const LIST_AGAIN: Duration = Duration::from_secs(5);
 
 /// The marks. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Takedowns(Arc<RwLock<Marks>>);
+#[derive(Debug, Clone)]
+pub struct Takedowns(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    marks: RwLock<Marks>,
+    /// Whether all that were there at the start have been heard of.
+    known: watch::Sender<bool>,
+}
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -40,14 +51,12 @@ struct Marks {
     tombstones: HashMap<Mark, Vec<BlobHash>>,
     /// How many tombstones keep a blob away.
     blobs: HashMap<BlobHash, usize>,
-    /// Some may not have been heard of yet.
-    incomplete: bool,
 }
 
 impl Takedowns {
-    /// None known, and perhaps some to come.
-    pub(crate) fn unknown() -> Self {
-        Self(Arc::new(RwLock::new(Marks { incomplete: true, ..Marks::default() })))
+    /// No marks yet; `known` says whether there are none.
+    pub(crate) fn new(known: bool) -> Self {
+        Self(Arc::new(Inner { marks: RwLock::default(), known: watch::Sender::new(known) }))
     }
 
     /// Whether a blob must not be served.
@@ -68,7 +77,13 @@ impl Takedowns {
     /// Whether all marks are known that were made before this process began. Until then, what it kept from earlier may
     /// have been taken down meanwhile; what the origin still has was not.
     pub(crate) fn are_known(&self) -> bool {
-        !self.read().incomplete
+        *self.0.known.borrow()
+    }
+
+    /// Waits until they are.
+    pub(crate) async fn until_known(&self) {
+        // An error cannot be: the sender lives in here.
+        let _ = self.0.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// Puts a tombstone up before its blobs are known. Those that it keeps away already stay away.
@@ -86,11 +101,11 @@ impl Takedowns {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Marks> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.marks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Marks> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.marks.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,6 +167,8 @@ impl Follower {
         let mut followed = std::pin::pin!(tombstones.follow().await?);
         // Those whose list of blobs could not be read yet. They do not hold up the others.
         let mut unfinished: Vec<Change<Tombstone>> = Vec::new();
+        // Keys of those that cannot be read. As long as there are any, nobody knows all that was taken down.
+        let mut unread: HashSet<String> = HashSet::new();
         let mut replayed = false;
         loop {
             let next = tokio::select! {
@@ -160,27 +177,38 @@ impl Follower {
                     for change in std::mem::take(&mut unfinished) {
                         self.attempt(change, &receipts, &mut unfinished).await?;
                     }
-                    self.know(replayed && unfinished.is_empty());
+                    self.know(replayed && unfinished.is_empty() && unread.is_empty());
                     continue;
                 }
             };
             match next {
                 Ok(Followed::Change(change)) => {
                     unfinished.retain(|earlier| earlier.key != change.key);
+                    unread.remove(&change.key);
                     self.attempt(change, &receipts, &mut unfinished).await?;
                 }
                 Ok(Followed::UpToDate) => replayed = true,
                 // Of another version, perhaps: no retry makes it readable, and the others must not wait for it.
-                Err(error @ BusError::Codec { .. }) => tracing::error!(%error, "a tombstone is not obeyed"),
+                Err(BusError::Codec { key, reason }) => {
+                    self.metrics.unreadable_tombstone();
+                    tracing::error!(
+                        key,
+                        reason,
+                        "a tombstone cannot be read: all that its key names is down"
+                    );
+                    if let Err(error) = self.obey_unread(&key).await {
+                        tracing::error!(key, %error, "and it is not known which blobs go with it");
+                    }
+                    unread.insert(key);
+                }
                 Err(error) => return Err(error.into()),
             }
-            self.know(replayed && unfinished.is_empty());
+            self.know(replayed && unfinished.is_empty() && unread.is_empty());
         }
     }
 
     fn know(&self, all: bool) {
-        if all && !self.takedowns.are_known() {
-            self.takedowns.write().incomplete = false;
+        if all && !self.takedowns.0.known.send_replace(true) {
             tracing::info!("all takedowns are known");
         }
     }
@@ -211,10 +239,7 @@ impl Follower {
         };
         let mark = tombstone.mark();
         let dropped = match &tombstone.target {
-            Target::Blob { hash } => {
-                self.takedowns.put(mark.clone(), vec![*hash]);
-                self.blobs.take_down(*hash).await
-            }
+            Target::Blob { hash } => self.take_down(&mark, vec![*hash]).await,
             Target::Asset { asset, blobs } => {
                 // The playlists first: the list of blobs may take its time.
                 self.takedowns.mark(mark.clone());
@@ -223,12 +248,7 @@ impl Follower {
                     Some(list) => self.list(*list).await?,
                     None => Vec::new(),
                 };
-                self.takedowns.put(mark.clone(), hashes.clone());
-                let mut dropped = 0;
-                for hash in hashes {
-                    dropped += self.blobs.take_down(hash).await;
-                }
-                dropped
+                self.take_down(&mark, hashes).await
             }
             Target::Key { kid } => {
                 self.takedowns.put(mark.clone(), Vec::new());
@@ -239,6 +259,58 @@ impl Follower {
         self.metrics.takedown();
         tracing::info!(%mark, dropped, reason = tombstone.reason, "taken down");
         self.confirm(&mark, change.revision, dropped, receipts).await
+    }
+
+    /// Takes down what the key of a tombstone names, as far as it goes. There is no receipt for it: only who can read it can
+    /// say that it is done.
+    async fn obey_unread(&self, key: &str) -> Result<(), FollowError> {
+        let Ok(mark) = key.parse::<Mark>() else { return Ok(()) };
+        match &mark {
+            Mark::Blob(hash) => {
+                self.take_down(&mark, vec![*hash]).await;
+            }
+            Mark::Asset(asset) => {
+                self.takedowns.mark(mark.clone());
+                self.playlists.take_down(*asset);
+                let named = self.named(*asset).await?;
+                self.take_down(&mark, named).await;
+            }
+            Mark::Key(kid) => {
+                self.takedowns.put(mark.clone(), Vec::new());
+                self.access.end_streams(kid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks blobs, then drops them; says how many were held.
+    async fn take_down(&self, mark: &Mark, hashes: Vec<BlobHash>) -> u64 {
+        self.takedowns.put(mark.clone(), hashes.clone());
+        let mut dropped = 0;
+        for hash in hashes {
+            dropped += self.blobs.take_down(hash).await;
+        }
+        dropped
+    }
+
+    /// The blobs that an asset's texts name at the origin.
+    async fn named(&self, asset: AssetId) -> Result<Vec<BlobHash>, FollowError> {
+        let index = self.text(&keys::multivariant_playlist(asset)).await?;
+        let mut blobs: Vec<BlobHash> = named::blobs(&index).collect();
+        for rendition in named::media_playlists(&index) {
+            blobs.extend(named::blobs(&self.text(&keys::media_playlist(asset, &rendition)).await?));
+        }
+        blobs.extend(named::blobs(&self.text(&keys::presentation(asset)).await?));
+        Ok(blobs)
+    }
+
+    /// A text of an asset; empty where there is none.
+    async fn text(&self, key: &str) -> Result<Bytes, FollowError> {
+        match self.store.get_object(key, PLAYLIST_BYTES).await {
+            Ok(text) => Ok(text),
+            Err(StoreError::NotFound { .. }) => Ok(Bytes::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn list(&self, list: BlobHash) -> Result<Vec<BlobHash>, FollowError> {
@@ -273,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_blob_comes_back_when_its_last_tombstone_is_lifted() {
-        let takedowns = Takedowns::default();
+        let takedowns = Takedowns::new(true);
         let (hash, asset) = (BlobHash::of(b"x"), AssetId::from_parts(1, 2));
         takedowns.put(Mark::Blob(hash), vec![hash]);
         takedowns.put(Mark::Asset(asset), vec![hash]);

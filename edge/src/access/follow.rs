@@ -1,12 +1,14 @@
 //! Follows policies and keys, and reads the texts of assets that are not for everyone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, pending};
-use futures_util::{FutureExt, StreamExt, stream};
-use reelmill_media::ids::AssetId;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::access::{KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Followed;
@@ -16,8 +18,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::owners::owner_of;
+use super::saved::Saved;
 use super::{Access, Key};
-use crate::limits::{NAMING_AT_ONCE, NAMING_SETTLES};
+use crate::limits::{NAMING_AT_ONCE, NAMING_SETTLES, POLICIES_SAVED_AFTER, SAVED_POLICIES_AFTER};
 use crate::playlists::{Playlists, TextError};
 use crate::push::AGAIN;
 use crate::route::MutableObject;
@@ -31,22 +35,123 @@ pub(crate) struct Follower {
     pub(crate) to_read: mpsc::Receiver<AssetId>,
     pub(crate) playlists: Playlists,
     pub(crate) bus: Bus,
+    /// Folder for the last word.
+    pub(crate) state_dir: PathBuf,
+}
+
+type Owned = Pin<Box<dyn Stream<Item = Result<Followed<()>, BusError>> + Send>>;
+
+/// Keys in a bucket that have been told since a subscription began, until all that were there have been.
+struct Replay(Option<HashSet<String>>);
+
+impl Replay {
+    fn begin() -> Self {
+        Self(Some(HashSet::new()))
+    }
+
+    fn told(&mut self, key: &str) {
+        if let Some(told) = &mut self.0 {
+            told.insert(key.to_owned());
+        }
+    }
+
+    /// All have been told: gives those of `held` that were not, and so are gone.
+    fn end<K: ToString>(&mut self, held: impl Iterator<Item = K>) -> Vec<String> {
+        let told = self.0.take().unwrap_or_default();
+        held.map(|key| key.to_string()).filter(|key| !told.contains(key)).collect()
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl Follower {
     /// Follows until `end`. What is done twice does no harm, so after any error it begins from the start.
     pub(crate) async fn run(mut self, end: CancellationToken) {
         let following = async {
+            let mut recalled = self.recall();
             loop {
-                if let Err(error) = self.follow().await {
-                    tracing::warn!(%error, "cannot follow policies and token keys, trying again");
-                } else {
-                    tracing::warn!("the subscription to policies and token keys ended, trying again");
+                let outcome = tokio::select! {
+                    outcome = self.follow() => outcome,
+                    () = sleep(SAVED_POLICIES_AFTER), if recalled => {
+                        recalled = false;
+                        self.go_by_last_word().await;
+                        continue;
+                    }
+                };
+                recalled = false;
+                match outcome {
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot follow policies and token keys, trying again")
+                    }
+                    Ok(()) => {
+                        tracing::warn!("the subscription to policies and token keys ended, trying again");
+                    }
                 }
                 sleep(AGAIN).await;
             }
         };
         let _: Option<()> = end.run_until_cancelled(following).await;
+    }
+
+    /// Takes up what was saved. Says whether there was anything.
+    fn recall(&self) -> bool {
+        let saved = match Saved::load(&self.state_dir) {
+            Ok(Some(saved)) => saved,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::error!(%error, "cannot read what was last said of who may have what");
+                return false;
+            }
+        };
+        for (asset, tenant) in saved.owners {
+            self.access.0.owners.note_limited(asset, tenant);
+        }
+        for (key, policy) in saved.policies {
+            self.policy(&key, Some(policy));
+        }
+        for (kid, key) in saved.keys {
+            self.key(&kid, Some(key));
+        }
+        true
+    }
+
+    /// NATS says nothing: what was saved counts until it does.
+    async fn go_by_last_word(&self) {
+        if *self.access.0.known.borrow() {
+            return;
+        }
+        tracing::warn!("no word of policies, going by what was said last");
+        read(self.access.clone(), self.playlists.clone(), self.limited()).await;
+        self.know();
+    }
+
+    /// Assets that are not for everyone.
+    fn limited(&self) -> BTreeSet<AssetId> {
+        let own = self.access.rules().limited_assets();
+        own.into_iter()
+            .chain(self.access.0.owners.all_limited().into_iter().map(|(asset, _)| asset))
+            .collect()
+    }
+
+    fn save(&self) {
+        let saved = {
+            let rules = self.access.rules();
+            let keys = rules.keys.iter();
+            Saved {
+                policies: rules
+                    .policies
+                    .iter()
+                    .map(|(subject, policy)| (subject.to_string(), policy.clone()))
+                    .collect(),
+                keys: keys.map(|(kid, key)| (kid.to_string(), (key.revision, key.record.clone()))).collect(),
+                owners: self.access.0.owners.all_limited().into_iter().collect(),
+            }
+        };
+        if let Err(error) = saved.save(&self.state_dir) {
+            tracing::error!(%error, "cannot save who may have what");
+        }
     }
 
     /// Ends when a subscription does.
@@ -56,33 +161,55 @@ impl Follower {
         let mut policies = std::pin::pin!(policies.follow().await?);
         let keys = self.bus.bucket::<TokenKey>(BucketName::TokenKeys).await?;
         let mut keys = std::pin::pin!(keys.follow().await?);
-        // How many of the two have told everything that was there.
-        let mut replayed = 0;
+        let (mut policies_told, mut keys_told) = (Replay::begin(), Replay::begin());
+        // Followed only as long as it limits anybody: there is a key for every asset.
+        let mut owned: Option<Owned> = None;
+        let mut tenants = BTreeSet::new();
+        let mut owned_replayed = true;
         let mut unread = BTreeSet::new();
         let mut read_at = Instant::now();
         let mut reading: Option<BoxFuture<'static, BTreeSet<AssetId>>> = None;
+        let mut save_at = None;
         loop {
-            if replayed == 2 && unread.is_empty() && reading.is_none() {
+            let replayed = policies_told.is_over() && keys_told.is_over() && owned_replayed;
+            if replayed && unread.is_empty() && reading.is_none() {
                 self.know();
             }
             tokio::select! {
                 next = policies.next() => match next {
-                    Some(Ok(Followed::Change(change))) => unread.extend(self.policy(&change.key, change.value)),
-                    Some(Ok(Followed::UpToDate)) => replayed += 1,
+                    Some(Ok(Followed::Change(change))) => {
+                        policies_told.told(&change.key);
+                        unread.extend(self.policy(&change.key, change.value));
+                        save_at = Some(Instant::now() + POLICIES_SAVED_AFTER);
+                    }
+                    Some(Ok(Followed::UpToDate)) => {
+                        let gone = policies_told.end(self.access.rules().policies.keys());
+                        for gone in gone {
+                            self.policy(&gone, None);
+                        }
+                    }
                     // Of another version, perhaps. Whatever it says, it is there to limit.
                     Some(Err(BusError::Codec { key, reason })) => {
                         tracing::error!(key, reason, "a policy cannot be read, so that a token is asked for");
                         unread.extend(self.policy(&key, Some(Policy { private: true, ..Policy::default() })));
+                        policies_told.told(&key);
                     }
                     Some(Err(error)) => return Err(error),
                     None => return Ok(()),
                 },
                 next = keys.next() => match next {
                     Some(Ok(Followed::Change(change))) => {
+                        keys_told.told(&change.key);
                         let key = change.value.map(|key| (change.revision.0, key));
                         self.key(&change.key, key);
+                        save_at = Some(Instant::now() + POLICIES_SAVED_AFTER);
                     }
-                    Some(Ok(Followed::UpToDate)) => replayed += 1,
+                    Some(Ok(Followed::UpToDate)) => {
+                        let gone = keys_told.end(self.access.rules().keys.keys());
+                        for gone in gone {
+                            self.key(&gone, None);
+                        }
+                    }
                     Some(Err(BusError::Codec { key, reason })) => {
                         tracing::error!(key, reason, "a token key cannot be read, and proves nothing");
                         self.key(&key, None);
@@ -90,8 +217,18 @@ impl Follower {
                     Some(Err(error)) => return Err(error),
                     None => return Ok(()),
                 },
+                next = async { match &mut owned { Some(owned) => owned.next().await, None => pending().await } } => match next {
+                    Some(Ok(Followed::Change(change))) => {
+                        unread.extend(self.owner(&tenants, &change.key, change.value.is_some()));
+                        save_at = save_at.or(Some(Instant::now() + POLICIES_SAVED_AFTER));
+                    }
+                    Some(Ok(Followed::UpToDate)) => owned_replayed = true,
+                    Some(Err(BusError::Codec { key, .. })) => unread.extend(self.owner(&tenants, &key, true)),
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
+                },
                 next = published.next() => match next {
-                    Some(asset) if self.is_limited(asset) => {
+                    Some(asset) if !self.access.policy(asset).is_open() => {
                         unread.insert(asset);
                     }
                     Some(_) => {}
@@ -101,7 +238,7 @@ impl Follower {
                     unread.insert(asset);
                 }
                 // A pause, so that what grows by the moment is not read at each step.
-                () = sleep_until(read_at), if replayed == 2 && !unread.is_empty() && reading.is_none() => {
+                () = sleep_until(read_at), if replayed && !unread.is_empty() && reading.is_none() => {
                     let (access, playlists) = (self.access.clone(), self.playlists.clone());
                     reading = Some(read(access, playlists, std::mem::take(&mut unread)).boxed());
                 }
@@ -112,8 +249,32 @@ impl Follower {
                     // What could not be read does not hold up the rest for ever.
                     self.know();
                 }
+                () = async { match save_at { Some(at) => sleep_until(at).await, None => pending().await } }, if replayed => {
+                    save_at = None;
+                    self.save();
+                }
+            }
+            let limited = self.access.rules().limited_tenants();
+            if limited != tenants {
+                self.access.0.owners.retain(&limited);
+                owned = match limited.is_empty() {
+                    true => None,
+                    false => Some(Box::pin(self.bus.bucket::<()>(BucketName::Owners).await?.follow().await?)),
+                };
+                owned_replayed = limited.is_empty();
+                tenants = limited;
             }
         }
+    }
+
+    /// Takes note of whose an asset is; gives it if it has to be read now.
+    fn owner(&self, limited: &BTreeSet<TenantId>, key: &str, there: bool) -> Option<AssetId> {
+        let (tenant, asset) = owner_of(key).filter(|(tenant, _)| limited.contains(tenant))?;
+        if !there {
+            self.access.0.owners.forget(asset);
+            return None;
+        }
+        self.access.0.owners.note_limited(asset, tenant).then_some(asset)
     }
 
     fn know(&self) {
@@ -166,11 +327,6 @@ impl Follower {
         if let Some(before) = before {
             before.streams.cancel();
         }
-    }
-
-    /// Whether an asset has a policy of its own that limits it.
-    fn is_limited(&self, asset: AssetId) -> bool {
-        self.access.rules().of(&Subject::Asset(asset)).is_some_and(|policy| !policy.is_open())
     }
 }
 

@@ -6,8 +6,10 @@
 mod follow;
 mod geo;
 mod naming;
+mod owners;
+mod saved;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,12 +17,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 use moka::sync::Cache;
 use reelmill_media::ids::{AssetId, BlobHash, TenantId};
-use reelmill_platform::access::{Country, KeyId, Owner, Policy, Subject, TokenKey};
+use reelmill_platform::access::{Country, KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::Bus;
-use reelmill_platform::kv::Bucket;
 use reelmill_platform::token::{Claims, TokenError, Unproven};
-use reelmill_platform::topology::BucketName;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,9 @@ pub(crate) use follow::Follower;
 pub(crate) use geo::Geo;
 pub use geo::GeoError;
 use naming::Naming;
+use owners::Owners;
 
-use crate::limits::{NAMING_WAITING, OWNERLESS_FOR, OWNERS_REMEMBERED, POLICIES_DEADLINE, TOKENS_REMEMBERED};
+use crate::limits::{NAMING_WAITING, POLICIES_DEADLINE, TOKENS_REMEMBERED};
 use crate::playlists::Text;
 use crate::route::MutableObject;
 use crate::takedown::Takedowns;
@@ -71,25 +72,27 @@ struct Key {
 }
 
 impl Rules {
-    fn of(&self, subject: &Subject) -> Option<&Policy> {
-        self.policies.get(subject)
+    /// Assets that a policy of their own keeps from some.
+    fn limited_assets(&self) -> Vec<AssetId> {
+        let limited = self.policies.iter().filter(|(_, policy)| !policy.is_open());
+        limited
+            .filter_map(|(subject, _)| match subject {
+                Subject::Asset(asset) => Some(*asset),
+                Subject::Tenant(_) => None,
+            })
+            .collect()
     }
 
-    fn limit_tenants(&self) -> bool {
-        self.policies.iter().any(|(subject, policy)| match subject {
-            Subject::Tenant(_) => !policy.is_open(),
-            Subject::Asset(_) => false,
-        })
+    /// Tenants whose assets are not for everyone.
+    fn limited_tenants(&self) -> BTreeSet<TenantId> {
+        let limited = self.policies.iter().filter(|(_, policy)| !policy.is_open());
+        limited
+            .filter_map(|(subject, _)| match subject {
+                Subject::Tenant(tenant) => Some(tenant.clone()),
+                Subject::Asset(_) => None,
+            })
+            .collect()
     }
-}
-
-/// Whose assets are, asked of the coordinators' records once.
-#[derive(Debug)]
-struct Owners {
-    bus: Option<Bus>,
-    bucket: OnceCell<Bucket<Owner>>,
-    known: Cache<AssetId, TenantId>,
-    unknown: Cache<AssetId, ()>,
 }
 
 /// Who asks.
@@ -144,13 +147,39 @@ pub(crate) enum Denial {
     Unknown,
 }
 
-/// Takes the token out of a path.
+/// Takes the token out of a path; a path of nothing else is that of the root.
 pub(crate) fn split_token(path: &str) -> (Option<&str>, &str) {
-    let after = path.strip_prefix(PREFIX);
-    match after.and_then(|after| after.find('/').map(|end| after.split_at(end))) {
-        Some((token, rest)) => (Some(token), rest),
+    match path.strip_prefix(PREFIX) {
+        Some(after) => match after.find('/').map(|end| after.split_at(end)) {
+            Some((token, rest)) => (Some(token), rest),
+            None => (Some(after), "/"),
+        },
         None => (None, path),
     }
+}
+
+/// A text for people to read, in which any tokens are left out that paths within it have, spelt out or percent-encoded.
+pub(crate) fn without_tokens(text: &str) -> String {
+    const SLASHES: [&str; 3] = ["/", "%2F", "%2f"];
+    let slash = |text: &str| SLASHES.into_iter().find(|slash| text.starts_with(slash)).map(str::len);
+    let (mut kept, mut rest) = (String::new(), text);
+    while let Some(next) = rest.chars().next() {
+        let token = slash(rest).and_then(|first| {
+            let after = rest[first..].strip_prefix('t')?;
+            let second = slash(after)?;
+            Some(first + 1 + second)
+        });
+        let Some(head) = token else {
+            kept.push(next);
+            rest = &rest[next.len_utf8()..];
+            continue;
+        };
+        kept.push_str(&rest[..head]);
+        kept.push('-');
+        let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '~');
+        rest = rest[head..].trim_start_matches(is_token);
+    }
+    kept
 }
 
 impl Access {
@@ -170,12 +199,7 @@ impl Access {
             takedowns,
             naming: Naming::new(),
             unread,
-            owners: Owners {
-                bus,
-                bucket: OnceCell::new(),
-                known: Cache::new(OWNERS_REMEMBERED),
-                unknown: Cache::builder().max_capacity(OWNERS_REMEMBERED).time_to_live(OWNERLESS_FOR).build(),
-            },
+            owners: Owners::new(bus),
         }));
         Ok((access, to_read))
     }
@@ -202,7 +226,7 @@ impl Access {
         asset: AssetId,
         path: Option<&str>,
     ) -> Result<Reach, Denial> {
-        let policy = self.policy(asset).await?;
+        let policy = self.policy(asset);
         if let Some(ticket) = &viewer.ticket
             && !ticket.claims.open(asset, path)
         {
@@ -211,7 +235,7 @@ impl Access {
         if policy.private {
             let ticket = viewer.ticket.as_ref().ok_or(Denial::Missing)?;
             if let Some(tenant) = &ticket.tenant
-                && self.0.owners.of(asset).await?.as_ref() != Some(tenant)
+                && !self.0.owners.is_of(asset, tenant).await?
             {
                 return Err(Denial::Elsewhere);
             }
@@ -235,14 +259,13 @@ impl Access {
     }
 
     /// Notes which blobs a text names before a viewer can learn of them from it.
-    pub(crate) async fn note(&self, object: &MutableObject, text: &Text) -> Result<(), Denial> {
-        let limited = !self.policy(object.asset()).await?.is_open();
+    pub(crate) fn note(&self, object: &MutableObject, text: &Text) {
+        let limited = !self.policy(object.asset()).is_open();
         let new = self.0.naming.read(object, text, limited);
         if new && limited {
             // Full: it is read when it is next asked for.
             let _ = self.0.unread.try_send(object.asset());
         }
-        Ok(())
     }
 
     fn country(&self, from: IpAddr) -> Option<Country> {
@@ -254,7 +277,8 @@ impl Access {
         *self.0.geo.write().unwrap_or_else(PoisonError::into_inner) = geo;
     }
 
-    async fn until_known(&self) -> Result<(), Denial> {
+    /// Waits, for a while, until it has heard who may have what.
+    pub(crate) async fn until_known(&self) -> Result<(), Denial> {
         if *self.0.known.borrow() {
             return Ok(());
         }
@@ -292,18 +316,14 @@ impl Access {
     }
 
     /// The policy that counts for an asset.
-    async fn policy(&self, asset: AssetId) -> Result<Policy, Denial> {
-        {
-            let rules = self.rules();
-            if let Some(policy) = rules.of(&Subject::Asset(asset)) {
-                return Ok(policy.clone());
-            }
-            if !rules.limit_tenants() {
-                return Ok(Policy::default());
-            }
-        }
-        let Some(tenant) = self.0.owners.of(asset).await? else { return Ok(Policy::default()) };
-        Ok(self.rules().of(&Subject::Tenant(tenant)).cloned().unwrap_or_default())
+    fn policy(&self, asset: AssetId) -> Policy {
+        let rules = self.rules();
+        let own = rules.policies.get(&Subject::Asset(asset));
+        let of_tenant = || {
+            let tenant = self.0.owners.limited(asset)?;
+            rules.policies.get(&Subject::Tenant(tenant))
+        };
+        own.or_else(of_tenant).cloned().unwrap_or_default()
     }
 
     fn rules(&self) -> RwLockReadGuard<'_, Rules> {
@@ -315,37 +335,6 @@ impl Access {
     }
 }
 
-impl Owners {
-    async fn of(&self, asset: AssetId) -> Result<Option<TenantId>, Denial> {
-        let Some(bus) = &self.bus else { return Ok(None) };
-        if let Some(tenant) = self.known.get(&asset) {
-            return Ok(Some(tenant));
-        }
-        if self.unknown.contains_key(&asset) {
-            return Ok(None);
-        }
-        let asking = async {
-            let bucket = self.bucket.get_or_try_init(|| bus.bucket(BucketName::Assets)).await?;
-            bucket.get(&asset.to_string()).await
-        };
-        match timeout(POLICIES_DEADLINE, asking).await {
-            Ok(Ok(Some((Owner { tenant }, _)))) => {
-                self.known.insert(asset, tenant.clone());
-                Ok(Some(tenant))
-            }
-            Ok(Ok(None)) => {
-                self.unknown.insert(asset, ());
-                Ok(None)
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%asset, %error, "cannot learn whose asset this is");
-                Err(Denial::Unknown)
-            }
-            Err(_) => Err(Denial::Unknown),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,7 +343,21 @@ mod tests {
     fn a_token_is_the_second_segment_after_t() {
         assert_eq!(split_token("/t/a.b.c/assets/x/index.m3u8"), (Some("a.b.c"), "/assets/x/index.m3u8"));
         assert_eq!(split_token("/assets/x/index.m3u8"), (None, "/assets/x/index.m3u8"));
-        assert_eq!(split_token("/t/abc"), (None, "/t/abc"));
+        assert_eq!(split_token("/t/abc"), (Some("abc"), "/"));
         assert_eq!(split_token("/t//x"), (Some(""), "/x"));
+    }
+
+    #[test]
+    fn no_token_is_left_in_what_is_written_down() {
+        for (text, written) in [
+            ("https://cdn.example/t/aA0.b-c.d_e/assets/x?y=1", "https://cdn.example/t/-/assets/x?y=1"),
+            ("/t/abc", "/t/-"),
+            ("nor=\"%2Ft%2Fabc%2fassets%2Fx\"", "nor=\"%2Ft%2F-%2fassets%2Fx\""),
+            ("/t/one/t/two?z=/t/three#/t/four", "/t/-/t/-?z=/t/-#/t/-"),
+            ("/assets/t.m3u8 über /tt/x", "/assets/t.m3u8 über /tt/x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_tokens(text), written);
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::blob::Blob;
-use super::disk::{Disk, DiskError, DiskSettings};
+use super::disk::{Disk, Folder};
 use super::fill::{FillError, Sources};
 use super::live::{Found, Live};
 use super::{Lookup, MissReason};
@@ -38,19 +38,20 @@ pub struct BlobCache {
 }
 
 impl BlobCache {
-    /// A cache of at most `capacity_bytes` in memory, and what `disk` says, in front of `pop` and `store`. Fills run under
-    /// `fills` until `end`.
+    /// A cache of at most `capacity_bytes` in memory, and what `disk` has room for, in front of `pop` and `store`. Fills run
+    /// under `fills` until `end`; nothing is written to disk any more once a newer process has `succeeded` this one.
     #[allow(clippy::too_many_arguments, reason = "each is a part of its own, put together in one place")]
     pub(crate) fn new(
         store: Store,
         pop: Option<Pop>,
         capacity_bytes: u64,
-        disk: Option<&DiskSettings>,
+        disk: Option<Folder>,
         takedowns: Takedowns,
         fills: TaskTracker,
+        succeeded: CancellationToken,
         end: CancellationToken,
         metrics: Metrics,
-    ) -> Result<Self, DiskError> {
+    ) -> Self {
         let left = Cache::builder().max_capacity(LEFT_ENTRIES).build();
         let note = left.clone();
         let held = Cache::builder()
@@ -64,15 +65,18 @@ impl BlobCache {
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_ENTRIES).time_to_live(ABSENT_FOR).build();
         let sources = Arc::new(Sources::new(store, pop, metrics.clone()));
-        let disk = match disk {
-            Some(settings) => {
-                let (disk, upkeep) = Disk::open(settings, metrics.clone())?;
-                fills.spawn(upkeep.run(end.clone()));
-                Some(disk)
-            }
-            None => None,
-        };
-        Ok(Self { live: Live::default(), held, absent, left, disk, takedowns, sources, fills, end, metrics })
+        let disk = disk.map(|folder| {
+            let (disk, upkeep) = Disk::open(folder, metrics.clone());
+            let stop = end.clone();
+            fills.spawn(async move {
+                tokio::select! {
+                    () = upkeep.run(stop) => {}
+                    () = succeeded.cancelled() => {}
+                }
+            });
+            disk
+        });
+        Self { live: Live::default(), held, absent, left, disk, takedowns, sources, fills, end, metrics }
     }
 
     /// The blob as soon as its first bytes are proven, and where it was found.

@@ -9,6 +9,7 @@ mod source;
 
 pub use blob::Blob;
 pub(crate) use blob::BlobReader;
+pub(crate) use disk::Folder as DiskFolder;
 pub use disk::{DiskError, DiskSettings};
 pub use fill::FillError;
 pub use memory::BlobCache;

@@ -1,12 +1,14 @@
 //! How requests come in: QUIC, TLS over TCP, and plain TCP for local tools. One sequence of ports, one life cycle.
 
 mod activity;
+pub(crate) mod connection_id;
 mod h3_streams;
 pub(crate) mod path_stats;
 mod peer;
 mod priority;
 pub(crate) mod quic;
 mod send_half;
+pub(crate) mod shared_socket;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 mod turns;
@@ -39,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) tasks: TaskTracker,
     /// Take no more; finish what is begun.
     pub(crate) drain: CancellationToken,
+    /// A newer process has taken over; the drain begins with it.
+    pub(crate) succeeded: CancellationToken,
     /// Grace is over: end now.
     pub(crate) end: CancellationToken,
 }

@@ -3,12 +3,12 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context as TaskContext;
 use std::time::Duration;
 
+use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use h3::error::Code;
 use h3::server::RequestResolver;
@@ -21,11 +21,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Context;
+use super::connection_id::Issuer;
 use super::h3_streams::{Connection, LastAccepted};
 use super::path_stats::PathWatch;
 use super::peer::Peer;
 use super::priority::Urgency;
 use super::send_half::SendHalf;
+use super::shared_socket::SharedSocket;
 use super::turns::Turn;
 use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
@@ -48,8 +50,14 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a viewer may take to end its request after it has the answer.
 const REQUEST_END: Duration = Duration::from_secs(1);
 
-/// Opens the endpoint on a bound socket.
-pub(crate) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig) -> Result<Endpoint, QuicError> {
+/// Opens the endpoint on a socket. `issuer` is what its connection IDs say; from `secret` follow the keys of what must
+/// outlive the process: stateless resets and proofs of addresses.
+pub(crate) fn endpoint(
+    socket: Arc<SharedSocket>,
+    tls: rustls::ServerConfig,
+    issuer: Issuer,
+    secret: &[u8; 32],
+) -> Result<Endpoint, QuicError> {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(STREAMS_PER_CONNECTION.into())
@@ -64,8 +72,21 @@ pub(crate) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig) -> Result<E
         .transport_config(Arc::new(transport))
         .max_incoming(QUIC_INCOMING)
         .incoming_buffer_size(QUIC_INCOMING_BYTES)
-        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL);
-    Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?)
+        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
+        .token_key(Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&derived(TOKENS, secret))));
+    let resets = hmac::Key::new(hmac::HMAC_SHA256, &derived(RESETS, secret));
+    let mut endpoint = EndpointConfig::new(Arc::new(resets));
+    endpoint.cid_generator(move || Box::new(issuer));
+    Ok(Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))?)
+}
+
+/// What keys are derived for.
+const TOKENS: &str = "reelmill 2026-11-21 proofs of addresses";
+/// See [`TOKENS`].
+const RESETS: &str = "reelmill 2026-11-21 stateless resets";
+
+fn derived(purpose: &str, secret: &[u8; 32]) -> [u8; 32] {
+    blake3::derive_key(purpose, secret)
 }
 
 /// Why there is no QUIC endpoint.
@@ -91,7 +112,10 @@ pub(crate) async fn serve(endpoint: Endpoint, context: Context) {
             () = context.end.cancelled() => None,
         };
         match incoming {
-            Some(incoming) if context.drain.is_cancelled() => incoming.refuse(),
+            // When a newer process has taken over, this is one that had begun before, and nobody else could answer it.
+            Some(incoming) if context.drain.is_cancelled() && !context.succeeded.is_cancelled() => {
+                incoming.refuse();
+            }
             Some(incoming) => admit(incoming, &context, &handshakes),
             None => break,
         }

@@ -72,6 +72,7 @@ pub struct Metrics {
     corrupt_trees: IntCounter,
     misses: IntCounterVec,
     takedowns: IntCounter,
+    unreadable_tombstones: IntCounter,
     corrupt_files: IntCounter,
     disk_writes: IntCounterVec,
     disk_bytes: IntGauge,
@@ -123,6 +124,10 @@ impl Metrics {
             takedowns: register.counter(
                 "takedowns_total",
                 "Takedowns obeyed, also those of earlier days at the start.",
+            )?,
+            unreadable_tombstones: register.counter(
+                "unreadable_tombstones_total",
+                "Takedowns that this edge obeys as far as their keys go, since it cannot read them.",
             )?,
             misses: register.counters("misses_total", "Blobs not found here, by reason.", &["reason"])?,
             stale_texts: register.counter("stale_texts_total", "Playlists served stale because the origin is away.")?,
@@ -233,6 +238,10 @@ impl Metrics {
 
     pub(crate) fn miss(&self, reason: MissReason) {
         self.misses.with_label_values(&[reason.label()]).inc();
+    }
+
+    pub(crate) fn unreadable_tombstone(&self) {
+        self.unreadable_tombstones.inc();
     }
 
     pub(crate) fn takedown(&self) {

@@ -100,12 +100,12 @@ async fn what_a_liar_says_is_repaired_from_the_origin_and_counted() {
         Some(pop),
         1 << 30,
         None,
-        Takedowns::default(),
+        Takedowns::new(true),
         tasks.clone(),
+        CancellationToken::new(),
         end.clone(),
         metrics.clone(),
-    )
-    .unwrap();
+    );
     for (name, bytes) in &blobs {
         let (blob, _) = cache.get(*name, Asked::ByViewer).await;
         let mut body = Body::proven(Bytes::new(), blob.unwrap(), 0);

@@ -90,8 +90,15 @@ impl Members {
         });
     }
 
-    /// Says that `own` lives and hears who else does, until `drain`; then it takes its name off the list.
-    pub(super) async fn follow(self, own: EdgeRecord, bus: Bus, drain: CancellationToken) {
+    /// Says that `own` lives and hears who else does, until `drain`; then it takes its name off the list, unless a newer
+    /// process has `succeeded` this one and goes by the same name.
+    pub(super) async fn follow(
+        self,
+        own: EdgeRecord,
+        bus: Bus,
+        drain: CancellationToken,
+        succeeded: CancellationToken,
+    ) {
         let following = async {
             loop {
                 if let Err(error) = self.follow_once(&own, &bus).await {
@@ -101,7 +108,9 @@ impl Members {
             }
         };
         let _: Option<()> = drain.run_until_cancelled(following).await;
-        leave(&own, &bus).await;
+        if !succeeded.is_cancelled() {
+            leave(&own, &bus).await;
+        }
     }
 
     /// Until NATS fails. Those heard of stay on the list then: without NATS, no word is no sign of anything.

@@ -195,6 +195,7 @@ impl Pop {
         address: SocketAddr,
         bus: Bus,
         drain: CancellationToken,
+        succeeded: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         let own = EdgeRecord {
             pop: self.0.pop.clone(),
@@ -202,7 +203,7 @@ impl Pop {
             address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.0.members.clone().follow(own, bus, drain)
+        self.0.members.clone().follow(own, bus, drain, succeeded)
     }
 
     /// Whom to ask for what is named by `key`: those before this edge in rank. Empty when this edge is the owner.

@@ -12,7 +12,7 @@ use maxminddb_writer::paths::IpAddrWithMask;
 use reelmill_edge::process::Settings;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
-use reelmill_platform::access::{Countries, Country, KeyId, Owner, Policy, Subject, TokenKey};
+use reelmill_platform::access::{Countries, Country, KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::jwk::{Algorithm, Jwk};
 use reelmill_platform::token::{self, Claims};
@@ -244,22 +244,28 @@ async fn a_tenant_keeps_its_assets_to_its_own_keys() {
     let world = World::with(None, guarded(nats.observer().await));
     let (index, _) = publish(&world, asset(), &[1]).await;
     let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let owners = coordinator.bucket::<Owner>(BucketName::Assets).await.unwrap();
+    let owners = coordinator.bucket::<()>(BucketName::Owners).await.unwrap();
     for (asset, tenant) in [(asset(), "acme"), (other_asset(), "other")] {
-        owners.put(&asset.to_string(), &Owner { tenant: tenant.parse().unwrap() }).await.unwrap();
+        owners.put(&format!("{tenant}.{asset}"), &()).await.unwrap();
     }
     set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
+    // Before anybody has asked for a playlist of it here.
+    until(&world, &blob(1), 401).await;
     let own = add_key(&coordinator, "own", Some("acme"), Algorithm::HS256).await;
     let others = add_key(&coordinator, "others", Some("other"), Algorithm::HS256).await;
     until(&world, &index, 401).await;
     until(&world, &with_token(&claims(), &own, &index), 200).await;
-    // The asset's blobs are known to be private once its playlists were asked for.
-    until(&world, &blob(1), 401).await;
     assert_eq!(world.get(Via::Http3, &with_token(&claims(), &own, &blob(1))).await.status(), 200);
     for path in [&index, &blob(1)] {
         assert_problem(&world.get(Via::Http3, &with_token(&claims(), &others, path)).await, 403);
     }
     assert_eq!(world.get(Via::Http3, &open).await.status(), 200);
+    // What comes later is the tenant's, too.
+    let late = AssetId::from_parts(1_700_000_000_000, 44);
+    publish(&world, late, &[4]).await;
+    assert_eq!(world.get(Via::Http3, &blob(4)).await.status(), 200);
+    owners.put(&format!("acme.{late}"), &()).await.unwrap();
+    until(&world, &blob(4), 401).await;
     // An asset's own policy stands in place of its tenant's.
     set(&coordinator, &Subject::Asset(asset()), &Policy::default()).await;
     until(&world, &index, 200).await;
@@ -291,4 +297,46 @@ async fn without_nats_the_last_word_counts() {
     until(&again, &open, 200).await;
     assert_problem(&again.get(Via::Http3, &index).await, 401);
     assert_problem(&again.get(Via::Http3, &blob(1)).await, 401);
+}
+
+/// An edge that heard the rules when it last ran goes by them, for assets' own policies and for tenants'.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_nats_goes_by_the_last_word() {
+    let mut nats = Nats::start();
+    let coordinator = nats.bus().await;
+    let world = World::with(None, guarded(nats.observer().await));
+    let (index, _) = publish(&world, asset(), &[1]).await;
+    let (open, _) = publish(&world, other_asset(), &[2]).await;
+    let of_tenant = AssetId::from_parts(1_700_000_000_000, 44);
+    publish(&world, of_tenant, &[3]).await;
+    let owners = coordinator.bucket::<()>(BucketName::Owners).await.unwrap();
+    owners.put(&format!("acme.{of_tenant}"), &()).await.unwrap();
+    let key = add_key(&coordinator, "k", None, Algorithm::HS256).await;
+    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
+    set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
+    let state = world.folder.path().join("state");
+    let begun = Instant::now();
+    let saved = || std::fs::read_to_string(state.join("access.json")).unwrap_or_default();
+    while ![asset().to_string(), of_tenant.to_string(), "\"k\"".to_owned()]
+        .iter()
+        .all(|word| saved().contains(word))
+    {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", saved());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    nats.kill();
+    let bus = nats.observer().await;
+    let again = World::with(Some(world.store.clone()), |settings, folder| {
+        guarded(bus)(settings, folder);
+        settings.state_dir = state;
+    });
+    until(&again, &open, 200).await;
+    for path in [&index, &blob(1), &blob(3)] {
+        assert_problem(&again.get(Via::Http3, path).await, 401);
+    }
+    assert_eq!(again.get(Via::Http3, &with_token(&claims(), &key, &blob(1))).await.status(), 200);
+    // What was lifted meanwhile is lifted when NATS says so.
+    nats.restart();
+    unset(&nats.bus().await, &Subject::Asset(asset())).await;
+    until(&again, &index, 200).await;
 }

@@ -58,3 +58,30 @@ async fn each_request_leaves_a_line_and_no_token() {
     // What QUIC learnt of the path is there with the end of its connection.
     assert!(world.metric("quic_packets_total", &[("outcome", "sent")]) > 10);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_written_wherever_it_stands() {
+    let world = World::with(None, |settings, folder| settings.access_log = Some(folder.join("access.log")));
+    let log = world.folder.path().join("access.log");
+    let secret = "aaa.SECRET-0_.ccc";
+    let fields = [
+        (http::header::REFERER, format!("https://other.example/t/{secret}/assets/x?from=/t/{secret}")),
+        (http::HeaderName::from_static("cmcd-request"), format!("nor=\"%2Ft%2F{secret}%2Fassets%2Fx\"")),
+        (http::header::USER_AGENT, format!("player /t/{secret}")),
+    ];
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (name.clone(), value.as_str())).collect();
+    for path in [format!("/t/{secret}"), format!("/t/{secret}/"), format!("/x?y=/t/{secret}")] {
+        assert_eq!(world.send(Via::Http3, http::Method::GET, &path, &fields).await.status(), 404);
+    }
+    let begun = std::time::Instant::now();
+    let text = loop {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.lines().count() == 3 {
+            break text;
+        }
+        assert!(begun.elapsed().as_secs() < 10, "{text}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert!(!text.contains("SECRET"), "{text}");
+    assert!(text.contains("https://other.example/t/-/assets/x?from=/t/-"), "{text}");
+}

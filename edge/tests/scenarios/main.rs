@@ -26,5 +26,6 @@ mod reload;
 mod streaming;
 mod takedown;
 mod texts;
+mod upgrade;
 mod verification;
 mod world;

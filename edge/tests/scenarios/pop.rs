@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -19,7 +19,7 @@ use reelmill_platform::topology::BucketName;
 use crate::nats::Nats;
 use crate::origin::Origin;
 use crate::process::start;
-use crate::world::{Via, World, assert_problem, asset, field, noise, path_of};
+use crate::world::{Via, World, assert_problem, asset, field, noise, path_of, times};
 
 const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 
@@ -428,7 +428,8 @@ async fn each_miss_has_its_reason() {
     assert_eq!(misses(&edge), [1, 0, 1]);
 }
 
-/// With origin and NATS gone, all serve what any one holds; and all is well again when they are back.
+/// With origin and NATS gone, all serve what any one holds, for as long as `REELMILL_DARK_SECONDS` says; and all is well
+/// again when they are back.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_holds_all_serve_in_the_dark() {
     let (mut nats, origin) = (Nats::start(), Origin::new());
@@ -455,7 +456,10 @@ async fn what_one_holds_all_serve_in_the_dark() {
     origin.darken(true);
     nats.kill();
     drop(coordinator);
-    for _ in 0..2 {
+    let (dark_since, dark_for) = (Instant::now(), Duration::from_secs(times("REELMILL_DARK_SECONDS", 1)));
+    let mut rounds = 0;
+    while rounds < 2 || dark_since.elapsed() < dark_for {
+        rounds += 1;
         for edge in edges.iter().rev() {
             for (path, bytes) in &segments {
                 let response = edge.get(Via::Http3, path).await;
@@ -468,8 +472,9 @@ async fn what_one_holds_all_serve_in_the_dark() {
             }
         }
         // Past the time for which a growing playlist is fresh.
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
+    println!("{rounds} rounds in the dark");
     assert!(sum(&edges, "stale_texts_total", &[]) > 0);
     let (unknown, _) = &crate::pop::segments(&Origin::new(), 1, 999).await[0];
     assert_problem(&edges[1].get(Via::Http3, unknown).await, 503);

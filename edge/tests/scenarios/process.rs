@@ -9,7 +9,7 @@ use reelmill_media::keys::BlobKind;
 use reelmill_platform::store::Store;
 use serde_json::Value;
 
-use crate::world::{noise, path_of};
+use crate::world::{noise, path_of, times};
 
 /// A running program, ended with the test.
 pub struct Program(pub Child);
@@ -191,4 +191,64 @@ async fn a_killed_edge_is_warm_again_at_once_and_serves_no_torn_file() {
         }
     }
     assert!(!cache.join("scratch/99").exists());
+}
+
+/// A cache of very many small files, as `REELMILL_CACHE_FILES` says, after the process was killed: the first hit waits for
+/// none of the others, all whole ones are kept, and torn ones are dropped. Measures the wait, and does not judge it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_of_many_files_is_warm_at_once() {
+    let count = times("REELMILL_CACHE_FILES", 10_000);
+    let torn_every = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let content = |number: u64| [&number.to_le_bytes()[..], &[7; 24]].concat();
+    for prefix in 0..=255 {
+        std::fs::create_dir_all(cache.join(format!("{prefix:02x}"))).unwrap();
+    }
+    let file = |hash: &BlobHash| {
+        let hash = hash.to_string();
+        cache.join(&hash[..2]).join(format!("{hash}.m4s"))
+    };
+    for number in 0..count {
+        let bytes = content(number);
+        let mut whole = [&(bytes.len() as u64).to_le_bytes()[..], &bytes].concat();
+        if number % torn_every == 0 {
+            whole.truncate(20);
+        }
+        std::fs::write(file(&BlobHash::of(&bytes)), whole).unwrap();
+    }
+    let disk = ["--disk-cache-bytes", "100000000000", "--disk-cache-dir", cache.to_str().unwrap()];
+    let begun = Instant::now();
+    let (_child, ready) = start(folder.path(), &disk);
+    let started = begun.elapsed();
+    let client = reqwest::Client::new();
+    let get = async |number: u64| {
+        let path = path_of(&BlobHash::of(&content(number)), BlobKind::Segment);
+        let url = format!("http://{}{path}", ready["plain_listen"].as_str().unwrap());
+        let answer = client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap())
+    };
+    let begun = Instant::now();
+    assert!(get(1).await == (200, content(1).into()));
+    println!("{count} files: ready after {started:?}, the first hit {:?} later", begun.elapsed());
+    let torn = count.div_ceil(torn_every);
+    let listed = async || {
+        let metrics = client.get(format!("http://{}/metrics", ready["admin"].as_str().unwrap()));
+        let text = metrics.send().await.unwrap().text().await.unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("reelmill_edge_disk_cache_bytes ").map(str::to_owned));
+        line.map_or(0.0, |bytes| bytes.parse::<f64>().unwrap()) as u64
+    };
+    let all = (count - torn) * 40 + torn * 20;
+    while listed().await != all {
+        assert!(begun.elapsed() < Duration::from_secs(400), "{} of {all} bytes are listed", listed().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("all are listed after {:?}", begun.elapsed());
+    for number in (0..count).step_by(count as usize / 2000 + 1) {
+        let expected = if number % torn_every == 0 { 404 } else { 200 };
+        let (status, bytes) = get(number).await;
+        assert!(status == expected && (status == 404 || bytes == content(number)), "{number}: {status}");
+    }
 }

@@ -10,7 +10,7 @@ use reelmill_media::keys::BlobKind;
 use tokio::sync::Barrier;
 
 use crate::origin::{Fault, Origin};
-use crate::world::{H3Client, Via, World, assert_problem, noise, path_of, read_rest};
+use crate::world::{H3Client, Via, World, assert_problem, noise, path_of, read_rest, times};
 
 const GROUP: usize = 64 << 10;
 
@@ -138,7 +138,7 @@ async fn no_flipped_bit_gets_through_and_none_is_seen_by_viewers() {
     let origin = Origin::new();
     let mut seen = 0;
     let world = World::with(Some(origin.store()), |_, _| {});
-    for round in 0..60 {
+    for round in 0..times("REELMILL_FLIPS", 60) as usize {
         let bytes = noise(300_000 + round, 100 + round as u64);
         let hash = world.store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
         let byte = round * 5003 % bytes.len();

@@ -166,3 +166,41 @@ async fn nothing_rises_from_the_disk_of_an_edge_that_was_away() {
     assert!(*again.get(Via::Http2, &kept_path).await.body() == bytes);
     assert_problem(&again.get(Via::Http3, &gone_path).await, 410);
 }
+
+/// One from a newer version, say: nobody knows what it says, but its key names what is meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_obeyed_by_its_key_and_has_no_receipt() {
+    let nats = Nats::start();
+    let (coordinator, bus) = (nats.bus().await, nats.observer().await);
+    let world = World::with(None, with_disk(bus));
+    let (_, _, kept_path) = segment(&world, 100_000, 1).await;
+    let (named, _, named_path) = segment(&world, 100_000, 2).await;
+    let (hash, _, hash_path) = segment(&world, 100_000, 3).await;
+    let index = keys::multivariant_playlist(asset());
+    let text = format!("#EXTM3U\n{}\n", keys::blob_from_playlist(&named, BlobKind::Segment));
+    world.store.put_object(&index, Bytes::from(text)).await.unwrap();
+    let index_path = format!("/{index}");
+    for path in [&kept_path, &named_path, &hash_path, &index_path] {
+        assert_eq!(world.get(Via::Http3, path).await.status(), 200);
+    }
+    let bucket = coordinator.bucket::<serde_json::Value>(BucketName::Tombstones).await.unwrap();
+    let unread = serde_json::json!({ "target": { "kind": "of another day" } });
+    let marks = [format!("blob.{hash}"), format!("asset.{}", asset()), "galaxy.1".to_owned()];
+    for mark in &marks {
+        bucket.put(mark, &unread).await.unwrap();
+    }
+    world.until_metric("unreadable_tombstones_total", &[], marks.len() as u64).await;
+    for path in [&hash_path, &index_path, &named_path] {
+        assert_problem(&world.get(Via::Http3, path).await, 410);
+    }
+    assert_eq!(world.get(Via::Http3, &kept_path).await.status(), 200);
+    let receipts = coordinator.bucket::<Receipt>(BucketName::Receipts).await.unwrap();
+    assert!(receipts.list(">").await.unwrap().is_empty());
+    for mark in &marks {
+        bucket.remove(mark).await.unwrap();
+    }
+    let begun = Instant::now();
+    while world.get(Via::Http3, &index_path).await.status() != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is still down");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use h3::error::StreamError;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Version, header};
 use prometheus::Registry;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -85,6 +86,7 @@ impl World {
             listen: any,
             plain_listen: Some(any),
             certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
+            state_dir: folder.path().join("state"),
             cache_bytes: 256 << 20,
             disk: None,
             max_connections: 200,
@@ -207,8 +209,16 @@ pub type H3Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes
 /// A bare QUIC connection to the edge.
 pub async fn quic(world: &World) -> quinn::Connection {
     let pem = world.folder.path().join("state/edge-certificate.pem");
+    let client = quic_client(&[&pem]);
+    client.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
+}
+
+/// A QUIC client that trusts these certificates, in PEM.
+pub fn quic_client(trusted: &[&Path]) -> quinn::Endpoint {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
+    for pem in trusted {
+        roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -223,13 +233,16 @@ pub async fn quic(world: &World) -> quinn::Connection {
     config.transport_config(Arc::new(transport));
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     endpoint.set_default_client_config(config);
-    endpoint.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
+    endpoint
 }
 
 impl H3Client {
     pub async fn connect(world: &World) -> H3Client {
-        let connection = quic(world).await;
-        let authority = format!("edge.test:{}", world.addresses.listen.port());
+        Self::over(quic(world).await).await
+    }
+
+    pub async fn over(connection: quinn::Connection) -> H3Client {
+        let authority = format!("edge.test:{}", connection.remote_address().port());
         let (mut driver, requests) =
             h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
         tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
@@ -237,12 +250,21 @@ impl H3Client {
     }
 
     pub async fn begin(&self, method: Method, path: &str, headers: HeaderMap) -> Result<H3Stream, String> {
+        self.try_begin(method, path, headers).await.map_err(|error| error.to_string())
+    }
+
+    pub async fn try_begin(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<H3Stream, StreamError> {
         let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = format!("https://{}{path}", self.authority).parse().unwrap();
         *request.headers_mut() = headers;
-        let mut stream = self.requests.clone().send_request(request).await.map_err(|e| e.to_string())?;
-        stream.finish().await.map_err(|e| e.to_string())?;
+        let mut stream = self.requests.clone().send_request(request).await?;
+        stream.finish().await?;
         Ok(stream)
     }
 
@@ -265,6 +287,11 @@ pub async fn read_rest(stream: &mut H3Stream) -> Result<Bytes, String> {
         body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
     }
     Ok(body.freeze())
+}
+
+/// How often a test does what it does: as an environment variable says, or as usual.
+pub fn times(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| text.parse().unwrap())
 }
 
 /// Bytes that look like nothing and are the same each time.

@@ -11,57 +11,26 @@
 //! The price is a file per blob. Segments are large (hundreds of kilobytes and more), so names are few.
 
 mod file;
+mod folder;
 mod index;
 
-use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
-use reelmill_media::ids::BlobHash;
-use reelmill_media::keys::BlobKind;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::file::FileError;
+pub(crate) use self::folder::Folder;
+pub use self::folder::{DiskError, DiskSettings};
 use self::index::Index;
 use super::blob::Blob;
 use super::{Lookup, MissReason};
 use crate::limits::{DISK_READS_AT_ONCE, DISK_WRITES_WAITING};
 use crate::metrics::{DiskWrite, Metrics};
 use crate::route::PublicBlob;
-
-/// Folder of files that are not whole yet.
-const SCRATCH: &str = "scratch";
-
-/// What a disk cache is made with.
-#[derive(Debug, Clone)]
-pub struct DiskSettings {
-    /// Where. Nobody else may use it.
-    pub folder: PathBuf,
-    /// How much, in bytes.
-    pub capacity_bytes: u64,
-}
-
-/// Why there is no disk cache.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// The folder is no use.
-    #[error("cannot use {} as disk cache: {source}", .folder.display())]
-    Folder {
-        /// Which.
-        folder: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another edge is there already.
-    #[error("another process uses {} as disk cache", .0.display())]
-    InUse(PathBuf),
-}
 
 /// Blobs on disk. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -72,13 +41,10 @@ pub(super) struct Disk {
 
 #[derive(Debug)]
 struct Inner {
-    folder: PathBuf,
+    folder: Folder,
     index: Mutex<Index>,
     reads: Semaphore,
-    scratch_number: AtomicU64,
     metrics: Metrics,
-    /// Held as long as the process lives, however it ends.
-    _lock: File,
 }
 
 /// The other end of a [`Disk`]: what does its slow work.
@@ -88,30 +54,16 @@ pub(super) struct Upkeep {
 }
 
 impl Disk {
-    /// Opens the folder. What an earlier process left is served from now on.
-    pub(super) fn open(settings: &DiskSettings, metrics: Metrics) -> Result<(Disk, Upkeep), DiskError> {
-        let folder = settings.folder.clone();
-        let refuse = |source| DiskError::Folder { folder: folder.clone(), source };
-        fs::create_dir_all(folder.join(SCRATCH)).map_err(refuse)?;
-        let lock = File::create(folder.join("lock")).map_err(refuse)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DiskError::InUse(folder)),
-            Err(TryLockError::Error(error)) => return Err(refuse(error)),
-        }
-        for left in fs::read_dir(folder.join(SCRATCH)).map_err(refuse)?.flatten() {
-            fs::remove_file(left.path()).map_err(refuse)?;
-        }
+    /// Uses a folder. What an earlier process left is served from now on.
+    pub(super) fn open(folder: Folder, metrics: Metrics) -> (Disk, Upkeep) {
         let (sender, writes) = mpsc::channel(DISK_WRITES_WAITING);
         let inner = Arc::new(Inner {
+            index: Mutex::new(Index::new(folder.capacity_bytes)),
             folder,
-            index: Mutex::new(Index::new(settings.capacity_bytes)),
             reads: Semaphore::new(DISK_READS_AT_ONCE),
-            scratch_number: AtomicU64::new(0),
             metrics,
-            _lock: lock,
         });
-        Ok((Disk { inner: inner.clone(), writes: sender }, Upkeep { inner, writes }))
+        (Disk { inner: inner.clone(), writes: sender }, Upkeep { inner, writes })
     }
 
     /// Reads what is here of a blob; tells why not all of it is.
@@ -144,7 +96,8 @@ impl Disk {
 }
 
 impl Upkeep {
-    /// Lists what lies here, then writes what comes, until `end`.
+    /// Lists what lies here, then writes what comes, until `end`, which comes at the latest when the folder is another
+    /// process's.
     pub(super) async fn run(mut self, end: CancellationToken) {
         let (inner, stop) = (self.inner.clone(), end.clone());
         if let Err(error) = spawn_blocking(move || inner.list(&stop)).await {
@@ -164,15 +117,10 @@ impl Inner {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn path(&self, name: &PublicBlob) -> PathBuf {
-        let hash = name.hash().to_string();
-        self.folder.join(&hash[..2]).join(format!("{hash}.{}", name.kind().extension()))
-    }
-
     fn read(&self, blob: &Blob) -> Result<(), MissReason> {
         let name = blob.name();
         let mut length = 0;
-        let outcome = file::read(blob, &self.path(&name), |whole, group| {
+        let outcome = file::read(blob, &self.folder.path(&name), |whole, group| {
             length = whole;
             blob.set_source(Lookup::Disk);
             blob.set_length(whole);
@@ -199,9 +147,8 @@ impl Inner {
 
     fn write(&self, blob: &Blob) {
         let name = blob.name();
-        let number = self.scratch_number.fetch_add(1, Ordering::Relaxed);
-        let scratch = self.folder.join(SCRATCH).join(number.to_string());
-        if let Err(error) = file::write(blob, &scratch, &self.path(&name)) {
+        let scratch = self.folder.scratch();
+        if let Err(error) = file::write(blob, &scratch, &self.folder.path(&name)) {
             tracing::warn!(hash = %name.hash(), %error, "cannot write to the disk cache");
             self.metrics.disk_write(DiskWrite::Failed);
             // An error means that it was not even created.
@@ -229,7 +176,7 @@ impl Inner {
 
     fn unlink_all(&self, names: Vec<PublicBlob>) {
         for name in names {
-            match fs::remove_file(self.path(&name)) {
+            match fs::remove_file(self.folder.path(&name)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -242,19 +189,10 @@ impl Inner {
 
     /// Takes over what an earlier process left, the oldest first.
     fn list(&self, end: &CancellationToken) {
-        let mut folders: VecDeque<PathBuf> = match fs::read_dir(&self.folder) {
-            Ok(folders) => folders.flatten().map(|entry| entry.path()).collect(),
+        let mut found = match self.folder.list(end) {
+            Ok(found) => found,
             Err(error) => return tracing::error!(%error, "cannot list the disk cache"),
         };
-        let mut found = Vec::new();
-        while let Some(folder) = folders.pop_front().filter(|_| !end.is_cancelled()) {
-            // What cannot be listed is no folder of ours.
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if let (Some(name), Ok(data)) = (name_of(&entry.path()), entry.metadata()) {
-                    found.push((data.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, data.len()));
-                }
-            }
-        }
         found.sort_by_key(|(written, ..)| *written);
         tracing::info!(blobs = found.len(), "disk cache listed");
         for (_, name, bytes) in found {
@@ -262,10 +200,4 @@ impl Inner {
             self.unlink_all(gone);
         }
     }
-}
-
-fn name_of(path: &Path) -> Option<PublicBlob> {
-    let (hash, extension) = path.file_name()?.to_str()?.split_once('.')?;
-    let hash: BlobHash = hash.parse().ok()?;
-    PublicBlob::new(hash, BlobKind::from_extension(extension)?)
 }
