@@ -6,6 +6,7 @@ mod demo;
 mod list;
 mod open;
 mod purge;
+mod rebuild;
 mod up;
 mod upload;
 mod watch;
@@ -96,6 +97,8 @@ enum Command {
     },
     /// Say who may watch an asset, or a tenant's assets
     Policy(access::PolicyChange),
+    /// Bring back from the object store what a lost NATS knew
+    Rebuild(rebuild::Options),
     /// Open an asset's player in Chromium, over HTTP/3
     Open {
         /// Its id
@@ -138,6 +141,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token(grant) => access::grant(&grant),
         Command::Key { command } => access::key(command).await,
         Command::Policy(change) => access::policy(change).await,
+        Command::Rebuild(options) => rebuild::run(options).await,
         Command::Open { asset, server } => open::run(&server, asset),
     }
 }

@@ -120,6 +120,16 @@ impl Assets {
         }
     }
 
+    /// Stores an asset that NATS has lost; says whether it had.
+    pub async fn restore(&self, asset: &Asset) -> Result<bool, ApplyError> {
+        let (key, owner) = (asset.id.to_string(), owner_key(&asset.tenant, asset.id));
+        if !asset.is_closed() {
+            self.open.put(&key, &()).await?;
+        }
+        self.owners.put(&owner, &()).await?;
+        Ok(self.bucket.create(&key, asset).await? != Written::Conflict)
+    }
+
     /// The record and its revision.
     pub async fn get(&self, id: AssetId) -> Result<Option<(Asset, Revision)>, BusError> {
         self.bucket.get(&id.to_string()).await

@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::pulls::{Opener, PullLimits, Puller};
 use crate::quotas::{self, Quotas};
 use crate::schedule::feeder;
+use crate::settings;
 use crate::sweep;
 use crate::uploads::{self, Writers};
 use crate::webhooks::{self, Teller};
@@ -94,6 +95,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         let collector = Collector::new(bus.clone(), store.clone(), grace, metrics.clone());
         background.spawn(collector.run(turn.subscribe(), drain.clone()));
     }
+    background.spawn(settings::keep(bus.clone(), store.clone(), turn.subscribe(), drain.clone()));
     background.spawn(feeder::run(engine.clone(), catalog.clone(), leases, turn));
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));

@@ -18,7 +18,7 @@ use reelmill_media::hls;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys;
 use reelmill_media::plan::Plan;
-use reelmill_media::presentation::{Presentation, Storyboard};
+use reelmill_media::presentation::{Presentation, Storyboard, Track};
 use reelmill_media::task::{Recipe, TaskNumber};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Bucket;
@@ -259,8 +259,27 @@ impl Publisher {
         presentation.storyboard = turn.storyboard.clone();
         presentation.captions.clone_from(&asset.captions);
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
+        let others_wrote = asset.timings.playable_at.is_some() && turn.written.is_empty();
+        if others_wrote && self.would_shrink(&presentation).await? {
+            return Ok(Shown { playable: true, complete: false });
+        }
         self.write_texts(&presentation, shown.playable, turn).await?;
         Ok(shown)
+    }
+
+    /// Whether more is published than this: of a job that is done again because NATS was lost. Players keep what they
+    /// have until as much is there.
+    async fn would_shrink(&self, presentation: &Presentation) -> Result<bool, PublishError> {
+        let key = keys::presentation(presentation.asset);
+        let text = match self.store.get_object(&key, MAX_PRESENTATION_BYTES).await {
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            text => text?,
+        };
+        let Ok(standing) = serde_json::from_slice::<Presentation>(&text) else { return Ok(false) };
+        let has = |track: &Track| {
+            presentation.tracks().any(|t| t.id == track.id && t.segments.len() >= track.segments.len())
+        };
+        Ok(!standing.tracks().all(has) || (standing.complete && !presentation.complete))
     }
 
     /// Writes what names captions, of an asset of which all else was published for good.

@@ -10,6 +10,7 @@
 //! assets/<asset>/presentation.json all of the above, typed
 //! twins/<tenant>/…                 which asset has been made of the same bytes
 //! records/<asset>.json             what is known of an asset, should NATS be lost
+//! settings/<bucket>/<key>.json     what people have said: policies, takedowns
 //! trash/<hh>/<hash>.<ext>          blobs that nothing names, for a while
 //! ```
 
@@ -131,8 +132,28 @@ pub fn record(asset: AssetId) -> String {
     format!("{RECORDS}/{asset}.json")
 }
 
+/// `settings/<bucket>`
+pub fn settings(bucket: &str) -> String {
+    format!("settings/{bucket}")
+}
+
+/// `settings/<bucket>/<key>.json`
+pub fn setting(bucket: &str, key: &str) -> String {
+    format!("settings/{bucket}/{key}.json")
+}
+
+/// The key of a setting in its bucket.
+pub fn setting_of(key: &str) -> Option<&str> {
+    key.split('/').nth(2)?.strip_suffix(".json")
+}
+
 /// Folder of what is published.
 pub const ASSETS: &str = "assets";
+
+/// `assets/<asset>`: folder of what is published of an asset.
+pub fn published(asset: AssetId) -> String {
+    format!("{ASSETS}/{asset}")
+}
 
 /// The asset that a key in [`RECORDS`] or [`ASSETS`] is about.
 pub fn asset_of(key: &str) -> Option<AssetId> {
@@ -213,5 +234,6 @@ mod tests {
         assert_eq!(asset_of(&record(asset)), Some(asset));
         assert_eq!(asset_of(&presentation(asset)), Some(asset));
         assert_eq!(asset_of("records/x.json"), None);
+        assert_eq!(setting_of(&setting("policies", "asset.x")), Some("asset.x"));
     }
 }

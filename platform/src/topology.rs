@@ -117,7 +117,8 @@ impl BucketName {
         }
     }
 
-    pub(crate) const fn token(self) -> &'static str {
+    /// Its name in NATS.
+    pub const fn token(self) -> &'static str {
         match self {
             BucketName::Uploads => "uploads",
             BucketName::Assets => "assets",

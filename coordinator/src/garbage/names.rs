@@ -1,7 +1,7 @@
 //! Where names of blobs stand: in the records of NATS, in what is published, and in the lists of blocks that those name.
 //! Every hash that stands there counts, whatever it is for.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::pin::pin;
 
@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::marks::Marks;
 use crate::archive::{Archive, ArchiveError};
 use crate::publish::MAX_PRESENTATION_BYTES;
-use crate::state::{Arrival, Asset};
+use crate::state::{Arrival, Asset, StageName};
 
 /// Objects read at once.
 const READS_AT_ONCE: usize = 32;
@@ -74,7 +74,7 @@ pub async fn read(bus: &Bus, store: &Store) -> Result<Names, NamesError> {
     let assets = bus.bucket::<Asset>(BucketName::Assets).await?;
     let known = reading.read_assets(&assets).await?;
     reading.read_archive(&assets, &known).await?;
-    reading.read_presentations().await?;
+    reading.read_presentations(&assets, &known).await?;
     reading.read_lists().await?;
     Ok(Names { marks: reading.marks, oldest_upload: reading.oldest })
 }
@@ -90,12 +90,12 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    async fn read_assets(&mut self, bucket: &Bucket<Asset>) -> Result<HashSet<AssetId>, NamesError> {
+    async fn read_assets(&mut self, bucket: &Bucket<Asset>) -> Result<HashMap<AssetId, bool>, NamesError> {
         let mut texts = pin!(bucket.texts().await?);
-        let mut known = HashSet::new();
+        let mut known = HashMap::new();
         while let Some((_, text)) = texts.try_next().await? {
             let asset: Asset = serde_json::from_slice(&text)?;
-            known.insert(asset.id);
+            known.insert(asset.id, is_published(&asset));
             let receiving = asset.timings.received_at.is_none() && !asset.stage.name().is_final();
             if receiving && asset.upload.arrival == Arrival::Whole {
                 let begun = self.oldest.unwrap_or(asset.created_at);
@@ -119,12 +119,12 @@ impl Reading<'_> {
     async fn read_archive(
         &mut self,
         bucket: &Bucket<Asset>,
-        known: &HashSet<AssetId>,
+        known: &HashMap<AssetId, bool>,
     ) -> Result<(), NamesError> {
         let archive = Archive::new(self.store.clone());
         let mut kept = pin!(archive.list());
         while let Some(id) = kept.try_next().await? {
-            if known.contains(&id) || !is_worth_keeping(archive.get(id).await?) {
+            if known.contains_key(&id) || !is_worth_keeping(archive.get(id).await?) {
                 continue;
             }
             match bucket.get(&id.to_string()).await? {
@@ -137,25 +137,44 @@ impl Reading<'_> {
         Ok(())
     }
 
-    async fn read_presentations(&mut self) -> Result<(), NamesError> {
+    /// Reads what is published, and takes away what stands of assets that failed: whoever wrote it died before the record.
+    async fn read_presentations(
+        &mut self,
+        bucket: &Bucket<Asset>,
+        known: &HashMap<AssetId, bool>,
+    ) -> Result<(), NamesError> {
         let store = self.store;
         let listed = store.list(keys::ASSETS);
         let presentations = listed.try_filter_map(|found| {
             let asset = keys::asset_of(&found.key);
-            let text = asset.filter(|asset| keys::presentation(*asset) == found.key).map(|_| found.key);
-            future::ready(Ok(text))
+            future::ready(Ok(asset.filter(|asset| keys::presentation(*asset) == found.key)))
         });
         let mut texts = pin!(
             presentations
-                .map(|key| async move { store.get_object(&key?, MAX_PRESENTATION_BYTES).await })
+                .map(|asset| async move {
+                    let asset = asset?;
+                    let key = keys::presentation(asset);
+                    Ok::<_, StoreError>((asset, store.get_object(&key, MAX_PRESENTATION_BYTES).await?))
+                })
                 .buffer_unordered(READS_AT_ONCE)
         );
         while let Some(text) = texts.next().await {
-            match text {
-                Ok(text) => self.mark(&text)?,
+            let (asset, text) = match text {
+                Ok(read) => read,
                 // It was deleted meanwhile.
-                Err(StoreError::NotFound { .. }) => {}
+                Err(StoreError::NotFound { .. }) => continue,
                 Err(error) => return Err(error.into()),
+            };
+            match known.get(&asset) {
+                Some(false) if !is_published_now(bucket, asset).await? => {
+                    let mut strays = pin!(store.list(&keys::published(asset)));
+                    while let Some(stray) = strays.try_next().await? {
+                        store.delete_object(&stray.key).await?;
+                    }
+                }
+                None if known.is_empty() => return Err(NamesError::NotRebuilt(asset)),
+                // Whose it is may not be known: it plays.
+                Some(_) | None => self.mark(&text)?,
             }
         }
         Ok(())
@@ -208,6 +227,22 @@ impl Reading<'_> {
             Value::Array(values) => values.iter().for_each(|value| self.note_lists(value)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+}
+
+async fn is_published_now(bucket: &Bucket<Asset>, id: AssetId) -> Result<bool, BusError> {
+    Ok(bucket.get(&id.to_string()).await?.is_some_and(|(asset, _)| is_published(&asset)))
+}
+
+/// Playlists of it may stand.
+const fn is_published(asset: &Asset) -> bool {
+    match asset.stage.name() {
+        StageName::Uploading
+        | StageName::Queued
+        | StageName::Indexing
+        | StageName::Processing
+        | StageName::Ready => true,
+        StageName::Failed | StageName::Deleted => false,
     }
 }
 

@@ -68,6 +68,14 @@ impl Machines {
         (self.nats, self.nats_url) = start_nats(self.folder.path(), &port).await;
     }
 
+    /// The same, and everything that it knew is lost.
+    pub async fn lose_nats(&mut self) {
+        self.nats.kill().await.unwrap();
+        std::fs::remove_dir_all(self.folder.path().join("nats")).unwrap();
+        std::fs::create_dir(self.folder.path().join("nats")).unwrap();
+        self.restart_nats().await;
+    }
+
     pub async fn bus(&self) -> Bus {
         let nats = config::Nats { nats: self.nats_url.clone(), nats_replicas: 1 };
         Bus::connect(&nats, "test").await.unwrap()
