@@ -185,22 +185,26 @@ async fn withdraw(api: &Api, kid: &KeyId) -> Result<(), Problem> {
 }
 
 async fn asset_target(api: &Api, asset: AssetId, whole: bool) -> Result<Target, Problem> {
-    let blobs = if whole { Some(named_by(api, asset).await?) } else { None };
+    let blobs = if whole { named_by(api, asset).await? } else { None };
     Ok(Target::Asset { asset, blobs })
 }
 
-/// Stores the list of blobs that an asset's texts name.
-async fn named_by(api: &Api, asset: AssetId) -> Result<BlobHash, Problem> {
+/// Stores the list of blobs that an asset's texts name; `None` where there is no text any more, so that a tombstone from
+/// when there were some stays as it is.
+async fn named_by(api: &Api, asset: AssetId) -> Result<Option<BlobHash>, Problem> {
     let index = text(api, &keys::multivariant_playlist(asset)).await?;
     let mut blobs: Vec<BlobHash> = named::blobs(&index).collect();
     for rendition in named::media_playlists(&index) {
         blobs.extend(named::blobs(&text(api, &keys::media_playlist(asset, &rendition)).await?));
     }
     blobs.extend(named::blobs(&text(api, &keys::presentation(asset)).await?));
+    if blobs.is_empty() {
+        return Ok(None);
+    }
     blobs.sort();
     blobs.dedup();
     let list = serde_json::to_vec(&blobs).unwrap_or_default();
-    Ok(api.engine.store.put_blob(BlobKind::Record, list.into()).await?)
+    Ok(Some(api.engine.store.put_blob(BlobKind::Record, list.into()).await?))
 }
 
 /// A text of an asset; empty where there is none.

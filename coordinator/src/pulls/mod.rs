@@ -35,7 +35,7 @@ const AT_ONCE_PER_TENANT: usize = 4;
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// Tries in a row that brought less than [`BLOCK_BYTES`].
 const MAX_FAILURES: u32 = 5;
-/// Pause after the first of them; each further one is twice as long.
+/// Half the pause after the first of them; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A pull, as it stands in its upload's record.

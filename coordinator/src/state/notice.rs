@@ -84,3 +84,34 @@ impl Asset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Arrival;
+    use reelmill_media::ids::AssetId;
+
+    #[test]
+    fn a_receiver_that_was_down_for_an_hour_gets_everything_in_order() {
+        let begun = Timestamp::from_second(1_700_000_000).unwrap();
+        let up = begun + SignedDuration::from_hours(1);
+        let id = AssetId::from_parts(1, 1);
+        let mut asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, begun);
+        asset.owe(Occasion::Playable, begun);
+        asset.owe(Occasion::Ready, begun + SignedDuration::from_secs(90));
+        let (mut now, mut told) = (begun, Vec::new());
+        while let Some(notice) = asset.notices.first().cloned() {
+            now = now.max(notice.not_before);
+            asset.claim_notice(now);
+            let (tries, takes) = (asset.notices[0].tries, now >= up);
+            if takes {
+                told.push(notice.occasion);
+            }
+            // As long as a receiver may take to say no.
+            now += if takes { SignedDuration::ZERO } else { SignedDuration::from_secs(15) };
+            asset.notice_tried(notice.occasion, tries, takes, now);
+        }
+        assert_eq!(told, [Occasion::Playable, Occasion::Ready]);
+        assert!(now.duration_since(up) <= LONGEST_PAUSE, "{now} is long after {up}");
+    }
+}

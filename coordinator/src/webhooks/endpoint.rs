@@ -15,6 +15,9 @@ pub struct EndpointEntry {
     url: String,
     /// `whsec_` and 24 to 64 bytes in base64.
     secret: String,
+    /// The one before, for as long as the receiver may still go by it.
+    #[serde(default)]
+    old_secret: Option<String>,
 }
 
 /// Why an entry is of no use.
@@ -33,7 +36,8 @@ pub enum EndpointError {
 pub struct Endpoint {
     /// Its address.
     pub url: reqwest::Url,
-    key: hmac::Key,
+    /// The newest first.
+    keys: Vec<hmac::Key>,
 }
 
 impl TryFrom<&EndpointEntry> for Endpoint {
@@ -44,18 +48,24 @@ impl TryFrom<&EndpointEntry> for Endpoint {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(EndpointError::Url);
         }
-        let secret = entry.secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
-        let secret =
-            secret.filter(|secret| SECRET_BYTES.contains(&secret.len())).ok_or(EndpointError::Secret)?;
-        Ok(Endpoint { url, key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+        let secrets = [Some(&entry.secret), entry.old_secret.as_ref()];
+        let keys = secrets.into_iter().flatten().map(|secret| key(secret)).collect::<Result<_, _>>()?;
+        Ok(Endpoint { url, keys })
     }
 }
 
+fn key(secret: &str) -> Result<hmac::Key, EndpointError> {
+    let secret = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+    let secret = secret.filter(|secret| SECRET_BYTES.contains(&secret.len())).ok_or(EndpointError::Secret)?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
+}
+
 impl Endpoint {
-    /// The header `webhook-signature`.
+    /// The header `webhook-signature`: one for each secret, so that receivers may change theirs when they like.
     pub fn signature(&self, id: &str, timestamp: i64, body: &str) -> String {
-        let signed = hmac::sign(&self.key, format!("{id}.{timestamp}.{body}").as_bytes());
-        format!("v1,{}", STANDARD.encode(signed.as_ref()))
+        let signed = format!("{id}.{timestamp}.{body}");
+        let sign = |key| format!("v1,{}", STANDARD.encode(hmac::sign(key, signed.as_bytes()).as_ref()));
+        self.keys.iter().map(sign).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -64,7 +74,20 @@ mod tests {
     use super::*;
 
     fn entry(url: &str, secret: &str) -> Result<Endpoint, EndpointError> {
-        Endpoint::try_from(&EndpointEntry { url: url.into(), secret: secret.into() })
+        Endpoint::try_from(&EndpointEntry { url: url.into(), secret: secret.into(), old_secret: None })
+    }
+
+    #[test]
+    fn a_change_of_secrets_is_signed_by_both() {
+        let (new, old) = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX");
+        let url = "https://example.com/hook";
+        let both = EndpointEntry { url: url.into(), secret: new.into(), old_secret: Some(old.into()) };
+        let signed = |endpoint: &Endpoint| endpoint.signature("msg_1", 1, "{}");
+        let (new, old) = (entry(url, new).unwrap(), entry(url, old).unwrap());
+        let both = signed(&Endpoint::try_from(&both).unwrap());
+        assert_eq!(both, format!("{} {}", signed(&new), signed(&old)));
+        let weak = EndpointEntry { url: url.into(), secret: "whsec_".into(), old_secret: None };
+        assert_eq!(Endpoint::try_from(&weak).unwrap_err(), EndpointError::Secret);
     }
 
     #[test]
