@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reelmill_e2e::barcode::read_barcodes;
-use reelmill_e2e::fixtures::{self, Kind, fixture};
+use reelmill_e2e::fixtures::{self, Kind, SoundFile, fixture, sound_file};
 use reelmill_e2e::judge::{Expected, Sound};
 use reelmill_e2e::published::Track;
 use reelmill_e2e::sound;
@@ -67,6 +67,31 @@ fn sound_alone_is_played_as_sound() {
     let published = system.must_be_right(&asset, &six_seconds_of_sound());
     assert!(published.video.is_empty() && published.iframes.is_empty());
     assert_eq!(published.index.says.variants[0].codecs.as_deref(), Some("mp4a.40.2"));
+}
+
+#[test]
+fn files_of_sound_play_whatever_they_are() {
+    let system = System::start();
+    for kind in [SoundFile::Mp3, SoundFile::Wav, SoundFile::Flac, SoundFile::OggVorbis] {
+        let asset = system.put(&sound_file(kind));
+        assert_eq!(system.ready(&asset, READY).renditions.len(), 1, "{kind:?}");
+        system.must_be_right(&asset, &six_seconds_of_sound());
+    }
+}
+
+#[test]
+fn videos_play_whatever_wraps_them() {
+    let system = System::start();
+    for kind in [Kind::Flv, Kind::Wmv, Kind::Mpg, Kind::Ogv, Kind::Avi] {
+        let source = fixture(kind);
+        let asset = put(&system, &source.path, r#"{"video": [{"codec": "h264", "short_sides": [240]}]}"#);
+        system.ready(&asset, READY);
+        let published = system.published(&asset);
+        assert!(published.audio.is_some(), "{kind:?} has sound");
+        let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+        std::fs::write(file.path(), published.video[0].whole()).unwrap();
+        assert_eq!(read_barcodes(file.path(), 0), numbered(source.frames), "{kind:?}");
+    }
 }
 
 #[test]

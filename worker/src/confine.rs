@@ -5,7 +5,9 @@
 
 use std::io;
 
+use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::stdio::{dup2_stderr, stderr};
 
 /// File descriptors a child may hold: its pipes, and what libraries open for a moment.
 const MAX_OPEN_FILES: u64 = 64;
@@ -22,6 +24,7 @@ pub fn confine() -> io::Result<()> {
     die_with_parent()?;
     limit(Resource::Core, 0)?;
     limit(Resource::Cpu, MAX_CPU_SECONDS)?;
+    spare_a_log_file()?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, MAX_OPEN_FILES)?;
     seal()
@@ -38,6 +41,15 @@ pub fn confine_with_devices() -> io::Result<()> {
     limit(Resource::Cpu, MAX_CPU_SECONDS)?;
     limit(Resource::Nofile, MAX_OPEN_FILES_WITH_DEVICES)?;
     fence()
+}
+
+/// A stderr that is a file is shut: under a limit of no bytes, a library that says a word there would kill its process.
+fn spare_a_log_file() -> io::Result<()> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(stderr())?.st_mode);
+    if kind.is_file() {
+        dup2_stderr(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?;
+    }
+    Ok(())
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {

@@ -145,6 +145,20 @@ fn each_segment_decodes_alone(rendition: &Rendition) {
     }
 }
 
+/// Players show a frame until the next one comes, and so the last one until the end.
+#[test]
+fn an_edit_list_that_begins_within_the_only_frame_shows_it() {
+    let mut source = std::fs::read(fixture(Kind::OneFrame).path).unwrap();
+    let list = source.windows(4).position(|name| name == b"elst").unwrap();
+    // Version and flags, number of edits, duration, and then where in the media: here some way into the frame.
+    let start: &mut [u8; 4] = source[list + 16..].first_chunk_mut().unwrap();
+    *start = (u32::from_be_bytes(*start) + 100).to_be_bytes();
+    let title = Title::of(&source).unwrap();
+    assert_eq!(title.timeline().frames.len(), 1);
+    let made = title.make(&source, &[1]).unwrap();
+    check_times(&title, made.values().next().unwrap());
+}
+
 macro_rules! kinds {
     ($codec:ident: $($name:ident: $kind:ident,)*) => {
         $(#[test] fn $name() { check(Kind::$kind, VideoCodec::$codec); })*

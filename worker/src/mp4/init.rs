@@ -69,7 +69,8 @@ impl AudioConfig {
         }
     }
 
-    /// How many packets before a wanted one a decoder has to begin, where it is to be said.
+    /// How many packets before a wanted one a decoder has to begin, where it is to be said: Opus in ISOBMFF §4.3.6.2 asks
+    /// for it. For AAC no player needs it, some televisions stumble over it, and other packagers leave it out.
     pub fn roll_packets(&self) -> Option<i16> {
         match self {
             AudioConfig::Aac(_) => None,

@@ -59,6 +59,7 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
     }
     check_length(&index)?;
     if let Some(video) = &mut index.video {
+        keep_what_is_shown(video);
         slow_down(video);
     }
     for audio in &mut index.audio {
@@ -105,6 +106,15 @@ fn check(picture: &Picture) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// An edit list may begin while the last frame is shown: then that one is presented, from its own time on.
+fn keep_what_is_shown(track: &mut VideoTrack) {
+    let VideoTrack { samples, window, last_duration, .. } = track;
+    let last = samples.iter().map(|sample| sample.pts).max();
+    if let Some(last) = last.filter(|pts| (*pts..*pts + *last_duration).contains(&window.start)) {
+        window.start = last;
+    }
 }
 
 /// Puts a track with an overly fast clock on a slower one.
