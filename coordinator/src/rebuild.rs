@@ -62,7 +62,7 @@ pub struct Rebuilt {
     pub queued: u64,
     /// Assets whose upload was under way.
     pub lost: Vec<AssetId>,
-    /// Policies, token keys and takedowns.
+    /// Policies and takedowns.
     pub settings: u64,
 }
 

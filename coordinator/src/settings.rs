@@ -16,9 +16,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The buckets.
-const KEPT: [BucketName; 4] =
-    [BucketName::Policies, BucketName::TokenKeys, BucketName::Tombstones, BucketName::Purges];
+/// The buckets. Not that of token keys: some are secrets, and whoever serves the store's folder shows what lies there.
+const KEPT: [BucketName; 3] = [BucketName::Policies, BucketName::Tombstones, BucketName::Purges];
 /// No value in NATS is longer than this, in bytes.
 const MAX_VALUE_BYTES: u64 = 1 << 20;
 /// Pause before a lost watch is begun anew.
@@ -46,9 +45,9 @@ pub async fn keep(bus: Bus, store: Store, mut holds: watch::Receiver<bool>, stop
                 return;
             }
             let of = |name| follow(&bus, &store, name);
-            let [policies, keys, tombstones, purges] = KEPT.map(of);
+            let [policies, tombstones, purges] = KEPT.map(of);
             let lost = tokio::select! {
-                lost = async { tokio::try_join!(policies, keys, tombstones, purges).map(drop) } => lost,
+                lost = async { tokio::try_join!(policies, tombstones, purges).map(drop) } => lost,
                 _ = holds.wait_for(|holds| !*holds) => Ok(()),
             };
             if let Err(error) = lost {
@@ -85,15 +84,11 @@ async fn follow(bus: &Bus, store: &Store, name: BucketName) -> Result<(), Settin
         let text = Bytes::from(serde_json::to_vec(&value)?);
         let known = !is_news && there.contains(&key);
         // There may be very many takedowns, and they do not change.
-        if !known || (may_change(name) && store.get_object(&key, MAX_VALUE_BYTES).await? != text) {
+        if !known || (name == BucketName::Policies && store.get_object(&key, MAX_VALUE_BYTES).await? != text) {
             store.put_object(&key, text).await?;
         }
     }
     Ok(())
-}
-
-fn may_change(name: BucketName) -> bool {
-    matches!(name, BucketName::Policies | BucketName::TokenKeys)
 }
 
 /// Brings back what NATS does not have; says how many.
