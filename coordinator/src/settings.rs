@@ -84,7 +84,8 @@ async fn follow(bus: &Bus, store: &Store, name: BucketName) -> Result<(), Settin
         let text = Bytes::from(serde_json::to_vec(&value)?);
         let known = !is_news && there.contains(&key);
         // There may be very many takedowns, and they do not change.
-        if !known || (name == BucketName::Policies && store.get_object(&key, MAX_VALUE_BYTES).await? != text) {
+        if !known || (name == BucketName::Policies && store.get_object(&key, MAX_VALUE_BYTES).await? != text)
+        {
             store.put_object(&key, text).await?;
         }
     }
