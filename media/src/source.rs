@@ -129,6 +129,14 @@ mod tests {
 
     proptest! {
         #[test]
+        fn blocks_end_at_fixed_places_and_are_a_small_part_of_what_came(at in 0u64..1 << 34, within in 0u64..8 << 20) {
+            let end = block_end(at);
+            prop_assert!(at < end && end - at <= (at / 16).max(256 << 10).min(BLOCK_BYTES as u64));
+            // Whoever goes on in the middle of a block ends it there.
+            prop_assert_eq!(block_end(at + within % (end - at)), end);
+        }
+
+        #[test]
         fn slices_cover_what_is_there_of_a_range(
             head in prop::collection::vec(1u32..50, 0..20), missing in 0u64..100,
             tail in prop::collection::vec(1u32..50, 0..20), start in 0u64..1200, len in 0u64..600,

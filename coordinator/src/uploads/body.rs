@@ -1,14 +1,16 @@
-//! From a request's body to stored blocks, in bounded memory: one block is filled while the one before it is stored.
+//! From a request's body to stored blocks, in bounded memory: one block is filled while those before it are stored, which
+//! together are no longer than the longest.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use http_body_util::BodyExt;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::source::{Block, block_end};
+use reelmill_media::source::{BLOCK_BYTES, Block, block_end};
 use reelmill_platform::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const LAST_BYTES: Duration = Duration::from_millis(100);
 /// News of received bytes come at most this often.
 const NEWS_EVERY: Duration = Duration::from_millis(500);
+/// Short blocks are stored side by side: each waits for a disk or a network.
+const PUTS_AT_ONCE: usize = 8;
 /// A buffer starts with this and grows to a block: small uploads stay small.
 const FIRST_CAPACITY: usize = 64 << 10;
 
@@ -81,7 +85,9 @@ pub struct BlockReader {
     hasher: blake3::Hasher,
     /// Of all bytes of the body.
     checksum: Option<Checksum>,
-    putting: Option<Put>,
+    puts: FuturesOrdered<Put>,
+    /// Bytes that they store.
+    unstored: usize,
     end: Option<End>,
     told_at: Instant,
     told: u64,
@@ -110,7 +116,8 @@ impl BlockReader {
             block: BytesMut::new(),
             hasher: blake3::Hasher::new(),
             checksum: None,
-            putting: None,
+            puts: FuturesOrdered::new(),
+            unstored: 0,
             end: None,
             told_at: Instant::now(),
             told: 0,
@@ -131,20 +138,25 @@ impl BlockReader {
     pub async fn next(&mut self) -> Result<Event, StoreError> {
         loop {
             self.fill();
-            self.start_put();
-            if let (Some(end), None, true) = (self.end, &self.putting, self.block.is_empty()) {
+            while self.start_put() {
+                self.fill();
+            }
+            if let (Some(end), true, true) = (self.end, self.puts.is_empty(), self.block.is_empty()) {
                 return Ok(Event::Ended(end));
             }
             let reads = self.end.is_none() && self.rest.is_empty() && self.block.len() < self.block_bytes();
             tokio::select! {
-                stored = put(&mut self.putting) => {
-                    self.putting = None;
-                    return stored.map(Event::Stored);
+                Some(stored) = self.puts.next(), if !self.puts.is_empty() => {
+                    let block = stored?;
+                    self.unstored -= block.bytes as usize;
+                    return Ok(Event::Stored(block));
                 }
                 read = read(&mut self.body, &self.stop, &mut self.stopped_at), if reads => match read {
                     Ok(bytes) => self.take(bytes),
                     Err(end) => self.finish(end),
                 },
+                // Whatever is not stored is being stored, and what is not full is read.
+                else => return Ok(Event::Ended(End::Cut)),
             }
             if self.told_at.elapsed() >= NEWS_EVERY && self.received > self.told {
                 self.told_at = Instant::now();
@@ -194,11 +206,13 @@ impl BlockReader {
         self.block.extend_from_slice(&part);
     }
 
-    fn start_put(&mut self) {
+    /// Begins to store a block if it is time, and if there is room beside the others.
+    fn start_put(&mut self) -> bool {
         let due = self.block.len() == self.block_bytes()
             || (self.end.is_some() && self.rest.is_empty() && !self.block.is_empty());
-        if !due || self.putting.is_some() {
-            return;
+        let room = self.unstored == 0 || self.unstored + self.block.len() <= BLOCK_BYTES;
+        if !due || !room || self.puts.len() >= PUTS_AT_ONCE {
+            return false;
         }
         let bytes = std::mem::take(&mut self.block).freeze();
         let hash = BlobHash::from_digest(*self.hasher.finalize().as_bytes());
@@ -206,16 +220,11 @@ impl BlockReader {
         let block = Block { hash, bytes: bytes.len() as u32 };
         self.at += u64::from(block.bytes);
         let store = self.store.clone();
-        self.putting = Some(Box::pin(async move {
+        self.unstored += bytes.len();
+        self.puts.push_back(Box::pin(async move {
             store.put_hashed(BlobKind::SourceBlock, hash, bytes).await.map(|()| block)
         }));
-    }
-}
-
-async fn put(putting: &mut Option<Put>) -> Result<Block, StoreError> {
-    match putting {
-        Some(put) => put.await,
-        None => std::future::pending().await,
+        true
     }
 }
 
@@ -255,7 +264,7 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::{StreamExt, stream};
+    use futures_util::stream;
     use proptest::prelude::*;
 
     async fn read_all(
