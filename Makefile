@@ -8,7 +8,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 reelmill := $(or $(CARGO_TARGET_DIR),target)/release/reelmill
 
-.PHONY: help demo up build test bench bench-transcode check deps
+.PHONY: help demo up build test bench bench-publish bench-transcode check deps
 help: ## Say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
@@ -28,6 +28,10 @@ test: testdeps check ## Check the code and run every test
 bench: build ## Measure a clip's way beside ffmpeg; benches/README.md says how to read it
 	@cargo build --release -p reelmill-benches
 	@$(dir $(reelmill))journey
+
+bench-publish: build ## Measure how soon uploads play; ARGS="--runs 20 --seconds 10,60" chooses
+	@cargo build --release -p reelmill-benches
+	@$(dir $(reelmill))publish $(ARGS)
 
 bench-transcode: build ## Measure the transcode engine beside ffmpeg; ARGS="--minutes 30" bounds it
 	@cargo build --release -p reelmill-benches

@@ -2,4 +2,5 @@
 
 pub mod clip;
 pub mod ffmpeg;
+pub mod up;
 pub mod usage;
