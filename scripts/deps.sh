@@ -155,11 +155,17 @@ python_client() {
   fi
 }
 
+# Other people's clients of HTTP/3; their tests do without where they cannot be had.
+http3_tools() {
+  scripts/http3-tools.sh >/dev/null || echo "The tests with curl and gtlsclient over HTTP/3 are left out." >&2
+}
+
 install_packages
 check_rust
 scripts/nats-server.sh >/dev/null
 npm_packages edge/player
 if $for_tests; then
+  http3_tools
   npm_packages e2e/browser
   npm_packages coordinator/tests/clients
   python_client

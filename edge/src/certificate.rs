@@ -14,11 +14,13 @@ use jiff::{Timestamp, ToSpan};
 use rcgen::date_time_ymd;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+
+use crate::limits::SESSIONS_KEPT;
 
 /// Names that a self-made certificate always has. `edge.test` is for Chromium, which does not take a self-made
 /// certificate for `localhost` over QUIC.
@@ -151,15 +153,30 @@ impl Certificate {
         spki_sha256(&key)
     }
 
-    /// A TLS configuration for these ALPN names.
+    /// A TLS configuration for QUIC with this ALPN name. Whoever comes back may ask in its first packets (RFC 8470).
+    pub fn early_config(&self, alpn: &[u8]) -> Result<rustls::ServerConfig, CertificateError> {
+        let mut config = self.base_config(&[alpn])?;
+        // Kept here, for each is taken once: what somebody recorded and sends again finds no session (RFC 8446 §8.1).
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_KEPT);
+        // The one size that QUIC knows (RFC 9001 §4.6.1); its streams' windows bound it.
+        config.max_early_data_size = u32::MAX;
+        Ok(config)
+    }
+
+    /// A TLS configuration for these ALPN names, without early data.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, CertificateError> {
+        let mut config = self.base_config(alpn)?;
+        // Tickets, so that resuming costs no memory here.
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        Ok(config)
+    }
+
+    fn base_config(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, CertificateError> {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.current.clone());
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        // Tickets, so that resuming costs no memory here. No early data: it could be replayed.
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok(config)
     }
 }

@@ -11,7 +11,7 @@ use crate::certificate;
 use crate::changeable::{Changeable, Mistakes};
 use crate::clients::ClientLimits;
 use crate::pop::PopSettings;
-use crate::process::Changes;
+use crate::process::{Changes, Congestion};
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 #[derive(Debug, Clone, clap::Parser)]
@@ -112,6 +112,10 @@ pub struct Config {
     /// File for a line of JSON per request; - is the standard output. It may be moved away at any time
     #[arg(long, env = "REELMILL_EDGE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
+
+    /// What decides how fast viewers are sent to over HTTP/3
+    #[arg(long, env = "REELMILL_EDGE_CONGESTION", value_enum, default_value_t = Congestion::Cubic, value_name = "NAME")]
+    pub congestion: Congestion,
 
     /// JSON file whose settings stand in place of flags, read again at SIGHUP: client_connections, client_requests,
     /// client_handshakes, certificate, key, geoip

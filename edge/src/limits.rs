@@ -50,6 +50,9 @@ pub(crate) const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// Connections waiting in the kernel for the TCP listener.
 pub(crate) const TCP_BACKLOG: i32 = 1024;
 
+/// TLS sessions over QUIC that may be taken up again, at about 400 bytes each; a handshake makes two.
+pub(crate) const SESSIONS_KEPT: usize = 32 * 1024;
+
 /// A TLS or QUIC handshake takes less.
 pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -89,6 +89,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         geoip: config.geoip.clone(),
         name: config.name(),
         pop: config.pop(),
+        congestion: config.congestion,
         client: config.client_limits(),
     };
     let running = process::take_over(settings, store, &registry, drain.clone(), &mut inheritance)?;

@@ -30,6 +30,7 @@ use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS, SUCCESSION_SETTLES};
 use crate::listener::quic::{self, QuicError};
 use crate::listener::shared_socket::{Relayed, SharedSocket};
 use crate::listener::tcp::{self, Security};
+pub use crate::listener::transport::Congestion;
 use crate::listener::{Context, socket, udp_drops};
 use crate::metrics::{Metrics, Protocol};
 use crate::playlists::Playlists;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub geoip: Option<PathBuf>,
     /// Name of this edge in what it says of itself.
     pub name: String,
+    /// What decides how fast viewers are sent to.
+    pub congestion: Congestion,
     /// Its place among other edges, if it has one.
     pub pop: Option<PopSettings>,
 }
@@ -186,7 +189,8 @@ pub fn take_over(
     let mut sockets = Sockets::new(inheritance);
     let (tls_socket, udp_socket) = sockets.pair(settings.listen).map_err(listen_error(settings.listen))?;
     let listen = tls_socket.local_addr().map_err(listen_error(settings.listen))?;
-    let endpoint = sockets.endpoint(Port::Viewers, udp_socket, certificate.server_config(&[b"h3"])?)?;
+    let endpoint =
+        sockets.endpoint(Port::Viewers, udp_socket, certificate.early_config(b"h3")?, settings.congestion)?;
     let alt_svc = HeaderValue::from_str(&format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", listen.port()))?;
     let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config(&tcp::ALPN)?));
     let plain = match settings.plain_listen {
@@ -207,7 +211,7 @@ pub fn take_over(
             let pop = Pop::new(place, &settings.name, background.clone(), end.clone(), metrics.clone())?;
             let socket = sockets.udp(Port::Peers, place.listen).map_err(listen_error(place.listen))?;
             let bound = socket.local_addr().map_err(listen_error(place.listen))?;
-            let endpoint = sockets.endpoint(Port::Peers, socket, pop.server_config()?)?;
+            let endpoint = sockets.endpoint(Port::Peers, socket, pop.server_config()?, Congestion::Cubic)?;
             Some((pop, endpoint, place.address.unwrap_or(bound)))
         }
         None => None,

@@ -81,6 +81,29 @@ impl Edge {
         }
     }
 
+    /// Whether it may be answered before the handshake is over: to read what never changes does nothing, however often.
+    pub(crate) fn takes_early(&self, request: &Parts) -> bool {
+        let (_, path) = access::split_token(request.uri.path());
+        match route::route(&request.method, path) {
+            Ok(Action::Get(resource) | Action::Head(resource)) => match resource {
+                Resource::Blob(_)
+                | Resource::WatchPage(_)
+                | Resource::EmbedPage(_)
+                | Resource::PlayerScript
+                | Resource::PlayerStyle
+                | Resource::HlsScript
+                | Resource::Icon => true,
+                Resource::Mutable(_) => false,
+            },
+            Ok(Action::Options) | Err(_) => false,
+        }
+    }
+
+    /// The answer to what does not count before the handshake is over.
+    pub(crate) fn too_early(&self) -> Response<Body> {
+        finish(problem(StatusCode::TOO_EARLY, "It may be asked for again once the handshake is over."))
+    }
+
     /// The answer to one request too many.
     pub(crate) fn too_many(&self) -> Response<Body> {
         let sentence = "This address asks for more than its share; it may ask again in a moment.";

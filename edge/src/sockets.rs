@@ -4,14 +4,14 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use quinn::Endpoint;
 use tokio::net::TcpListener;
 
 use crate::cache::{DiskError, DiskFolder, DiskSettings};
 use crate::listener::connection_id::Issuer;
-use crate::listener::quic::{self, QuicError};
+use crate::listener::quic::{self, Listener, QuicError};
 use crate::listener::shared_socket::SharedSocket;
 use crate::listener::socket;
+use crate::listener::transport::Congestion;
 use crate::upgrade::{Estate, Inheritance, Item, Port};
 
 /// The sockets, as they are asked for one by one.
@@ -66,7 +66,8 @@ impl<'a> Sockets<'a> {
         port: Port,
         socket: UdpSocket,
         tls: rustls::ServerConfig,
-    ) -> Result<Endpoint, QuicError> {
+        congestion: Congestion,
+    ) -> Result<Listener, QuicError> {
         let older = self.inheritance.take_relays(port);
         for (generation, relay) in &older {
             self.estate.note(Item::Relay { generation: *generation, port }, relay)?;
@@ -74,7 +75,7 @@ impl<'a> Sockets<'a> {
         let socket = Arc::new(SharedSocket::new(socket, older)?);
         self.shared.push((port, socket.clone()));
         let issuer = Issuer { generation: self.inheritance.generation, endpoint: 0 };
-        quic::endpoint(socket, tls, issuer, &self.inheritance.secret)
+        quic::listen(socket, tls, congestion, issuer, &self.inheritance.secret)
     }
 
     /// The disk cache's folder, whose lock goes from process to process like a socket.

@@ -130,7 +130,7 @@ impl quic::OpenStreams<Bytes> for Opener {
             Box::pin(stream::unfold(self.inner.clone(), |c| async { Some((c.open_uni().await, c)) }))
         });
         let opened = ready!(opening.poll_next_unpin(cx)).unwrap_or(Err(ConnectionError::LocallyClosed));
-        Poll::Ready(opened.map(SendStream::new).map_err(stream_connection_error))
+        Poll::Ready(opened.map(|stream| SendStream::new(stream, false)).map_err(stream_connection_error))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -146,7 +146,11 @@ pub(crate) struct BidiStream {
 
 impl BidiStream {
     fn new((send, recv): Pair) -> Self {
-        Self { send: SendStream::new(send), recv: RecvStream::new(recv, H3_REQUEST_STREAM_BYTES, None) }
+        let early = recv.is_0rtt();
+        Self {
+            send: SendStream::new(send, early),
+            recv: RecvStream::new(recv, H3_REQUEST_STREAM_BYTES, None),
+        }
     }
 }
 
@@ -275,8 +279,8 @@ pub(crate) struct SendStream {
 }
 
 impl SendStream {
-    fn new(stream: quinn::SendStream) -> Self {
-        Self { half: Arc::new(SendHalf::new(stream)), writing: None }
+    fn new(stream: quinn::SendStream, early: bool) -> Self {
+        Self { half: Arc::new(SendHalf::new(stream, early)), writing: None }
     }
 }
 

@@ -11,6 +11,7 @@ mod send_half;
 pub(crate) mod shared_socket;
 pub(crate) mod socket;
 pub(crate) mod tcp;
+pub(crate) mod transport;
 mod turns;
 pub(crate) mod udp_drops;
 

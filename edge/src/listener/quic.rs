@@ -1,5 +1,6 @@
 //! HTTP/3 over QUIC.
 
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -12,12 +13,12 @@ use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use h3::error::Code;
 use h3::server::RequestResolver;
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response, header};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, Connecting, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Context;
@@ -28,12 +29,12 @@ use super::peer::Peer;
 use super::priority::Urgency;
 use super::send_half::SendHalf;
 use super::shared_socket::SharedSocket;
+use super::transport::{Congestion, transport};
 use super::turns::Turn;
 use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
-    CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES, IDLE,
-    QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, QUIC_RECEIVE_WINDOW, QUIC_SEND_WINDOW,
-    QUIC_STREAM_RECEIVE_WINDOW, STALL, STREAMS_PER_CONNECTION, UNI_STREAMS_PER_CONNECTION,
+    CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES,
+    QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, STALL, STREAMS_PER_CONNECTION,
 };
 use crate::metrics::Transport;
 
@@ -44,32 +45,33 @@ const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
+/// How often it is looked whether the kernel still cuts packets for us.
+const GSO_LOOK: Duration = Duration::from_secs(5);
+
 /// How long closing may take to reach the peers at the very end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a viewer may take to end its request after it has the answer.
 const REQUEST_END: Duration = Duration::from_secs(1);
 
+/// A UDP port that speaks QUIC.
+pub(crate) struct Listener {
+    endpoint: Endpoint,
+    socket: Arc<SharedSocket>,
+}
+
 /// Opens the endpoint on a socket. `issuer` is what its connection IDs say; from `secret` follow the keys of what must
 /// outlive the process: stateless resets and proofs of addresses.
-pub(crate) fn endpoint(
+pub(crate) fn listen(
     socket: Arc<SharedSocket>,
     tls: rustls::ServerConfig,
+    congestion: Congestion,
     issuer: Issuer,
     secret: &[u8; 32],
-) -> Result<Endpoint, QuicError> {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_bidi_streams(STREAMS_PER_CONNECTION.into())
-        .max_concurrent_uni_streams(UNI_STREAMS_PER_CONNECTION.into())
-        .stream_receive_window(QUIC_STREAM_RECEIVE_WINDOW.into())
-        .receive_window(QUIC_RECEIVE_WINDOW.into())
-        .send_window(QUIC_SEND_WINDOW)
-        .datagram_receive_buffer_size(None)
-        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?));
+) -> Result<Listener, QuicError> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
-        .transport_config(Arc::new(transport))
+        .transport_config(transport(congestion)?)
         .max_incoming(QUIC_INCOMING)
         .incoming_buffer_size(QUIC_INCOMING_BYTES)
         .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
@@ -77,7 +79,9 @@ pub(crate) fn endpoint(
     let resets = hmac::Key::new(hmac::HMAC_SHA256, &derived(RESETS, secret));
     let mut endpoint = EndpointConfig::new(Arc::new(resets));
     endpoint.cid_generator(move || Box::new(issuer));
-    Ok(Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(TokioRuntime))?)
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket.clone(), runtime)?;
+    Ok(Listener { endpoint, socket })
 }
 
 /// What keys are derived for.
@@ -104,11 +108,16 @@ pub enum QuicError {
 }
 
 /// Takes connections until the drain, refuses new ones until the end.
-pub(crate) async fn serve(endpoint: Endpoint, context: Context) {
-    let handshakes = Arc::new(AtomicUsize::new(0));
+pub(crate) async fn serve(listener: Listener, context: Context) {
+    let (context, handshakes) = (Arc::new(context), Arc::new(AtomicUsize::new(0)));
+    let mut look = interval(GSO_LOOK);
     loop {
         let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
+            incoming = listener.endpoint.accept() => incoming,
+            _ = look.tick() => {
+                context.metrics.quic.gso(context.protocol, listener.socket.max_transmit_segments());
+                continue;
+            }
             () = context.end.cancelled() => None,
         };
         match incoming {
@@ -120,12 +129,12 @@ pub(crate) async fn serve(endpoint: Endpoint, context: Context) {
             None => break,
         }
     }
-    endpoint.close(VarInt::from_u64(Code::H3_NO_ERROR.value()).unwrap_or_default(), b"");
+    listener.endpoint.close(VarInt::from_u64(Code::H3_NO_ERROR.value()).unwrap_or_default(), b"");
     // Past the deadline the peers find out by themselves.
-    let _ = timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
+    let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
 }
 
-fn admit(incoming: Incoming, context: &Context, handshakes: &Arc<AtomicUsize>) {
+fn admit(incoming: Incoming, context: &Arc<Context>, handshakes: &Arc<AtomicUsize>) {
     let Ok(permit) = context.connections.clone().try_acquire_owned() else {
         context.metrics.refused_connection(Transport::Quic);
         incoming.refuse();
@@ -155,10 +164,9 @@ fn admit(incoming: Incoming, context: &Context, handshakes: &Arc<AtomicUsize>) {
     let context = context.clone();
     context.tasks.clone().spawn(async move {
         let _permit = permit;
-        let end = context.end.clone();
         tokio::select! {
-            () = connection(incoming, handshake, client, context) => {}
-            () = end.cancelled() => {}
+            () = connection(incoming, handshake, client, &context) => {}
+            () = context.end.cancelled() => {}
         }
     });
 }
@@ -179,25 +187,36 @@ impl Drop for Handshake {
     }
 }
 
-async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConnection, context: Context) {
+async fn connection(
+    incoming: Incoming,
+    handshake: Handshake,
+    client: ClientConnection,
+    context: &Arc<Context>,
+) {
     let peer = incoming.remote_address();
-    let shaken = timeout(HANDSHAKE_DEADLINE, async { incoming.accept()?.await }).await;
-    drop(handshake);
-    let quic = match shaken {
-        Ok(Ok(quic)) => quic,
-        Ok(Err(error)) => {
-            context.metrics.handshake_failure(Transport::Quic);
-            tracing::debug!(%peer, %error, "QUIC handshake failed");
-            return;
-        }
-        Err(_) => {
-            context.metrics.handshake_failure(Transport::Quic);
-            return;
-        }
+    let failed = |error: &dyn Display| {
+        context.metrics.handshake_failure(Transport::Quic);
+        tracing::debug!(%peer, %error, "QUIC handshake failed");
     };
-    let _guard = context.metrics.connection(Transport::Quic);
+    // At once, for there may be requests in the first packets.
+    let (quic, shaken) = match incoming.accept().map(Connecting::into_0rtt) {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(_)) => unreachable!("the connections of a server can always be begun with"),
+        Err(error) => return failed(&error),
+    };
     let state = Arc::new(Peer::new(client, &context.clients.limits()));
-    let mut paths = PathWatch::new(quic.clone(), context.metrics.clone());
+    let established = async {
+        // What it says means nothing on this side.
+        let in_time = timeout(HANDSHAKE_DEADLINE, shaken).await.is_ok();
+        drop(handshake);
+        match quic.close_reason() {
+            Some(reason) => return failed(&reason),
+            None if !in_time => return failed(&"it takes too long"),
+            None => {}
+        }
+        let _open = context.metrics.connection(Transport::Quic);
+        PathWatch::new(quic.clone(), context.metrics.clone()).run().await
+    };
     let watched = async {
         let excess = state.watch().await;
         // Here, because the HTTP/3 layer gives a reason of its own when it is dropped.
@@ -205,9 +224,10 @@ async fn connection(incoming: Incoming, handshake: Handshake, client: ClientConn
         excess
     };
     let ended = tokio::select! {
+        biased;
+        () = established => return,
         ended = requests(quic.clone(), state.clone(), context.clone()) => ended,
         excess = watched => return context.metrics.excess(excess),
-        ended = paths.run() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "HTTP/3 connection ended");
@@ -218,7 +238,7 @@ type H3Connection = h3::server::Connection<Connection, Bytes>;
 type H3Error = h3::error::ConnectionError;
 
 /// Answers the requests of one connection; ends with the connection, or drained.
-async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Context) -> Result<(), H3Error> {
+async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Arc<Context>) -> Result<(), H3Error> {
     let last = LastAccepted::default();
     let mut builder = h3::server::builder();
     builder.max_field_section_size(HEADER_SECTION_BYTES.into()).send_grease(false);
@@ -253,7 +273,7 @@ struct Accept<'a> {
     last: LastAccepted,
     running: &'a TaskTracker,
     peer: Arc<Peer>,
-    context: Context,
+    context: Arc<Context>,
 }
 
 impl Accept<'_> {
@@ -272,13 +292,13 @@ impl Accept<'_> {
             let (Some(resolver), Some(half)) = (accepted, self.last.take()) else {
                 return Ok(Accepted::PeerIsDone);
             };
-            let (context, end) = (self.context.clone(), self.context.end.clone());
+            let context = self.context.clone();
             // Where it is now: connections move.
             let (peer, from) = (self.peer.clone(), self.quic.remote_address().ip());
             self.running.spawn(self.context.tasks.track_future(async move {
                 tokio::select! {
-                    () = request(resolver, half, from, peer, context) => {}
-                    () = end.cancelled() => {}
+                    () = request(resolver, half, from, &peer, &context) => {}
+                    () = context.end.cancelled() => {}
                 }
             }));
         }
@@ -289,8 +309,8 @@ async fn request(
     resolver: RequestResolver<Connection, Bytes>,
     half: Arc<SendHalf>,
     from: IpAddr,
-    peer: Arc<Peer>,
-    context: Context,
+    peer: &Peer,
+    context: &Context,
 ) {
     // The HTTP/3 layer itself answers what is malformed or too large.
     let (request, mut stream) = match timeout(HEADER_DEADLINE, resolver.resolve_request()).await {
@@ -305,7 +325,7 @@ async fn request(
         }
         Err(_) => return half.reset(Code::H3_REQUEST_INCOMPLETE.value()),
     };
-    if CONNECTION_SPECIFIC.iter().any(|name| request.headers().contains_key(*name)) {
+    if is_malformed(request.headers()) {
         stream.stop_sending(Code::H3_MESSAGE_ERROR);
         return half.reset(Code::H3_MESSAGE_ERROR.value());
     }
@@ -314,11 +334,13 @@ async fn request(
         half.set_urgency(urgency);
     }
     let mut entry = context.access_log.begin(&parts, from, context.protocol);
-    let response = if peer.client.may_ask() {
-        context.edge.answer(&parts, from).await
-    } else {
+    let response = if !peer.client.may_ask() {
         context.metrics.excess(Excess::Requests);
         context.edge.too_many()
+    } else if half.is_early() && !context.edge.takes_early(&parts) {
+        context.edge.too_early()
+    } else {
+        context.edge.answer(&parts, from).await
     };
     if let Some(entry) = &mut entry {
         entry.answered(&response);
@@ -386,6 +408,14 @@ async fn request(
     // A viewer may end its side a moment after it has the answer, and some clients take it for a failure when told
     // not to bother (RFC 9114 §4.1). So hear it out, briefly; a body is not wanted and stays in its window.
     let _ = timeout(REQUEST_END, stream.recv_data()).await;
+}
+
+/// What the HTTP/3 layer lets pass and RFC 9114 §4.1.2 and §4.2 do not.
+fn is_malformed(headers: &HeaderMap) -> bool {
+    let is_number = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.parse::<u64>().is_ok());
+    CONNECTION_SPECIFIC.iter().any(|name| headers.contains_key(*name))
+        || headers.get_all(header::TE).iter().any(|value| value != "trailers")
+        || !headers.get_all(header::CONTENT_LENGTH).iter().all(is_number)
 }
 
 /// The viewer went away or took too little for too long, or the blob could not be completed or was taken down.

@@ -17,6 +17,8 @@ use super::priority::Urgency;
 /// section, content, end.
 pub(crate) struct SendHalf {
     id: StreamId,
+    /// The request came before the handshake was over: it may be somebody's recording (RFC 8470).
+    early: bool,
     state: Mutex<SendState>,
 }
 
@@ -31,15 +33,19 @@ pub(super) struct SendState {
 }
 
 impl SendHalf {
-    pub(super) fn new(stream: quinn::SendStream) -> Self {
+    pub(super) fn new(stream: quinn::SendStream, early: bool) -> Self {
         let id = stream_id(stream.id());
         let state =
             SendState { stream, ended: false, urgency: Urgency::default(), updated: false, small: false };
-        Self { id, state: Mutex::new(state) }
+        Self { id, early, state: Mutex::new(state) }
     }
 
     pub(super) fn id(&self) -> StreamId {
         self.id
+    }
+
+    pub(super) fn is_early(&self) -> bool {
+        self.early
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SendState> {

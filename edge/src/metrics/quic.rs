@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Error, Histogram, IntCounter, IntCounterVec};
+use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGaugeVec};
 
+use super::Protocol;
 use super::register::Register;
 use crate::listener::path_stats::Counts;
 
@@ -14,6 +15,7 @@ const MTU_BYTES: [f64; 5] = [1200.0, 1280.0, 1372.0, 1452.0, 1500.0];
 #[derive(Debug, Clone)]
 pub(crate) struct QuicMetrics {
     drops: IntCounter,
+    gso_segments: IntGaugeVec,
     packets: IntCounterVec,
     congestion: IntCounter,
     black_holes: IntCounter,
@@ -27,6 +29,11 @@ impl QuicMetrics {
             drops: register.counter(
                 "udp_drops_total",
                 "Packets that the kernel dropped since the socket's buffer was full.",
+            )?,
+            gso_segments: register.gauges(
+                "udp_gso_segments",
+                "Packets that the kernel cuts from one piece at most; 1 where it or the device cannot (GSO).",
+                &["protocol"],
             )?,
             packets: register.counters(
                 "quic_packets_total",
@@ -54,6 +61,12 @@ impl QuicMetrics {
 
     pub(crate) fn drops(&self, packets: u64) {
         self.drops.inc_by(packets);
+    }
+
+    /// How many packets the kernel takes at once on a port.
+    pub(crate) fn gso(&self, port: Protocol, segments: usize) {
+        let segments = i64::try_from(segments).unwrap_or(i64::MAX);
+        self.gso_segments.with_label_values(&[port.label()]).set(segments);
     }
 
     /// What connections counted of late.

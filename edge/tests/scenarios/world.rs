@@ -12,7 +12,7 @@ use prometheus::Registry;
 use quinn::crypto::rustls::QuicClientConfig;
 use reelmill_edge::certificate::Source;
 use reelmill_edge::clients::ClientLimits;
-use reelmill_edge::process::{self, Addresses, Running, Settings};
+use reelmill_edge::process::{self, Addresses, Congestion, Running, Settings};
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::store::Store;
@@ -97,6 +97,7 @@ impl World {
             geoip: None,
             name: "test-edge".into(),
             pop: None,
+            congestion: Congestion::Cubic,
         };
         change(&mut settings, folder.path());
         let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();
