@@ -1,24 +1,27 @@
-//! What a byte costs that an edge hands out of memory over HTTP/3, beside Caddy where that is installed.
+//! What an edge costs that hands out what it has in memory over HTTP/3, beside the servers that people would take instead.
 //!
-//! What counts is CPU time of the server per delivered byte, at packets of 1,452 bytes. Runs are interleaved.
+//! What counts is CPU time of the server, at packets of 1,452 bytes. Runs are interleaved.
 
+mod cell;
 mod client;
 mod cpu;
+mod memory;
 mod server;
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::client::Load;
-use crate::server::Server;
+use crate::cell::{Amounts, Cell, Work};
 
 /// Sizes of objects, in bytes.
 const SIZES: [usize; 3] = [64 << 10, 1 << 20, 4 << 20];
+/// Size of the object that counts as a small request, in bytes; it comes after the others.
+const SMALL_BYTES: usize = 1 << 10;
 /// Connections at once.
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 
-/// Measures what a byte costs.
+/// Measures what an edge costs.
 #[derive(Debug, Parser)]
 struct Options {
     /// Rounds over all cells; the first one is not counted
@@ -27,90 +30,89 @@ struct Options {
     /// Bytes per cell and round, in MiB
     #[arg(long, default_value_t = 256)]
     mebibytes: u64,
+    /// Small requests per cell and round
+    #[arg(long, default_value_t = 20_000)]
+    requests: u64,
+    /// Handshakes per cell and round
+    #[arg(long, default_value_t = 500)]
+    handshakes: u64,
+    /// Connections whose memory is measured
+    #[arg(long, default_value_t = 500)]
+    memory: usize,
+    /// Leave the peers out
+    #[arg(long)]
+    alone: bool,
     /// Folder with the release binaries
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
-}
-
-/// One size at one number of connections, of one server.
-#[derive(Debug)]
-struct Cell {
-    server: usize,
-    size: usize,
-    connections: usize,
-    /// Of each counted round: CPU nanoseconds per byte, and megabytes per second.
-    rounds: Vec<(f64, f64)>,
+    /// Folder with the peers' programs, as scripts/http3-tools.sh makes it
+    #[arg(long, default_value = ".tools/http3/bin")]
+    tools: PathBuf,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let objects: Vec<Vec<u8>> = SIZES.iter().map(|size| noise(*size)).collect();
-    let mut servers = vec![server::edge(&options.binaries, &objects)?];
-    servers.extend(server::caddy(&objects)?);
+    let contents: Vec<Vec<u8>> = SIZES.iter().chain([&SMALL_BYTES]).map(|size| noise(*size)).collect();
+    let mut servers = server::all(&options.binaries, &options.tools, &contents)?;
+    if options.alone {
+        servers.truncate(1);
+    }
     let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
     println!("servers: {}; one core each for server and client", names.join(", "));
     cpu::pin_to(1)?;
 
-    let mut cells: Vec<Cell> = Vec::new();
-    for size in SIZES {
-        for connections in CONNECTIONS {
-            cells.extend((0..servers.len()).map(|server| Cell { server, size, connections, rounds: vec![] }));
+    let mut work = Vec::new();
+    if options.mebibytes > 0 {
+        for size in 0..SIZES.len() {
+            work.extend(CONNECTIONS.map(|connections| Work::Bytes { size, connections }));
         }
     }
-    let mut datagram_bytes = 0.0f64;
+    if options.requests > 0 {
+        work.extend(CONNECTIONS.map(|connections| Work::Requests { connections }));
+    }
+    if options.handshakes > 0 {
+        work.push(Work::Handshakes);
+    }
+    let mut cells: Vec<Cell> =
+        work.iter().flat_map(|work| (0..servers.len()).map(|server| Cell::new(*work, server))).collect();
+    let amounts = Amounts {
+        bytes: options.mebibytes << 20,
+        requests: options.requests,
+        handshakes: options.handshakes,
+    };
+    let mut datagram_bytes = vec![0.0f64; servers.len()];
     for round in 0..=options.rounds {
         for cell in &mut cells {
-            let server = &servers[cell.server];
-            let load = load(server, cell, &options);
-            let before = cpu::of(server.pid())?;
-            let delivered = client::run(&load).await?;
-            let cpu = cpu::of(server.pid())?.saturating_sub(before);
-            datagram_bytes = datagram_bytes.max(delivered.datagram_bytes);
-            if round > 0 {
-                let bytes = delivered.bytes as f64;
-                cell.rounds.push((cpu.as_nanos() as f64 / bytes, bytes / 1e6 / delivered.seconds));
-            }
+            let mean = cell.run(&servers[cell.server], &amounts, round > 0).await?;
+            datagram_bytes[cell.server] = datagram_bytes[cell.server].max(mean);
         }
         eprintln!("round {round} of {}", options.rounds);
     }
-    println!("largest mean UDP payload of a connection: {datagram_bytes:.0} bytes");
     println!(
-        "{:>8} {:>12} {:>10} {:>14} {:>14} {:>10}",
-        "object", "connections", "server", "CPU ns/byte", "lowest–highest", "MB/s"
+        "\n{:<42} {:<11} {:>9} {:^19} {:>6} {:>8}",
+        "CPU of the server", "", "middle", "all", "/ ours", "rate"
     );
     for cell in &cells {
-        let (low, middle, high) = spread(cell.rounds.iter().map(|(cost, _)| *cost));
-        let (_, rate, _) = spread(cell.rounds.iter().map(|(_, rate)| *rate));
-        println!(
-            "{:>5} KiB {:>12} {:>10} {middle:>14.3} {:>14} {rate:>10.0}",
-            cell.size >> 10,
-            cell.connections,
-            servers[cell.server].name,
-            format!("{low:.3}–{high:.3}"),
-        );
+        // Ours comes first of each kind of work.
+        let ours = cells.iter().find(|other| other.work == cell.work).unwrap_or(cell);
+        println!("{}", cell.line(servers[cell.server].name, ours));
+    }
+    println!("\nlargest mean UDP payload of a connection, in bytes:");
+    for (server, mean) in servers.iter().zip(datagram_bytes) {
+        println!("{:<11} {mean:.0}", server.name);
+    }
+    if options.memory > 0 {
+        println!("\nmemory per connection, in KiB: idle, and with 4 MiB unread");
+        for server in &servers {
+            let (small, large) = (&server.objects[SIZES.len()], &server.objects[SIZES.len() - 1]);
+            match memory::per_connection(server, small, large, options.memory).await {
+                Ok((idle, streaming)) => println!("{:<11} {idle:>7.1} {streaming:>7.1}", server.name),
+                Err(error) => println!("{:<11} {error}", server.name),
+            }
+        }
     }
     Ok(())
-}
-
-fn load<'a>(server: &'a Server, cell: &Cell, options: &Options) -> Load<'a> {
-    let index = SIZES.iter().position(|size| *size == cell.size).unwrap_or_default();
-    Load {
-        server,
-        path: &server.paths[index],
-        hash: server.hashes[index],
-        object_bytes: cell.size,
-        connections: cell.connections,
-        bytes: options.mebibytes << 20,
-    }
-}
-
-/// Lowest, middle and highest.
-fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
 }
 
 /// Bytes that cannot be compressed.
