@@ -142,16 +142,17 @@ npm_packages() {
   }
 }
 
-# A client in Python that tests are judged by beside one in JavaScript; they do without where it cannot be had.
-python_client() {
-  local wanted=coordinator/tests/clients/requirements.txt folder=.tools/tuspy
+# Clients in Python that tests are judged by beside one in JavaScript; they do without where those cannot be had, unless CI is
+# set.
+python_clients() {
+  local wanted=coordinator/tests/clients/requirements.txt folder=.tools/clients
   ! cmp -s "$wanted" "$folder/installed" || return 0
-  echo "Installing a Python client in $folder" >&2
+  echo "Installing Python clients in $folder" >&2
   if python3 -m venv "$folder" && "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted" >&2; then
     cp "$wanted" "$folder/installed"
   else
     rm -rf "$folder"
-    echo "tuspy could not be installed: its test is left out." >&2
+    echo "The Python clients could not be installed: their tests are left out." >&2
   fi
 }
 
@@ -168,5 +169,5 @@ if $for_tests; then
   http3_tools
   npm_packages e2e/browser
   npm_packages coordinator/tests/clients
-  python_client
+  python_clients
 fi

@@ -1,7 +1,7 @@
 //! The coordinator's HTTP API, as far as this program speaks it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use reelmill_media::ids::AssetId;
@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 use crate::up::state::State;
 
+/// A server that is busy is asked again for so long.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// An answer's head comes within this; bodies may take longer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -132,19 +134,29 @@ impl Api {
         self.client.request(method, url).bearer_auth(&self.key)
     }
 
-    /// Sends, and turns an error of the server into its own sentence.
-    pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let sent = tokio::time::timeout(ANSWER_DEADLINE, request.send());
-        let response = sent
-            .await
-            .with_context(|| format!("{} does not answer", self.base))?
-            .with_context(|| format!("cannot reach {}", self.base))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
+    /// Sends, and turns an error of the server into its own sentence. A server that says when to come back is asked again
+    /// then, if there is no body that went with the first try.
+    pub async fn send(&self, mut request: RequestBuilder) -> anyhow::Result<Response> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let again = request.try_clone();
+            let sent = tokio::time::timeout(ANSWER_DEADLINE, request.send());
+            let response = sent
+                .await
+                .with_context(|| format!("{} does not answer", self.base))?
+                .with_context(|| format!("cannot reach {}", self.base))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let wait = asked_to_wait(&response).filter(|wait| Instant::now() + *wait < give_up);
+            let problem: Option<Problem> = response.json().await.ok();
+            let sentence = sentence(status, problem);
+            let (Some(wait), Some(again)) = (wait, again) else { bail!(sentence) };
+            eprintln!("{sentence} Trying again in {} s.", wait.as_secs());
+            tokio::time::sleep(wait).await;
+            request = again;
         }
-        let problem: Option<Problem> = response.json().await.ok();
-        bail!(sentence(status, problem))
     }
 
     /// Deletes an asset.
@@ -157,6 +169,13 @@ impl Api {
     pub fn player(&self, id: AssetId) -> String {
         format!("{}/watch/{id}", self.edge.as_deref().unwrap_or_default())
     }
+}
+
+/// How long a busy server asks to be left alone (RFC 9110 §10.2.3); dates are not understood.
+pub fn asked_to_wait(response: &Response) -> Option<Duration> {
+    let busy = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let seconds = response.headers().get(reqwest::header::RETRY_AFTER).filter(|_| busy)?;
+    seconds.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 fn sentence(status: StatusCode, problem: Option<Problem>) -> String {

@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod caption;
 mod demo;
 mod list;
 mod open;
@@ -56,6 +57,13 @@ enum Command {
     },
     /// List assets, newest first
     Ls {
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Give an asset captions in a language, or take them away
+    Caption {
+        #[command(flatten)]
+        captions: caption::Captions,
         #[command(flatten)]
         server: api::Options,
     },
@@ -134,6 +142,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
+        Command::Caption { captions, server } => caption::run(&Api::open(&server)?, captions).await,
         Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,
         Command::Purge { what, reason, server } => purge::run(&Api::open(&server)?, what, &reason).await,
         Command::Purges { server } => purge::list(&Api::open(&server)?).await,

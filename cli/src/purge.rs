@@ -84,11 +84,17 @@ pub async fn run(api: &Api, what: What, reason: &str) -> anyhow::Result<()> {
     sleep(RECEIPTS_AFTER).await;
     let request = api.request(reqwest::Method::GET, &format!("/v1/purges/{}", purge.id));
     let purge: Purge = api.send(request).await?.json().await?;
-    println!("{}  {} tombstones, {} receipts", purge.id, purge.tombstones, purge.receipts.len());
+    let (tombstones, receipts) =
+        (count(purge.tombstones, "tombstone"), count(purge.receipts.len() as u64, "receipt"));
+    println!("{}  {tombstones}, {receipts}", purge.id);
     for receipt in purge.receipts {
         println!("  {}  {}  {}", receipt.at, receipt.edge, receipt.tombstone);
     }
     Ok(())
+}
+
+fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// The trail, newest first.
@@ -105,4 +111,14 @@ pub async fn list(api: &Api) -> anyhow::Result<()> {
         println!("{}  {}  {}  {subject}: {}", purge.at, purge.id, purge.by, purge.reason);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "receipt")), ["0 receipts", "1 receipt", "2 receipts"]);
+    }
 }

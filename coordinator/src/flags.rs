@@ -32,6 +32,10 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_MAX_UPLOADS", default_value_t = 64, value_name = "N")]
     pub max_uploads: usize,
 
+    /// New uploads are sent away for a while when more work waits than this, in CPU seconds per slot of the fleet
+    #[arg(long, env = "REELMILL_MAX_BACKLOG_S", default_value_t = 6 * 3600, value_name = "S")]
+    pub max_backlog_s: u32,
+
     /// Pause before a failed task is tried again, in milliseconds; each further one is four times as long
     #[arg(long, env = "REELMILL_RETRY_AFTER_MS", default_value_t = 1000, value_name = "MS",
           value_parser = clap::value_parser!(u32).range(1..=60_000))]

@@ -12,6 +12,7 @@ pub mod garbage;
 pub mod jobs;
 pub mod metrics;
 pub mod outputs;
+pub mod overload;
 pub mod plans;
 pub mod process;
 pub mod publish;

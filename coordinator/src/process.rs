@@ -124,6 +124,8 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         catalog,
         keyring: Arc::new(keyring),
         operator: flags.operator,
+        readiness: readiness.clone(),
+        max_backlog: Duration::from_secs(flags.max_backlog_s.into()),
         quotas,
         edge_url: flags.edge_url.map(Arc::from),
         writers: Writers::default(),

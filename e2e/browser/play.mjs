@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 const USAGE = `node play.mjs URL [--spki BASE64] [--host NAME] [--port N] [--no-force] [--seconds 4 | --until-end]
-  [--screenshot FILE] [--timeout SECONDS]`;
+  [--captions LANGUAGE] [--screenshot FILE] [--timeout SECONDS]`;
 
 const POLL_MS = 100;
 // Longer than any wait that a player makes good by itself.
@@ -34,6 +34,7 @@ function parse() {
         seconds: { type: 'string', default: '4' },
         timeout: { type: 'string', default: '120' },
         screenshot: { type: 'string' },
+        captions: { type: 'string' },
         'no-force': { type: 'boolean', default: false },
         'until-end': { type: 'boolean', default: false },
       },
@@ -103,6 +104,7 @@ async function follow(page, options) {
   let last = { time: -1, at: Date.now() };
   while (Date.now() < deadline && Date.now() - last.at < STALLED_MS) {
     const { ended, time, playing } = await page.evaluate(keepPlaying, options['until-end'] ? 2 : 1);
+    if (options.captions) await page.evaluate(choose, options.captions);
     if (playing) start ??= time;
     if (ended || (!options['until-end'] && time - start >= options.seconds)) return true;
     if (time !== last.time) last = { time, at: Date.now() };
@@ -136,6 +138,14 @@ function keepPlaying(rate) {
   return { ended, time, playing: time > 0 && video.readyState > 1 };
 }
 
+/** As a viewer does in the menu of the controls. */
+function choose(language) {
+  for (const track of document.querySelector('video').textTracks) {
+    const mode = track.language === language ? 'showing' : 'disabled';
+    if (track.mode !== mode) track.mode = mode;
+  }
+}
+
 function report() {
   const video = document.querySelector('video');
   const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
@@ -152,6 +162,14 @@ function report() {
     protocols: Object.fromEntries(
       entries.map(({ name, nextHopProtocol }) => [new URL(name).pathname, nextHopProtocol]),
     ),
+    captions: Array.from(video.textTracks, ({ language, label, kind, mode, cues, activeCues }) => ({
+      language,
+      label,
+      kind,
+      showing: mode === 'showing',
+      cues: Array.from(cues ?? [], ({ startTime, endTime, text }) => [startTime, endTime, text]),
+      active: Array.from(activeCues ?? [], ({ text }) => text),
+    })),
     firstFrameMs: window.playFirstFrameMs ?? null,
   };
 }

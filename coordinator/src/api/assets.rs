@@ -17,9 +17,9 @@ use super::view;
 use crate::state::{AboutPatch, Asset, Input, StageName};
 
 /// Assets on a page unless said otherwise.
-const PAGE: usize = 50;
+const PAGE: u32 = 50;
 /// Assets on a page at most.
-const MAX_PAGE: usize = 200;
+const MAX_PAGE: u32 = 200;
 /// Records read at once for a page.
 const READS_AT_ONCE: usize = 16;
 
@@ -27,7 +27,7 @@ const READS_AT_ONCE: usize = 16;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
-    limit: Option<usize>,
+    limit: Option<u32>,
     after: Option<AssetId>,
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn list(
     Caller(tenant): Caller,
     Parameters(page): Parameters<Page>,
 ) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
     let ids = api.catalog.page(&tenant, page.after, limit).await?;
     let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
     let read: Vec<_> = stream::iter(ids)

@@ -1,12 +1,14 @@
 //! What all uploads have in common: names, bounds, and tasks that outlive their connection.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use rand::RngExt;
 use reelmill_media::ids::AssetId;
+use reelmill_media::task::Class;
 
 use super::Api;
 use super::problem::{Code, Problem};
+use crate::overload;
 use crate::state::MAX_NAME_CHARS;
 
 /// The time now and random bits, to make an id of.
@@ -36,6 +38,22 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 impl Api {
+    /// Lets new work in, or says when to come back: while NATS or the store is away, and while too much waits already.
+    pub(super) fn admit(&self) -> Result<(), Problem> {
+        if !self.readiness.get() {
+            let detail = "The service takes nothing new at the moment; try again soon.";
+            return Err(Problem::new(Code::Unavailable, detail));
+        }
+        let backlog = self.catalog.schedule(|schedule| schedule.backlog_ms());
+        let backlog_ms = Class::ALL.iter().map(|class| *backlog.of(*class)).sum();
+        let Some(wait) = overload::wait(backlog_ms, self.engine.fleet.slots(), self.max_backlog) else {
+            return Ok(());
+        };
+        let detail =
+            "There is more to do than can be done soon; what has begun goes on, and new uploads are to wait.";
+        Err(Problem::new(Code::Overloaded, detail).with("retry-after", HeaderValue::from(wait.as_secs())))
+    }
+
     /// Runs `work` to its end, even if the caller hangs up: what came before the cut must be stored.
     pub(super) async fn outlive<T: Send + 'static>(
         &self,

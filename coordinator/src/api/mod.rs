@@ -6,6 +6,7 @@ mod captions;
 mod events;
 mod intake;
 mod keyring;
+mod openapi;
 mod problem;
 mod profiles;
 mod pull;
@@ -21,6 +22,7 @@ pub use keyring::{Keyring, KeyringError};
 pub use server::serve;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -30,6 +32,7 @@ use axum::routing::{delete, get, head, put};
 use http::{HeaderValue, Method, Version, header};
 use http_body::Body as _;
 use reelmill_media::ids::TenantId;
+use reelmill_platform::admin::Readiness;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +54,10 @@ pub struct Api {
     pub keyring: Arc<Keyring>,
     /// The tenant that may take down anything, if there is one.
     pub operator: Option<TenantId>,
+    /// Whether NATS and the store answer.
+    pub readiness: Readiness,
+    /// New uploads come in while no more work waits than this, in time of one core per slot.
+    pub max_backlog: Duration,
     /// Who may upload how much.
     pub quotas: Quotas,
     /// Where viewers go, when it is known.
@@ -83,6 +90,7 @@ impl Api {
                 get(captions::get).put(captions::put).delete(captions::delete),
             )
             .route("/v1/assets/{id}/events", get(events::follow))
+            .route("/openapi.json", get(openapi::get))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))
             .route("/v1/workers", get(workers::list))

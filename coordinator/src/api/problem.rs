@@ -79,6 +79,8 @@ pub enum Code {
     TooManyUploads,
     /// Too many uploads at once.
     Busy,
+    /// More waits than the fleet can do soon.
+    Overloaded,
     /// Something behind this does not answer, or this process stops.
     Unavailable,
     /// Our own fault.
@@ -110,7 +112,7 @@ impl Code {
             Code::OffsetMismatch | Code::ConcurrentUpload | Code::Conflict => StatusCode::CONFLICT,
             Code::UnsupportedVersion => StatusCode::PRECONDITION_FAILED,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Busy | Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -150,6 +152,7 @@ impl Problem {
             }
             Code::Forbidden
             | Code::UnknownPath
+            | Code::Overloaded
             | Code::TooManyUploads
             | Code::MethodNotAllowed
             | Code::InvalidId
@@ -194,6 +197,7 @@ impl Problem {
             Code::Unavailable | Code::Internal => Some(FailureCode::Internal),
             Code::Unauthorized
             | Code::Forbidden
+            | Code::Overloaded
             | Code::TooManyUploads
             | Code::UnknownPath
             | Code::MethodNotAllowed

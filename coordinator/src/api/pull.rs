@@ -67,6 +67,7 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         // Nobody said it: one that cannot be used is none.
         None => intake::name(last_part(&origin)).unwrap_or_default(),
     };
+    api.admit()?;
     api.quotas.begin(&tenant)?;
 
     let now = Timestamp::now();

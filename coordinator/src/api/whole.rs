@@ -42,6 +42,7 @@ pub(super) async fn put(
     let profile = api.profile(&tenant, parameters.profile.as_deref())?;
     let length = intake::content_length(&headers);
     api.quotas.check_length(&tenant, length.unwrap_or(0))?;
+    api.admit()?;
     let permit = api.quotas.take(&tenant)?;
     api.quotas.begin(&tenant)?;
     let limit = api.quotas.upload_bytes(&tenant);

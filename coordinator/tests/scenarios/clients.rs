@@ -20,6 +20,20 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
+/// The interpreter that has clients in Python. Where they cannot be installed, others are the only judges; but not where all
+/// is judged.
+fn python() -> Option<PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/clients/bin/python");
+    let python = std::env::var_os("CLIENTS_PYTHON").map_or(installed, PathBuf::from);
+    if !python.exists() {
+        let complaint = format!("no clients in Python are installed at {}", python.display());
+        assert!(std::env::var_os("CI").is_none(), "{complaint}");
+        eprintln!("skipped: {complaint}");
+        return None;
+    }
+    Some(python)
+}
+
 /// Runs a client; what it prints is JSON.
 async fn run(command: &mut Command, seed: u64) -> Value {
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
@@ -54,13 +68,7 @@ async fn tus_js_client_gets_everything_through() {
 
 #[tokio::test]
 async fn tuspy_gets_everything_through_with_checksums() {
-    // Where Python's packages cannot be installed, the other client is the only judge.
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/tuspy/bin/python");
-    let python = std::env::var_os("TUSPY_PYTHON").map_or(installed, PathBuf::from);
-    if !python.exists() {
-        eprintln!("skipped: tuspy is not installed at {}", python.display());
-        return;
-    }
+    let Some(python) = python() else { return };
     let machines = Machines::start().await;
     let coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
@@ -78,4 +86,28 @@ async fn tuspy_gets_everything_through_with_checksums() {
     let id = header(&head, "reelmill-asset");
     caller.reaches(&id, "indexing").await;
     assert!(uploaded_bytes(&machines, &id).await == sent, "seed {seed}");
+}
+
+#[tokio::test]
+async fn schemathesis_finds_nothing_that_the_description_does_not_say() {
+    let Some(python) = python() else { return };
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&["--operator", "demo"]).await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let mut judge = Command::new(python.with_file_name("schemathesis"));
+    judge.current_dir(&folder).env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    judge.args([
+        "--config-file",
+        "schemathesis.toml",
+        "run",
+        "--max-time",
+        "40",
+        "--generation-database",
+        "none",
+    ]);
+    judge.args(["--suppress-health-check", "all", "--header", &format!("Authorization: Bearer {KEY}")]);
+    judge.arg(format!("{}/openapi.json", coordinator.base)).stdin(Stdio::null()).kill_on_drop(true);
+    let output = judge.output().await.expect("schemathesis starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }

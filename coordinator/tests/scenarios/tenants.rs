@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::client::{Caller, header, is_problem, status_of};
-use crate::machines::{KEY, Machines, OTHER_KEY};
+use crate::machines::{KEY, Machines, OTHER_KEY, until};
 use crate::uploads::bytes;
+use crate::worker::Worker;
 
 fn write_keys(machines: &Machines, entries: &[(&str, &str, Value)]) {
     let entries = entries.iter().map(|(tenant, key, more)| {
@@ -101,4 +102,31 @@ async fn a_tenant_gets_what_it_may_have_and_takes_nothing_from_others() {
     is_problem(pull.send().await.unwrap(), 429, "too_many_uploads").await;
     // What was begun may be gone on with.
     assert_eq!(other.patch(&upload, 0, &bytes(10)).await.status(), 204);
+}
+
+#[tokio::test]
+async fn new_uploads_wait_while_too_much_is_to_be_done() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&["--max-backlog-s", "0"]).await;
+    let caller = Caller::of(&coordinator);
+    let (upload, resumable) = caller.create(1000).await;
+    let first = caller.put(bytes(1000)).await;
+    let begin = async || caller.tus("POST", "/v1/uploads").header("Upload-Length", 10).send().await.unwrap();
+    let refused = until("too much is to be done", async || {
+        let answer = begin().await;
+        (answer.status() == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(header(&refused, "retry-after"), "5");
+    is_problem(refused, 503, "overloaded").await;
+    let whole = caller.request("PUT", "/v1/uploads").body("x").send().await.unwrap();
+    is_problem(whole, 503, "overloaded").await;
+
+    // What has begun goes on, and when all is done there is room again.
+    assert_eq!(caller.patch(&upload, 0, &bytes(1000)).await.status(), 204);
+    let _worker = Worker::diligent(&machines, 12).await;
+    for asset in [&first, &resumable] {
+        caller.reaches(asset, "ready").await;
+    }
+    until("there is room", async || (begin().await.status() == 201).then_some(())).await;
 }

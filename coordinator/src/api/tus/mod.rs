@@ -93,6 +93,9 @@ pub(super) async fn create(
         let detail = "A final upload consists of its parts, and takes no bytes of its own.";
         return Err(Problem::new(Code::FinalUpload, detail));
     }
+    if !joins {
+        api.admit()?;
+    }
     let permit = api.quotas.take(&tenant)?;
     api.quotas.begin(&tenant)?;
 
