@@ -237,7 +237,8 @@ impl Hand<'_> {
         let at = self.record.blocks.bytes;
         let room = opened.length.unwrap_or(most).saturating_sub(at);
         let stop = engine.drain.child_token();
-        let mut reader = BlockReader::new(opened.body, engine.store.clone(), at, room, OnCut::Keep, stop.clone());
+        let mut reader =
+            BlockReader::new(opened.body, engine.store.clone(), at, room, OnCut::Keep, stop.clone());
         let mut beat = tokio::time::interval(BEAT_EVERY);
         let (mut since, mut before) = (Instant::now(), 0);
         let end = loop {
