@@ -112,7 +112,8 @@ impl Assets {
         let (key, owner) = (asset.id.to_string(), owner_key(&asset.tenant, asset.id));
         let listed = async { tokio::try_join!(self.open.put(&key, &()), self.owners.put(&owner, &())) };
         let (listed, kept) = tokio::join!(listed, self.archive.keep(asset));
-        (listed?, kept?);
+        listed?;
+        kept?;
         match self.bucket.create(&key, asset).await? {
             Written::Stored(_) => Ok(()),
             // 80 random bits: that is our own write, whose answer was lost.
