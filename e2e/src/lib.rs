@@ -7,6 +7,7 @@ pub mod barcode;
 pub mod boxes;
 pub mod fixtures;
 pub mod fleet;
+pub mod gate;
 pub mod http;
 pub mod judge;
 pub mod media_dir;

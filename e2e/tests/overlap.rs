@@ -1,0 +1,116 @@
+//! What plays while its upload still runs.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reelmill_e2e::fixtures::{Fixture, Kind, ffmpeg, fixture};
+use reelmill_e2e::gate::Gate;
+use reelmill_e2e::judge::Expected;
+use reelmill_e2e::system::{AssetId, Signal, System, kill, program, until};
+use reelmill_e2e::tools::decode_strictly;
+use serde_json::Value;
+
+const READY: Duration = Duration::from_secs(180);
+
+/// One minute: so long that a quarter of it holds a first segment and the sound beside it.
+fn minute() -> Fixture {
+    fixture(Kind::Custom { width: 640, height: 360, seconds: 60 })
+}
+
+/// The same media in another order: its index behind them, as cameras write it.
+fn index_last(source: &Fixture, folder: &Path) -> Fixture {
+    let path = folder.join("index-last.mp4");
+    let copied = Command::new(ffmpeg())
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(&source.path)
+        .args(["-map", "0", "-c", "copy"])
+        .arg(&path)
+        .status();
+    assert!(copied.expect("ffmpeg starts").success());
+    Fixture { path, ..source.clone() }
+}
+
+fn upload(system: &System, gate: &Gate, file: &Path) -> Child {
+    Command::new(program("reelmill"))
+        .arg("upload")
+        .arg(file)
+        .args(["--api", &gate.address, "--key", &system.state.api_key, "--data"])
+        .arg(system.data())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("reelmill starts")
+}
+
+/// The only asset there is.
+fn the_asset(system: &System) -> AssetId {
+    until("an asset", READY, || {
+        let answer = system.http.get(&system.api("/v1/assets"), &[system.key().pair()]);
+        let list: Value = answer.json();
+        Some(AssetId(list["assets"][0]["id"].as_str()?.to_owned()))
+    })
+}
+
+fn bytes_in(system: &System, asset: &AssetId) -> u64 {
+    let answer = system.http.get(&system.api(&format!("/v1/assets/{asset}")), &[system.key().pair()]);
+    answer.json()["upload"]["bytes"].as_u64().expect("bytes")
+}
+
+/// Looks that the first rung can be watched now: what the edge serves of it decodes.
+fn plays(system: &System, asset: &AssetId, folder: &Path) {
+    let published = system.published(asset);
+    let lowest = published.video.first().expect("a picture");
+    assert!(!published.audio.as_ref().expect("a sound").segments.is_empty());
+    let first: PathBuf = folder.join("first.mp4");
+    std::fs::write(&first, lowest.alone(0)).expect("a file");
+    assert_eq!(decode_strictly(&first).expect("it decodes"), 30, "the first second");
+}
+
+#[test]
+fn the_first_rung_plays_with_a_quarter_of_the_bytes_and_the_rest_is_as_if_nothing_had_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = minute();
+    for source in [first.clone(), index_last(&first, folder.path())] {
+        let length = std::fs::metadata(&source.path).unwrap().len();
+        let system = System::start();
+        let gate = Gate::before(&system.state.api, length / 4);
+        let mut sending = upload(&system, &gate, &source.path);
+        let asset = the_asset(&system);
+        system.follow(&asset, READY, |asset| asset.playable);
+        assert!(bytes_in(&system, &asset) <= length / 4);
+        assert_eq!(system.asset(&asset).state, "processing");
+        plays(&system, &asset, folder.path());
+        gate.open();
+        assert!(sending.wait().unwrap().success());
+        system.ready(&asset, READY);
+        let overlapped = system.must_be_right(&asset, &Expected::of(&source));
+        drop(system);
+
+        // By itself it comes out the same, to the byte.
+        let alone = System::start();
+        let asset = alone.put(&source.path);
+        alone.ready(&asset, READY);
+        assert_eq!(alone.must_be_right(&asset, &Expected::of(&source)).blobs(), overlapped.blobs());
+    }
+}
+
+#[test]
+fn a_coordinator_that_is_killed_while_bytes_come_in_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = minute();
+    let length = std::fs::metadata(&source.path).unwrap().len();
+    let system = System::start();
+    let gate = Gate::before(&system.state.api, length / 2);
+    let mut sending = upload(&system, &gate, &source.path);
+    let asset = the_asset(&system);
+    system.follow(&asset, READY, |asset| asset.playable);
+    kill(system.id_of("reelmill-coordinator").expect("it runs"), Signal::KILL);
+    gate.open();
+    assert!(sending.wait().unwrap().success());
+    system.ready(&asset, READY);
+    system.must_be_right(&asset, &Expected::of(&source));
+    plays(&system, &asset, folder.path());
+}
