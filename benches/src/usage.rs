@@ -44,6 +44,11 @@ impl Meter {
     }
 }
 
+/// CPU time of all threads of this process so far.
+pub fn cpu_of_this_process() -> anyhow::Result<Duration> {
+    cpu_of(UsageWho::RUSAGE_SELF)
+}
+
 /// CPU time so far.
 fn cpu_of(who: UsageWho) -> anyhow::Result<Duration> {
     let usage = getrusage(who)?;
