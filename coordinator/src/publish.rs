@@ -217,7 +217,9 @@ impl Publisher {
     async fn allowed(&self, asset: &Asset) -> Result<Allowed, PublishError> {
         Ok(match &asset.stage {
             // A job that was given up leaves its renditions, which must go.
-            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } if asset.renditions.is_empty() => {
+            Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. }
+                if asset.renditions.is_empty() =>
+            {
                 Allowed::Nothing
             }
             Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => Allowed::Gone,

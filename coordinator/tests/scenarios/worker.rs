@@ -103,14 +103,7 @@ async fn say(bus: &Bus, id: WorkerId, task: &Task, permille: u16) {
     bus.publish_progress(&progress).await.unwrap();
 }
 
-async fn perform(
-    bus: &Bus,
-    store: &Store,
-    id: WorkerId,
-    seconds: u32,
-    delivery: Delivery<Task>,
-    act: Act,
-) {
+async fn perform(bus: &Bus, store: &Store, id: WorkerId, seconds: u32, delivery: Delivery<Task>, act: Act) {
     let task = &delivery.message;
     let report = |outcome| TaskReport {
         asset: task.asset,
