@@ -15,6 +15,7 @@ pub mod clients;
 pub mod cmcd;
 pub mod conditional;
 pub mod config;
+mod head;
 mod limits;
 mod listener;
 pub mod metrics;

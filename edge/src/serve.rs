@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::cache::{Blob, BlobCache, Lookup};
 use crate::cmcd::{self, Report};
 use crate::conditional::{self, EntityTag, Verdict};
+use crate::head;
 use crate::metrics::Metrics;
 use crate::player::{self, PlayerFile};
 use crate::playlists::{Playlists, Text};
@@ -113,9 +114,13 @@ impl Edge {
     }
 
     async fn dispatch(&self, request: &Parts, from: IpAddr) -> Response<Body> {
-        // RFC 9112 §3.2; the other protocols' own layers see to `:authority`.
-        if request.version == Version::HTTP_11 && request.headers.get_all(header::HOST).iter().count() != 1 {
-            return problem(StatusCode::BAD_REQUEST, "The request does not have exactly one Host field.");
+        if let Some(sentence) = head::fault(request) {
+            let mut response = problem(StatusCode::BAD_REQUEST, sentence);
+            if request.version <= Version::HTTP_11 {
+                // Where the next request would begin is in doubt.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
         }
         let (token, path) = access::split_token(request.uri.path());
         let (resource, method) = match route::route(&request.method, path) {

@@ -69,25 +69,25 @@ impl Replay {
 impl Follower {
     /// Follows until `end`. What is done twice does no harm, so after any error it begins from the start.
     pub(crate) async fn run(mut self, end: CancellationToken) {
+        let bus = self.bus.clone();
         let following = async {
             let mut recalled = self.recall();
             loop {
                 let outcome = tokio::select! {
-                    outcome = self.follow() => outcome,
-                    () = sleep(SAVED_POLICIES_AFTER), if recalled => {
-                        recalled = false;
-                        self.go_by_last_word().await;
-                        continue;
-                    }
+                    outcome = self.follow() => Some(outcome),
+                    () = silence(&bus), if recalled => None,
                 };
-                recalled = false;
                 match outcome {
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot follow policies and token keys, trying again")
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "cannot follow policies and token keys, trying again");
                     }
-                    Ok(()) => {
+                    Some(Ok(())) => {
                         tracing::warn!("the subscription to policies and token keys ended, trying again");
                     }
+                    None => {}
+                }
+                if std::mem::take(&mut recalled) {
+                    self.go_by_last_word().await;
                 }
                 sleep(AGAIN).await;
             }
@@ -166,7 +166,8 @@ impl Follower {
         let mut owned: Option<Owned> = None;
         let mut tenants = BTreeSet::new();
         let mut owned_replayed = true;
-        let mut unread = BTreeSet::new();
+        // What was known before, or saved, is no news below.
+        let mut unread = self.limited();
         let mut read_at = Instant::now();
         let mut reading: Option<BoxFuture<'static, BTreeSet<AssetId>>> = None;
         let mut save_at = None;
@@ -326,6 +327,16 @@ impl Follower {
         };
         if let Some(before) = before {
             before.streams.cancel();
+        }
+    }
+}
+
+/// Completes when NATS cannot be reached, and could not for a while.
+async fn silence(bus: &Bus) {
+    loop {
+        sleep(SAVED_POLICIES_AFTER).await;
+        if !bus.is_connected() {
+            return;
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Lookup;
-use super::fill::FillError;
+use super::failure::FillError;
 use super::live::Registration;
 use crate::range::ByteRange;
 use crate::route::PublicBlob;

@@ -5,53 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use reelmill_media::keys;
-use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree, WrongGroup};
+use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree};
 use reelmill_platform::store::{Store, StoreError};
-use reelmill_platform::verified::{VerifiedBytes, VerifiedGroup, WrongContent};
+use reelmill_platform::verified::{VerifiedBytes, VerifiedGroup};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::MissReason;
 use super::blob::Blob;
-use super::source::{Incoming, IncomingError, Tier};
+use super::failure::{AttemptError, FillError};
+use super::source::{Incoming, Tier};
 use crate::limits::{FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL, PEER_FILLS_AT_ONCE};
 use crate::metrics::{Metrics, OriginRead};
-use crate::pop::{Asked, PeerError, Pop};
-
-/// Why a blob could not be brought in, or not all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FillError {
-    /// The origin does not have it.
-    #[error("there is no such blob")]
-    Absent,
-    /// The origin's bytes are not the hash's.
-    #[error("the origin's copy of this blob is damaged and was not passed on")]
-    Corrupt,
-    /// The origin failed.
-    #[error("the origin is not available")]
-    Unavailable,
-    /// The origin did not answer in time.
-    #[error("the origin did not answer in time")]
-    Deadline,
-    /// It was taken down.
-    #[error("this blob was taken down")]
-    Purged,
-    /// This edge is going away.
-    #[error("this edge is shutting down")]
-    Ended,
-    /// It was brought in ahead, and whoever was to watch it went elsewhere.
-    #[error("nobody wants it any more")]
-    Unwanted,
-    /// To a peer: it is not here, and nobody else is to be asked.
-    #[error("this edge does not hold it")]
-    NotHeld,
-    /// To a peer: the next one in rank has to take this fill.
-    #[error("this edge has its hands full")]
-    Overloaded,
-    /// To a peer: this edge itself waits for a peer.
-    #[error("this edge takes another one for the owner")]
-    Misdirected,
-}
+use crate::pop::{Asked, Pop};
 
 /// Where blobs come from, each asked for a bounded number at once.
 #[derive(Debug)]
@@ -63,58 +29,6 @@ pub(super) struct Sources {
     /// The origin failed the last time it was asked.
     origin_is_suspect: AtomicBool,
     metrics: Metrics,
-}
-
-/// Why one attempt ended.
-#[derive(Debug, thiserror::Error)]
-enum AttemptError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Peer(#[from] PeerError),
-    #[error(transparent)]
-    Incoming(#[from] IncomingError),
-    #[error(transparent)]
-    Content(#[from] WrongContent),
-    #[error(transparent)]
-    Group(#[from] WrongGroup),
-    #[error("the blob's length changed from {was} to {is} bytes")]
-    Length { was: u64, is: u64 },
-    #[error("it ended early")]
-    Short,
-    #[error("it goes on past its end")]
-    Long,
-    #[error("it did not answer within {} s", ORIGIN_STALL.as_secs())]
-    Stalled,
-}
-
-impl AttemptError {
-    /// Whether a peer did not answer, or not to the end.
-    fn is_silence(&self) -> bool {
-        matches!(
-            self,
-            Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_))
-        )
-    }
-
-    fn outcome(&self) -> FillError {
-        match self {
-            Self::Content(_) | Self::Group(_) | Self::Length { .. } | Self::Long => FillError::Corrupt,
-            Self::Stalled | Self::Incoming(IncomingError::Stalled) => FillError::Deadline,
-            Self::Peer(PeerError::Refused { reason, .. }) => *reason,
-            Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_)) => {
-                FillError::Unavailable
-            }
-            Self::Store(error) | Self::Incoming(IncomingError::Store(error)) => match error {
-                StoreError::NotFound { .. } => FillError::Absent,
-                StoreError::Corrupt(_) => FillError::Corrupt,
-                StoreError::Deadline { .. } => FillError::Deadline,
-                StoreError::Open { .. } | StoreError::TooLarge { .. } | StoreError::Unavailable { .. } => {
-                    FillError::Unavailable
-                }
-            },
-        }
-    }
 }
 
 /// How the bytes of one fill are proven; decided when a source first answers.

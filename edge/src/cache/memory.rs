@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::blob::Blob;
 use super::disk::{Disk, Folder};
-use super::fill::{FillError, Sources};
+use super::failure::FillError;
+use super::fill::Sources;
 use super::live::{Found, Live};
 use super::{Lookup, MissReason};
 use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, JOINS, LEFT_ENTRIES};

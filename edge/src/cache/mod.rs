@@ -2,6 +2,7 @@
 
 mod blob;
 mod disk;
+mod failure;
 mod fill;
 mod live;
 mod memory;
@@ -11,7 +12,7 @@ pub use blob::Blob;
 pub(crate) use blob::BlobReader;
 pub(crate) use disk::Folder as DiskFolder;
 pub use disk::{DiskError, DiskSettings};
-pub use fill::FillError;
+pub use failure::FillError;
 pub use memory::BlobCache;
 pub(crate) use source::Tier;
 

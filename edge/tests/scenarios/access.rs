@@ -328,7 +328,7 @@ async fn a_start_without_nats_goes_by_the_last_word() {
     let bus = nats.observer().await;
     let again = World::with(Some(world.store.clone()), |settings, folder| {
         guarded(bus)(settings, folder);
-        settings.state_dir = state;
+        settings.state_dir = state.clone();
     });
     until(&again, &open, 200).await;
     for path in [&index, &blob(1), &blob(3)] {
@@ -339,4 +339,12 @@ async fn a_start_without_nats_goes_by_the_last_word() {
     nats.restart();
     unset(&nats.bus().await, &Subject::Asset(asset())).await;
     until(&again, &index, 200).await;
+    // And one that starts with NATS reads what it was told of before as well.
+    let bus = nats.observer().await;
+    let third = World::with(Some(world.store.clone()), |settings, folder| {
+        guarded(bus)(settings, folder);
+        settings.state_dir = state;
+    });
+    until(&third, &open, 200).await;
+    assert_problem(&third.get(Via::Http3, &blob(3)).await, 401);
 }

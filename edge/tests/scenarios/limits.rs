@@ -100,3 +100,34 @@ async fn fields_of_older_connections_are_malformed_in_h3() {
     }
     assert_eq!(world.get(Via::Http3, SCRIPT).await.status(), 200, "the connection lives on");
 }
+
+/// Shapes by which one request is made to look like two, or like another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_answered() {
+    let world = World::new();
+    let hidden = format!("0\r\n\r\nGET {SCRIPT} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let length = format!("Content-Length: {}\r\n", hidden.len());
+    let host = "Host: x\r\n";
+    for (path, fields) in [
+        (SCRIPT, format!("{host}{length}Transfer-Encoding: chunked\r\n")),
+        (SCRIPT, format!("{host}Transfer-Encoding: chunked\r\n{length}")),
+        (SCRIPT, format!("{host}Transfer-Encoding: xchunked\r\n")),
+        (SCRIPT, format!("{host}Content-Length: 5\r\n{length}")),
+        (SCRIPT, format!("{host}Content-Length: +5\r\n")),
+        (SCRIPT, format!("{host}{host}")),
+        (SCRIPT, "Host: user@x\r\n".into()),
+        (SCRIPT, format!("{host}X-Folded: a\r\n b: c\r\n")),
+        (SCRIPT, format!("{host}X-Space : a\r\n")),
+        ("http://other/player/player.js", host.into()),
+    ] {
+        let mut stream = TcpStream::connect(world.addresses.plain_listen.unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\n{fields}\r\n{hidden}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good as an end.
+        let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{fields:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields:?}: {answer}");
+    }
+}

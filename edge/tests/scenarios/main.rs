@@ -10,6 +10,7 @@ mod access_log;
 mod clients;
 mod closing;
 mod collapse;
+mod dark;
 mod conformance;
 mod disk;
 mod drain;

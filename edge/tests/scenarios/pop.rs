@@ -3,11 +3,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header;
 use jiff::Timestamp;
 use reelmill_edge::pop::PopSettings;
 use reelmill_edge::process::Settings;
@@ -19,7 +18,7 @@ use reelmill_platform::topology::BucketName;
 use crate::nats::Nats;
 use crate::origin::Origin;
 use crate::process::start;
-use crate::world::{Via, World, assert_problem, asset, field, noise, path_of, times};
+use crate::world::{Via, World, assert_problem, asset, field, noise, path_of};
 
 const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 
@@ -40,7 +39,7 @@ fn place(folder: &Path, peers: &[(&str, SocketAddr)]) -> PopSettings {
     }
 }
 
-fn named<'a>(
+pub fn named<'a>(
     name: &'a str,
     change: impl FnOnce(&mut Settings, &Path) + 'a,
 ) -> impl FnOnce(&mut Settings, &Path) + 'a {
@@ -51,13 +50,13 @@ fn named<'a>(
     }
 }
 
-async fn joined(origin: &Arc<Origin>, nats: &Nats, name: &str) -> World {
+pub async fn joined(origin: &Arc<Origin>, nats: &Nats, name: &str) -> World {
     let bus = nats.observer().await;
     World::with(Some(origin.store()), named(name, |settings, _| settings.bus = Some(bus)))
 }
 
 /// Edges that have found each other.
-async fn pop(origin: &Arc<Origin>, nats: &Nats, names: &[&str]) -> Vec<World> {
+pub async fn pop(origin: &Arc<Origin>, nats: &Nats, names: &[&str]) -> Vec<World> {
     let edges = join_all(names.iter().map(|name| joined(origin, nats, name))).await;
     for edge in &edges {
         edge.until_metric("pop_members", &[], names.len() as u64 - 1).await;
@@ -65,7 +64,7 @@ async fn pop(origin: &Arc<Origin>, nats: &Nats, names: &[&str]) -> Vec<World> {
     edges
 }
 
-async fn segments(origin: &Arc<Origin>, count: u64, seed: u64) -> Vec<(String, Bytes)> {
+pub async fn segments(origin: &Arc<Origin>, count: u64, seed: u64) -> Vec<(String, Bytes)> {
     let store = origin.store();
     let put = async |number: u64| {
         // Of one group, of several, and of an odd end.
@@ -76,7 +75,7 @@ async fn segments(origin: &Arc<Origin>, count: u64, seed: u64) -> Vec<(String, B
     join_all((0..count).map(put)).await
 }
 
-fn sum(edges: &[World], name: &str, labels: &[(&str, &str)]) -> u64 {
+pub fn sum(edges: &[World], name: &str, labels: &[(&str, &str)]) -> u64 {
     edges.iter().map(|edge| edge.metric(name, labels)).sum()
 }
 
@@ -303,34 +302,6 @@ async fn what_the_owner_knows_to_be_taken_down_is_not_fetched_around_it() {
     assert_eq!(origin.reads().len(), reads);
 }
 
-/// An origin that does not even say no.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_hangs_holds_up_nobody_who_can_be_served_by_peers() {
-    let (nats, origin) = (Nats::start(), Origin::new());
-    let _coordinator = nats.bus().await;
-    let first = joined(&origin, &nats, "ams-1").await;
-    let segments = segments(&origin, 10, 1700).await;
-    let key = keys::multivariant_playlist(asset());
-    let (playlist, text) = (format!("/{key}"), Bytes::from("#EXTM3U\n"));
-    origin.store().put_object(&key, text.clone()).await.unwrap();
-    for path in segments.iter().map(|(path, _)| path).chain([&playlist]) {
-        assert_eq!(first.get(Via::Http3, path).await.status(), 200);
-    }
-    let edges = [joined(&origin, &nats, "ams-2").await, first];
-    edges[0].until_metric("pop_members", &[], 1).await;
-    edges[1].until_metric("pop_members", &[], 1).await;
-    origin.delay(std::time::Duration::from_secs(3600));
-    for edge in &edges {
-        for (path, bytes) in &segments {
-            assert!(*edge.get(Via::Http3, path).await.body() == *bytes);
-        }
-        assert_eq!(edge.get(Via::Http2, &playlist).await.body(), &text);
-    }
-    // Each edge finds out once; what follows is asked of peers first.
-    let reads: u64 = edges.iter().map(|edge| edge.metric("origin_reads_total", &[("what", "blob")])).sum();
-    assert!(reads <= 10 + 2, "{reads} reads");
-}
-
 /// More cold blobs at once than an owner takes on: the next in rank does, and still each is read once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_with_its_hands_full_leaves_some_to_the_next_and_nothing_is_read_twice() {
@@ -426,94 +397,4 @@ async fn each_miss_has_its_reason() {
         assert!(begun.elapsed().as_secs() < 10, "it is still down");
     }
     assert_eq!(misses(&edge), [1, 0, 1]);
-}
-
-/// With origin and NATS gone, all serve what any one holds, for as long as `REELMILL_DARK_SECONDS` says; and all is well
-/// again when they are back.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_one_holds_all_serve_in_the_dark() {
-    let (mut nats, origin) = (Nats::start(), Origin::new());
-    let coordinator = nats.bus().await;
-    let mut edges = vec![joined(&origin, &nats, "ams-1").await];
-    let segments = segments(&origin, 10, 700).await;
-    let playlist: Bytes = "#EXTM3U\n#EXT-X-PLAYLIST-TYPE:EVENT\n".into();
-    let keys = [keys::multivariant_playlist(asset()), keys::presentation(asset())];
-    let texts = keys.map(|key| (format!("/{key}"), key));
-    for (_, key) in &texts {
-        origin.store().put_object(key, playlist.clone()).await.unwrap();
-    }
-    // Held by the first one alone.
-    for path in segments.iter().map(|(path, _)| path).chain(texts.iter().map(|(path, _)| path)) {
-        assert_eq!(edges[0].get(Via::Http3, path).await.status(), 200);
-    }
-    for name in ["ams-2", "ams-3"] {
-        edges.push(joined(&origin, &nats, name).await);
-    }
-    for edge in &edges {
-        edge.until_metric("pop_members", &[], 2).await;
-    }
-
-    origin.darken(true);
-    nats.kill();
-    drop(coordinator);
-    let (dark_since, dark_for) = (Instant::now(), Duration::from_secs(times("REELMILL_DARK_SECONDS", 1)));
-    let mut rounds = 0;
-    while rounds < 2 || dark_since.elapsed() < dark_for {
-        rounds += 1;
-        for edge in edges.iter().rev() {
-            for (path, bytes) in &segments {
-                let response = edge.get(Via::Http3, path).await;
-                assert_eq!(response.status(), 200);
-                assert!(*response.body() == bytes);
-            }
-            for (path, _) in &texts {
-                let response = edge.get(Via::Http2, path).await;
-                assert_eq!((response.status().as_u16(), response.body()), (200, &playlist));
-            }
-        }
-        // Past the time for which a growing playlist is fresh.
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    println!("{rounds} rounds in the dark");
-    assert!(sum(&edges, "stale_texts_total", &[]) > 0);
-    let (unknown, _) = &crate::pop::segments(&Origin::new(), 1, 999).await[0];
-    assert_problem(&edges[1].get(Via::Http3, unknown).await, 503);
-
-    origin.darken(false);
-    nats.restart();
-    let grown: Bytes = "#EXTM3U\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-ENDLIST\n".into();
-    let fresh = crate::pop::segments(&origin, 4, 800).await;
-    for (_, key) in &texts {
-        origin.store().put_object(key, grown.clone()).await.unwrap();
-    }
-    let reads = origin.reads().len();
-    for edge in &edges {
-        for (path, bytes) in &fresh {
-            assert!(*edge.get(Via::Http3, path).await.body() == bytes);
-        }
-        for (path, _) in &texts {
-            let begun = Instant::now();
-            while *edge.get(Via::Http3, path).await.body() != grown {
-                assert!(begun.elapsed().as_secs() < 10, "still the old one");
-            }
-        }
-    }
-    assert_eq!(origin.reads().len(), reads + fresh.len());
-    // Word over NATS comes through again.
-    let tombstone = Tombstone {
-        target: Target::Asset { asset: asset(), blobs: None },
-        reason: "test".into(),
-        at: Timestamp::now(),
-    };
-    tombstone.publish(&nats.bus().await).await.unwrap();
-    for edge in &edges {
-        let begun = Instant::now();
-        while edge.get(Via::Http3, &texts[0].0).await.status() != 410 {
-            assert!(begun.elapsed().as_secs() < 20, "the takedown is not heard of");
-        }
-    }
-    assert_eq!(
-        field(&edges[0].get(Via::Http3, &segments[0].0).await, header::CONTENT_TYPE),
-        "video/iso.segment"
-    );
 }

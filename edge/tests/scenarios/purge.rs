@@ -10,12 +10,13 @@ use reelmill_platform::access::{KeyId, TokenKey};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::jwk::{Algorithm, Jwk};
 use reelmill_platform::purge::{Receipt, Target, Tombstone};
+use reelmill_platform::store::Store;
 use reelmill_platform::token::{self, Claims};
 use reelmill_platform::topology::BucketName;
 use tokio::time::{sleep, timeout};
 
 use crate::nats::Nats;
-use crate::world::{Via, World, assert_problem, noise, path_of, read_rest};
+use crate::world::{Via, World, assert_problem, noise, path_of, read_rest, times};
 
 const EDGES: usize = 8;
 const LENGTH: usize = 4 << 20;
@@ -36,7 +37,27 @@ async fn take_down(bus: &Bus, target: Target, edges: usize) -> Vec<Receipt> {
     }
 }
 
-/// Measures, and does not judge: the machine may be busy.
+/// Shows how long takedowns take until the last edge's receipt is there.
+async fn measure(bus: &Bus, store: &Store, purges: u64) {
+    let mut took = Vec::new();
+    for number in 0..purges {
+        let hash = store.put_blob(BlobKind::Segment, noise(1000, 100 + number)).await.unwrap();
+        let begun = Timestamp::now();
+        let receipts = take_down(bus, Target::Blob { hash }, EDGES).await;
+        let last = receipts.iter().map(|receipt| receipt.at).max().unwrap();
+        took.push((last - begun).total(jiff::Unit::Millisecond).unwrap());
+    }
+    took.sort_by(f64::total_cmp);
+    let at = |part: f64| took[((took.len() - 1) as f64 * part).round() as usize];
+    println!(
+        "{purges} takedowns, milliseconds to the last of {EDGES} receipts: p50 {:.1}, p99 {:.1}, most {:.1}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+/// Measures, and does not judge: the machine may be busy. `REELMILL_PURGES=200` measures more.
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_edges_end_their_streams_and_confirm() {
     let nats = Nats::start();
@@ -53,6 +74,7 @@ async fn eight_edges_end_their_streams_and_confirm() {
             settings.name = format!("edge-{number}");
         }));
     }
+    measure(&coordinator, &first.store, times("REELMILL_PURGES", 5)).await;
     let mut streams = Vec::new();
     for edge in &edges {
         let mut stream = edge.h3().await.begin(Method::GET, &path, HeaderMap::new()).await.unwrap();

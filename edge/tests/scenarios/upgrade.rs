@@ -107,8 +107,8 @@ async fn stored(folder: &Path, length: usize) -> (String, Bytes) {
     (path_of(&hash, BlobKind::Segment), bytes)
 }
 
-/// Two hundred viewers in the middle of a download, two hundred packets of theirs at once behind one address: each comes to
-/// the process that has its connection, over three generations of them.
+/// Two hundred viewers behind one address, each in the middle of a download: what they send comes to the process that has
+/// their connection, over three generations of processes.
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_in_flight_are_finished_by_the_process_that_began_them() {
     let folder = tempfile::tempdir().unwrap();

@@ -266,7 +266,7 @@ mod tests {
         trace
     }
 
-    /// `cargo nextest run -p reelmill-edge hit_ratio --no-capture` shows the figures.
+    /// `cargo nextest run -p reelmill-edge byte_hit_ratio --no-capture` shows the figures.
     #[test]
     fn its_byte_hit_ratio_is_eight_points_above_lru_on_a_video_trace_with_scans() {
         const CAPACITY: u64 = 4 << 30;
