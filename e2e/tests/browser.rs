@@ -28,10 +28,28 @@ struct Seen {
     total_video_frames: u32,
     buffered_ranges: Vec<(f64, f64)>,
     errors: Vec<String>,
+    captions: Vec<SeenCaptions>,
     protocols: BTreeMap<String, String>,
 }
 
+/// A text track of the page's video.
+#[derive(Debug, Deserialize)]
+struct SeenCaptions {
+    language: String,
+    label: String,
+    showing: bool,
+    cues: Vec<(f64, f64, String)>,
+    active: Vec<String>,
+}
+
 impl Seen {
+    fn captions_in(&self, language: &str) -> &SeenCaptions {
+        self.captions
+            .iter()
+            .find(|captions| captions.language == language)
+            .expect("captions in this language")
+    }
+
     fn played_to_the_end(&self, source: &Fixture) {
         let due = source.duration_90k() as f64 / 90_000.0;
         assert!(self.ended && !self.stalled && self.errors.is_empty(), "{self:#?}");
@@ -89,6 +107,38 @@ fn plays_to_the_end_over_http3_without_a_way_out() {
 
     let embedded = play(&[&format!("https://{HOST}:{port}/embed/{asset}"), "--spki", &spki, "--until-end"]);
     embedded.played_to_the_end(&source);
+}
+
+#[test]
+fn captions_are_shown_in_the_language_that_a_viewer_chooses() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    let asset = published(&system, &fixture(Kind::Landscape));
+    let webvtt = "WEBVTT\n\n00:00.000 --> 01:00.000\nGood evening\n";
+    let subrip = "1\n00:00:00,000 --> 00:01:00,000\nGuten Abend\n";
+    for (language, text, more) in
+        [("en", webvtt, &["--default"][..]), ("de", subrip, &["--name", "Deutsch"][..])]
+    {
+        let file = system.data().join(language);
+        std::fs::write(&file, text).expect("a file of captions");
+        let asset = asset.to_string();
+        let arguments = [&["caption", &asset, language, file.to_str().unwrap()][..], more].concat();
+        let output = system.reelmill(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let page = format!("https://{HOST}:{port}/watch/{asset}");
+    let picture = screenshot("captions.png");
+    for (choice, language, label, words) in
+        [(&[][..], "en", "en", "Good evening"), (&["--captions", "de"][..], "de", "Deutsch", "Guten Abend")]
+    {
+        let arguments: [&str; 7] =
+            [&page, "--spki", &spki, "--seconds", "2", "--screenshot", picture.to_str().unwrap()];
+        let seen = play(&[&arguments[..], choice].concat());
+        assert!(seen.errors.is_empty() && seen.captions.len() == 2, "{seen:#?}");
+        let captions = seen.captions_in(language);
+        assert_eq!(captions.cues, [(0.0, 60.0, words.to_owned())], "{seen:#?}");
+        assert!(captions.showing && captions.label == label && captions.active == [words], "{seen:#?}");
+    }
 }
 
 #[test]
