@@ -1,4 +1,4 @@
-//! The parent's side of a child process: start it ahead of need, hand it a job, answer its reads, bound it.
+//! The parent's side of a child process: start it ahead of need, hand it one job after another, answer its reads, bound it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +31,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// is whose.
 const DEVICE_VARIABLES: [&str; 4] =
     ["LD_LIBRARY_PATH", "LIBVA_DRIVERS_PATH", "LIBVA_DRIVER_NAME", "CUDA_VISIBLE_DEVICES"];
+
+/// What the C library's allocator is told, where it is glibc: keep what one job frees for the next one, and ask the kernel
+/// for huge pages. A page that is touched for the first time is cleared, which for the memory of four encoders takes as
+/// long as encoding some frames.
+const MALLOC: &str = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:\
+                      glibc.malloc.trim_threshold=8589934592";
 
 /// What a child makes, as it makes it.
 #[derive(Debug)]
@@ -85,7 +91,8 @@ impl Nursery {
     pub fn start(&self) -> std::io::Result<Child> {
         // SVT-AV1 tells its settings on stderr, unless told not to.
         let mut command = Command::new(&self.program);
-        Self::spawn(command.arg(EXEC).env_clear().env("SVT_LOG", "0").stderr(Stdio::inherit()))
+        command.arg(EXEC).env_clear().env("SVT_LOG", "0").env("GLIBC_TUNABLES", MALLOC);
+        Self::spawn(command.stderr(Stdio::inherit()))
     }
 
     /// Starts a child that waits for a job and may use the machine's encoders. Drivers talk, so it has no stderr.
@@ -121,14 +128,15 @@ fn failed(code: FailureCode, reason: impl Into<String>) -> Failure {
 }
 
 impl Child {
-    /// Runs one job to its end and sends what it makes to `made`. Dropping the future kills the child.
+    /// Runs one job to its end and sends what it makes to `made`. Dropping the future kills the child. A child whose job
+    /// went well comes back for another one: of the same source, since one that was taken over would see its bytes.
     pub async fn run(
         mut self,
         job: Job,
         source: &SourceReader,
         bounds: Bounds,
         made: mpsc::Sender<Made>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Child, Failure> {
         let deadline = Instant::now() + bounds.time;
         let pid = self.process.id();
         let ended = tokio::select! {
@@ -141,10 +149,30 @@ impl Child {
                 Err(failed(FailureCode::Limit, format!("the work took {used} MiB of memory, more than the {limit} MiB allowed")))
             }
         };
-        // Whatever it said, it ends now.
+        match ended {
+            Ok(()) => Ok(self),
+            Err(failure) => {
+                // Whatever it said, it ends now.
+                self.end().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub async fn end(mut self) {
         let _ = self.process.start_kill();
         let _ = self.process.wait().await;
-        ended
+    }
+
+    /// Its process id, until it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Bytes of memory that it holds, where the system says.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.process.id().and_then(resident_bytes)
     }
 
     async fn converse(

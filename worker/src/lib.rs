@@ -14,5 +14,6 @@ pub mod outage;
 pub mod perform;
 pub mod probe;
 pub mod recipes;
+pub mod seat;
 pub mod slot;
 pub mod source_reader;

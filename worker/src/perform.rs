@@ -59,9 +59,23 @@ fn internal(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Kitchen {
-    /// Does `task` in `child`; `progress` is told parts per thousand. What is reported is durably stored.
-    pub async fn perform(&self, task: &Task, child: Child, progress: impl Fn(u16)) -> Outcome {
-        self.try_perform(task, child, progress).await.unwrap_or_else(Outcome::Failed)
+    /// Does `task` in `child`; `progress` is told parts per thousand. What is reported is durably stored. The child comes
+    /// back where it may do another task of the same asset.
+    pub async fn perform(
+        &self,
+        task: &Task,
+        child: Child,
+        progress: impl Fn(u16),
+    ) -> (Outcome, Option<Child>) {
+        match self.try_perform(task, child, progress).await {
+            Ok((outcome, child)) => (outcome, child.filter(|child| self.may_go_on(child))),
+            Err(failure) => (Outcome::Failed(failure), None),
+        }
+    }
+
+    /// A child keeps the memory that it has taken. What the next job takes comes on top only where it does not fit in.
+    fn may_go_on(&self, child: &Child) -> bool {
+        child.resident_bytes().is_none_or(|held| held <= self.memory / 2)
     }
 
     async fn try_perform(
@@ -69,7 +83,7 @@ impl Kitchen {
         task: &Task,
         child: Child,
         progress: impl Fn(u16),
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<(Outcome, Option<Child>), Failure> {
         let opened = match task.recipe {
             Some(recipe) => Some(self.recipes.open(recipe).await.map_err(|e| e.failure())?),
             None => None,
@@ -88,8 +102,11 @@ impl Kitchen {
         let Some(reserved) = reserved else {
             let attempted = self.attempt(job, child, &source, bounds, progress).await;
             return match (attempted, &task.work, source.waits_for()) {
-                (Err(_), Work::Index, Some(upto)) => Ok(Outcome::Waiting { upto }),
-                (attempted, _, _) => attempted?.outcome(engine::recipe_of(task, None)),
+                (Err(_), Work::Index, Some(upto)) => Ok((Outcome::Waiting { upto }, None)),
+                (attempted, _, _) => {
+                    let (results, child) = attempted?;
+                    Ok((results.outcome(engine::recipe_of(task, None))?, Some(child)))
+                }
             };
         };
         // What a device makes may end half-way: nothing is told of it before it is whole.
@@ -97,19 +114,22 @@ impl Kitchen {
         let tried = match reserved.child() {
             Ok(child) => {
                 let job = on_device(job.clone(), &reserved);
-                self.attempt(job, child, &source, shorter, |_| {}).await
+                let tried = self.attempt(job, child, &source, shorter, |_| {}).await;
+                tried.map(|(results, _)| results)
             }
             Err(error) => Err(internal(error)),
         };
         match tried {
-            Ok(results) => results.outcome(engine::recipe_of(task, Some(reserved.engine()))),
+            Ok(results) => {
+                Ok((results.outcome(engine::recipe_of(task, Some(reserved.engine())))?, Some(child)))
+            }
             Err(failure) if !failure.code.is_retryable() => Err(failure),
             Err(failure) => {
                 tracing::warn!(asset = %task.asset, task = task.number.0, encoder = reserved.engine().name(), reason = failure.reason, "encoding in software instead");
-                let results = self.attempt(job, child, &source, bounds, progress).await?;
+                let (results, child) = self.attempt(job, child, &source, bounds, progress).await?;
                 // What software does with the same task, the device failed at.
                 reserved.failed();
-                results.outcome(engine::recipe_of(task, None))
+                Ok((results.outcome(engine::recipe_of(task, None))?, Some(child)))
             }
         }
     }
@@ -138,15 +158,14 @@ impl Kitchen {
         source: &SourceReader,
         bounds: Bounds,
         progress: impl Fn(u16),
-    ) -> Result<Results, Failure> {
+    ) -> Result<(Results, Child), Failure> {
         let (sender, receiver) = mpsc::channel(UNSTORED);
         let mut results = Results::new(self.store.clone());
         // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
         let (ran, stored) =
             tokio::join!(child.run(job, source, bounds, sender), results.gather(receiver, progress));
         stored.map_err(|e| outage::failure(&e))?;
-        ran?;
-        Ok(results)
+        Ok((results, ran?))
     }
 }
 

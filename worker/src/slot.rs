@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{Child, Nursery};
 use crate::metrics::Metrics;
 use crate::perform::Kitchen;
+use crate::seat::Seat;
 
 /// How long an idle slot waits for urgent work before it looks for ordinary work again: what an ordinary task may lose.
 const ORDINARY_EVERY: Duration = Duration::from_millis(300);
@@ -87,8 +88,7 @@ impl Cut {
 pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), BusError> {
     let urgent = worker.bus.tasks(Class::Publish).await?;
     let ordinary = worker.bus.tasks(Class::Ladder).await?;
-    // Started ahead of need, so that a task never waits for a process to start.
-    let mut child = None;
+    let mut seat = Seat::new(worker.nursery.clone());
     let mut rest = Duration::ZERO;
     loop {
         tokio::select! {
@@ -98,26 +98,28 @@ pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), Bus
         if stop.is_cancelled() {
             return Ok(());
         }
-        if child.is_none() {
-            child =
-                worker.nursery.start().inspect_err(|error| tracing::error!(%error, "no media process")).ok();
-        }
+        seat.prepare();
         // Never dropped half-way: a message on its way to a pull that nobody awaits is lost for the whole ack wait.
         rest = match take(&urgent, &ordinary).await {
-            Ok(None) => Duration::ZERO,
-            Ok(Some(delivery)) => match (worker.better_left_for(&delivery), child.take()) {
-                (None, Some(ready)) => worker
-                    .serve(delivery, ready, &stop)
-                    .await
-                    .map_or(Duration::ZERO, |_: FailedHere| (rest * 2).clamp(*REST.start(), *REST.end())),
-                (left_for, ready) => {
-                    let pause = if ready.is_none() { BACK_OFF } else { Duration::ZERO };
-                    child = ready;
+            Ok(None) => {
+                seat.rest();
+                Duration::ZERO
+            }
+            Ok(Some(delivery)) => {
+                let asset = delivery.message.asset;
+                let left_for = worker.better_left_for(&delivery);
+                let child = if left_for.is_none() { seat.take(asset) } else { None };
+                if let Some(child) = child {
+                    let (failed, child) = worker.serve(delivery, child, &stop).await;
+                    seat.keep(asset, child);
+                    failed
+                        .map_or(Duration::ZERO, |_: FailedHere| (rest * 2).clamp(*REST.start(), *REST.end()))
+                } else {
                     // Unheard, it comes again after the ack wait.
                     let _ = delivery.lease.give_back(left_for.unwrap_or(BACK_OFF)).await;
-                    pause
+                    if left_for.is_none() { BACK_OFF } else { Duration::ZERO }
                 }
-            },
+            }
             Err(error) => {
                 tracing::warn!(%error, "no task could be taken");
                 BACK_OFF
@@ -154,12 +156,13 @@ impl Worker {
         left.then(|| LEFT_FOR * (1 << delivery.deliveries.clamp(0, LEFT_TO_OTHERS)))
     }
 
+    /// The child comes back where it may do another task of the same asset.
     async fn serve(
         &self,
         delivery: Delivery<Task>,
         child: Child,
         stop: &CancellationToken,
-    ) -> Option<FailedHere> {
+    ) -> (Option<FailedHere>, Option<Child>) {
         let Delivery { message: task, deliveries, lease } = delivery;
         let Task { asset, number, epoch, way, race, .. } = &task;
         tracing::info!(%asset, task = number.0, epoch, ?way, race, deliveries, "task taken");
@@ -167,13 +170,13 @@ impl Worker {
         let started = Instant::now();
         let (tell, told) = watch::channel(0u16);
         let ended = tokio::select! {
-            outcome = self.work(&task, child, &lease, &tell) => Ok(outcome),
+            done = self.work(&task, child, &lease, &tell) => Ok(done),
             () = self.drained(&task, started, told, stop) => Err(Cut::Drain),
             () = self.put_into_quarantine() => Err(Cut::Quarantine),
             () = self.over(&task) => Err(Cut::Over),
         };
-        let failed = match ended {
-            Ok(outcome) => {
+        let result = match ended {
+            Ok((outcome, child)) => {
                 let seconds = started.elapsed().as_secs_f64();
                 self.metrics.ended(&task, &outcome, seconds);
                 let failed = match &outcome {
@@ -188,7 +191,7 @@ impl Worker {
                     }
                 };
                 self.report(&task, outcome, &lease).await;
-                failed
+                (failed, child)
             }
             Err(cut) => {
                 tracing::info!(%asset, task = number.0, ?cut, "task not brought to its end here");
@@ -200,11 +203,11 @@ impl Worker {
                 if let Err(error) = said {
                     tracing::warn!(%error, "the task comes again only after the ack wait");
                 }
-                None
+                (None, None)
             }
         };
         self.metrics.busy.dec();
-        failed
+        result
     }
 
     /// Waits until the worker drains and the task's grace is over, or will not be enough.
@@ -244,12 +247,18 @@ impl Worker {
     }
 
     /// Does the task while telling the queue that it is alive and the world how far it is.
-    async fn work(&self, task: &Task, child: Child, lease: &Lease, tell: &watch::Sender<u16>) -> Outcome {
+    async fn work(
+        &self,
+        task: &Task,
+        child: Child,
+        lease: &Lease,
+        tell: &watch::Sender<u16>,
+    ) -> (Outcome, Option<Child>) {
         let work = self.kitchen.perform(task, child, |permille| {
             tell.send_replace(permille);
         });
         tokio::select! {
-            outcome = work => outcome,
+            done = work => done,
             never = async { tokio::join!(keep_alive(lease), self.say_progress(task, tell.subscribe())).0 } => match never {},
         }
     }

@@ -65,7 +65,8 @@ impl Scene {
         while fs::read_to_string(&pid).map_or(true, |text| !text.ends_with('\n')) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        child.run(self.job.clone(), &self.source, bounds, made).await
+        child.run(self.job.clone(), &self.source, bounds, made).await?.end().await;
+        Ok(())
     }
 
     fn pid(&self) -> i32 {

@@ -60,6 +60,7 @@ fn confined_work_makes_the_same_bytes() {
             let mut child = worker().stderr(tempfile::tempfile().unwrap()).spawn().unwrap();
             let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
             let made = converse(&mut to, &mut BufReader::new(from), &source, job.clone()).unwrap();
+            drop(to);
             assert!(child.wait().unwrap().success());
             assert_eq!(made, harness::run(&source, job).unwrap(), "{kind:?} to {video}");
         }
@@ -92,6 +93,7 @@ fn nothing_is_opened_reached_or_started_once_confined() {
                 traced().args([WORKER, "exec"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let (mut to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
             converse(&mut to, &mut BufReader::new(from), &source, job).unwrap();
+            drop(to);
             assert!(child.wait().unwrap().success());
             let calls = std::fs::read_to_string(&trace).unwrap();
             let calls: Vec<_> = calls.lines().collect();

@@ -145,7 +145,7 @@ impl Title {
             avoid: Vec::new(),
             race: false,
         };
-        let indexed = kitchen(&store, None).perform(&video, nursery().start().unwrap(), |_| {}).await;
+        let (indexed, _) = kitchen(&store, None).perform(&video, nursery().start().unwrap(), |_| {}).await;
         let Outcome::Indexed { index } = indexed else { panic!("{indexed:?}") };
         let record = store.get_blob(BlobKind::Record, index).await.unwrap();
         let facts: SourceIndex = postcard::from_bytes(record.bytes()).unwrap();
@@ -164,7 +164,7 @@ impl Title {
     async fn made(&self, encoders: Option<Encoders>) -> Vec<RenditionOutput> {
         let child = nursery().start().unwrap();
         match kitchen(&self.store, encoders).perform(&self.video, child, |_| {}).await {
-            Outcome::Made { outputs, .. } => outputs,
+            (Outcome::Made { outputs, .. }, _) => outputs,
             other => panic!("{other:?}"),
         }
     }

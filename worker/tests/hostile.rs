@@ -108,6 +108,7 @@ fn in_a_child(what: &str, source: &[u8], job: Job) -> Result<harness::Made, Fail
     let mut watched = Watched::new(child.id(), child.stdout.take().unwrap());
     let made = harness::converse(&mut to, &mut watched, source, job);
     assert!(watched.peak < MOST_KIB << 10, "{what}: {} MiB were held", watched.peak >> 20);
+    drop(to);
     assert!(child.wait().unwrap().success(), "{what}");
     made
 }

@@ -1,4 +1,4 @@
-//! What runs inside the child process: one synchronous loop that reads a job, makes it, and ends.
+//! What runs inside the child process: one synchronous loop that reads a job, makes it, and waits for the next one.
 
 mod audio;
 mod cut;
@@ -26,8 +26,15 @@ use protocol::{ChildFailure, FromChild, Job, ToChild};
 
 /// The child's main: speaks over standard input and output.
 pub fn run() -> ExitCode {
-    match serve(io::stdin(), io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let parent = Parent::new(io::stdin(), io::stdout());
+    let ended = loop {
+        match serve_next(&parent) {
+            Ok(true) => {}
+            ended => break ended,
+        }
+    };
+    match ended {
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             // The parent knows more by the way the pipe broke; this is for a terminal.
             let _ = writeln!(io::stderr(), "reelmill-worker exec: {error}");
@@ -39,20 +46,28 @@ pub fn run() -> ExitCode {
 /// Waits for one job and makes it. An error means that the parent could not be spoken to; a job that fails is a
 /// message. Returns quietly when the parent closes without giving a job.
 pub fn serve(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> io::Result<()> {
-    let parent = Parent::new(from, to);
+    serve_next(&Parent::new(from, to)).map(drop)
+}
+
+/// The same over pipes that are kept. False when the parent has closed.
+fn serve_next(parent: &Parent) -> io::Result<bool> {
     let job = match parent.hear()? {
         Some(ToChild::Job(job)) => job,
         Some(ToChild::Bytes(_) | ToChild::ReadFailed(_)) => {
             return Err(io::Error::other("the first message is no job"));
         }
-        None => return Ok(()),
+        None => return Ok(false),
     };
     reelmill_av::quiet();
-    let last = match perform(&parent, &job) {
+    let ended = perform(parent, &job);
+    let log = reelmill_av::take_log();
+    let last = match ended {
         Ok(()) => FromChild::Done,
-        Err(failure) => FromChild::Failed(ChildFailure { failure, log: reelmill_av::take_log() }),
+        Err(failure) => FromChild::Failed(ChildFailure { failure, log }),
     };
-    parent.say(&last).map_err(|failure| io::Error::other(failure.reason))
+    parent.say(&last).map_err(|failure| io::Error::other(failure.reason))?;
+    // A parent that is told of a failure wants no more of this process.
+    Ok(matches!(last, FromChild::Done))
 }
 
 fn perform(parent: &Parent, job: &Job) -> Result<(), Failure> {

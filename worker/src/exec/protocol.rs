@@ -1,9 +1,9 @@
 //! What parent and child say to each other over the child's standard input and output.
 //!
-//! The child is handed one [`Job`], then asks for bytes of the source as it needs them ([`FromChild::Read`], one
+//! The child is handed a [`Job`], then asks for bytes of the source as it needs them ([`FromChild::Read`], one
 //! request at a time, each answered by [`ToChild::Bytes`] or [`ToChild::ReadFailed`]), tells of its results as they
-//! are finished, and ends with [`FromChild::Done`] or [`FromChild::Failed`]. For each rendition [`FromChild::Init`]
-//! comes before its first [`FromChild::Segment`]; its segments come in order.
+//! are finished, and ends with [`FromChild::Done`], after which it may be handed another job, or [`FromChild::Failed`].
+//! For each rendition [`FromChild::Init`] comes before its first [`FromChild::Segment`]; its segments come in order.
 //!
 //! A message is its length in four bytes, little-endian, and that many bytes of postcard.
 
@@ -30,7 +30,7 @@ pub const MAX_READ_BYTES: u32 = 4 << 20;
 #[allow(clippy::large_enum_variant)] // The large one comes once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
-    /// The work: the first message, and the only one of its kind.
+    /// The work: the first message, and the next one after [`FromChild::Done`].
     Job(Job),
     /// The bytes last asked for; fewer where the source ends, or where those after them are not there yet.
     Bytes(#[serde(with = "raw")] Vec<u8>),
@@ -61,7 +61,7 @@ pub enum FromChild {
     Image(ImageOutput),
     /// The result of [`Job::Index`].
     Index(Box<SourceIndex>),
-    /// All is done; the last message.
+    /// All is done; the last message of a job.
     Done,
     /// It cannot be done; the last message.
     Failed(ChildFailure),
