@@ -45,13 +45,32 @@ impl ReadError {
 pub struct Blocks {
     store: Store,
     cache: Cache<BlobHash, Bytes>,
+    tally: Arc<Tally>,
+}
+
+/// What was read of sources, in bytes.
+#[derive(Debug, Default)]
+struct Tally {
+    read: AtomicU64,
+    fetched: AtomicU64,
 }
 
 impl Blocks {
     /// Keeps up to `capacity` bytes.
     pub fn new(store: Store, capacity: u64) -> Self {
         let weigh = |_: &BlobHash, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        Self { store, cache: Cache::builder().max_capacity(capacity).weigher(weigh).build() }
+        let cache = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        Self { store, cache, tally: Arc::default() }
+    }
+
+    /// Bytes of sources that children have been given so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.tally.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of blocks and block lists that were fetched for them.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.tally.fetched.load(Ordering::Relaxed)
     }
 
     /// Opens a source for reading.
@@ -64,7 +83,11 @@ impl Blocks {
 
     /// One fetch per blob, however many slots ask at once.
     async fn get(&self, kind: BlobKind, hash: BlobHash) -> Result<Bytes, ReadError> {
-        let fetch = async { self.store.get_blob(kind, hash).await.map(|b| b.bytes().clone()) };
+        let fetch = async {
+            let bytes = self.store.get_blob(kind, hash).await?.bytes().clone();
+            self.tally.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Ok(bytes)
+        };
         self.cache.try_get_with(hash, fetch).await.map_err(ReadError::Store)
     }
 }
@@ -94,6 +117,7 @@ impl SourceReader {
                     .ok_or(ReadError::BlockList(block.hash))?,
             );
         }
+        self.blocks.tally.read.fetch_add(out.len() as u64, Ordering::Relaxed);
         Ok(out)
     }
 

@@ -18,6 +18,10 @@ const MAX_SEARCH_PACKETS: usize = 2_000_000;
 /// Packets read at most until the stream wanted has been seen.
 const MAX_EARLY_PACKETS: usize = 4096;
 
+/// Samples with no more than this between them, in bytes, are read at once. Of an interleaved file, sound is read without the
+/// picture between its pieces.
+const MAX_GAP_BYTES: u64 = 32 << 10;
+
 /// libav's mark of an unknown time.
 const UNKNOWN_TIME: i64 = i64::MIN;
 
@@ -29,8 +33,8 @@ pub struct Packets {
 }
 
 enum Origin {
-    /// Each sample is a byte range.
-    Ranges(Input),
+    /// Each sample is a byte range; those before number `run_end` lie close together.
+    Ranges { input: Input, run_end: usize },
     /// A demuxer is needed to find them again.
     Demuxer(Box<Demuxed>),
 }
@@ -78,11 +82,7 @@ impl Packets {
         let samples = feed.samples.clone();
         let input = || Input::new(parent, feed.source_bytes, READ_AHEAD_BYTES);
         let from = match format(feed.container) {
-            None => {
-                let end =
-                    samples.iter().map(|s| s.offset.saturating_add(u64::from(s.bytes))).max().unwrap_or(0);
-                Origin::Ranges(input().up_to(end))
-            }
+            None => Origin::Ranges { input: input(), run_end: 0 },
             Some(format) => {
                 let mut demuxed = Demuxed::open(format, input(), feed.stream)?;
                 if let Some(first) = samples.first()
@@ -100,8 +100,13 @@ impl Packets {
     /// The next packet, or `None` after the last.
     pub fn next(&mut self) -> Result<Option<Packet>, Failure> {
         match &mut self.from {
-            Origin::Ranges(input) => {
+            Origin::Ranges { input, run_end } => {
                 let Some(sample) = self.samples.get(self.next) else { return Ok(None) };
+                if self.next >= *run_end {
+                    let (length, end) = run(self.samples.get(self.next..).unwrap_or_default());
+                    *run_end = self.next + length;
+                    input.read_ahead_to(end);
+                }
                 self.next += 1;
                 let mut bytes = vec![0; sample.bytes as usize];
                 input.read_at(sample.offset, &mut bytes).map_err(internal)?;
@@ -110,6 +115,16 @@ impl Packets {
             Origin::Demuxer(demuxed) => demuxed.next(&self.samples, &mut self.next),
         }
     }
+}
+
+/// How many of the samples, from the first on, lie close together in their order, and the byte where the last of them ends.
+fn run(samples: &[Sample]) -> (usize, u64) {
+    let end_of = |sample: &Sample| sample.offset.saturating_add(u64::from(sample.bytes));
+    let close = |pair: &&[Sample]| {
+        pair[1].offset.checked_sub(end_of(&pair[0])).is_some_and(|gap| gap <= MAX_GAP_BYTES)
+    };
+    let length = 1 + samples.windows(2).take_while(close).count();
+    (length, samples.get(length - 1).map_or(0, end_of))
 }
 
 impl Demuxed {
@@ -207,5 +222,21 @@ impl Demuxed {
             }
         }
         Err(fail(FailureCode::Corrupt, "the container leads in circles"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reelmill_media::time::Ticks;
+
+    #[test]
+    fn a_run_ends_where_something_else_lies_between() {
+        let sample = |offset, bytes| Sample { offset, bytes, pts: Ticks(0), dts: Ticks(0), key: true };
+        let far = 1000 + MAX_GAP_BYTES + 1;
+        let samples = [sample(0, 100), sample(100, 400), sample(600, 400), sample(far, 10), sample(0, 5)];
+        assert_eq!(run(&samples), (3, 1000));
+        assert_eq!(run(&samples[3..]), (1, far + 10));
+        assert_eq!(run(&samples[4..]), (1, 5));
     }
 }

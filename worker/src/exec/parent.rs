@@ -100,10 +100,9 @@ impl Input {
         Self { parent, length, limit: length, read_ahead, window: Vec::new(), window_at: 0, position: 0 }
     }
 
-    /// Has reading ahead stop at `limit`.
-    pub fn up_to(mut self, limit: u64) -> Self {
+    /// Has reading ahead stop at byte `limit`.
+    pub fn read_ahead_to(&mut self, limit: u64) {
         self.limit = limit.min(self.length);
-        self
     }
 
     /// The bytes from `offset` on that the window holds.
