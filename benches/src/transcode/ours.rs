@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use reelmill_benches::usage::{Cost, Meter, median};
+use nix::sys::resource::{UsageWho, getrusage};
+use reelmill_benches::usage::{Cost, Meter};
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_media::ladder::Rung;
@@ -26,21 +26,15 @@ use reelmill_worker::perform::Kitchen;
 use reelmill_worker::recipes::Recipes;
 use reelmill_worker::source_reader::Blocks;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::first::First;
 
 /// As a worker has it unless told otherwise.
 const BLOCK_CACHE_BYTES: u64 = 128 << 20;
 
 /// Memory that one child may take, in bytes.
 const CHILD_BYTES: u64 = 4 << 30;
-
-/// Children whose start is measured.
-const STARTS: usize = 25;
-
-/// First segments measured.
-const FIRSTS: usize = 5;
-
-/// Far longer than a child takes to start.
-const WARM: Duration = Duration::from_millis(500);
 
 /// How segments are grouped into tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,6 +74,9 @@ pub struct Ours {
     /// Measure only the first task, and what starting a child costs
     #[arg(long)]
     pub first: bool,
+    /// Leave thumbnails and poster out
+    #[arg(long)]
+    pub no_stills: bool,
 }
 
 /// What came of it.
@@ -95,17 +92,23 @@ pub struct Made {
     pub files: Vec<Vec<PathBuf>>,
     /// With `first`: the first task, from a warm child.
     pub first: Option<First>,
+    /// What was read of the source.
+    pub reads: Reads,
+    /// Resident memory at its highest, in bytes: of this process.
+    pub parent_peak: u64,
+    /// The same of the largest child.
+    pub child_peak: u64,
 }
 
-/// What a viewer waits for.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct First {
-    /// The first segment of the lowest rung; its CPU time includes the start of the child.
-    pub segment: Cost,
-    /// Start of a child that ends at once: CPU seconds.
-    pub start_cpu: f64,
-    /// Wall-clock time of a task without media in a child that waits for it, in seconds.
-    pub empty_task: f64,
+/// Bytes of a source.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub struct Reads {
+    /// It has so many.
+    pub source: u64,
+    /// Children were given so many.
+    pub read: u64,
+    /// The store was asked for so many.
+    pub fetched: u64,
 }
 
 impl Ours {
@@ -117,6 +120,7 @@ impl Ours {
         command.arg("--worker").arg(&self.worker).args(["--chunks", chunks.get_name()]);
         command.args(["--effort", &self.effort, "--crf", &self.crf.to_string()]);
         command.args(["--slots", &self.slots.to_string()]).args(self.first.then_some("--first"));
+        command.args(self.no_stills.then_some("--no-stills"));
         let meter = Meter::start()?;
         let output = command.stderr(Stdio::inherit()).output()?;
         let cost = meter.cost()?;
@@ -137,8 +141,7 @@ impl Ours {
             memory: CHILD_BYTES,
             encoders: None,
         };
-        let bytes = Bytes::from(tokio::fs::read(&self.clip).await?);
-        let source = store_source(&store, bytes).await?;
+        let source = store_source(&store, tokio::fs::File::open(&self.clip).await?).await?;
         let index = Task {
             asset: "00000000000000000000000000".parse()?,
             tenant: "bench".parse()?,
@@ -153,9 +156,12 @@ impl Ours {
             avoid: Vec::new(),
             race: false,
         };
-        let Outcome::Indexed { index: hash } = kitchen.perform(&index, nursery.start()?, |_| {}).await else {
+        let child = nursery.start()?;
+        let (Outcome::Indexed { index: hash }, Some(child)) = kitchen.perform(&index, child, |_| {}).await
+        else {
             bail!("the clip cannot be indexed");
         };
+        child.end().await;
         let record = store.get_blob(BlobKind::Record, hash).await?;
         let source_index: SourceIndex = postcard::from_bytes(record.bytes())?;
         let effort: Effort = serde_json::from_value(self.effort.clone().into())?;
@@ -164,7 +170,8 @@ impl Ours {
             lane.crf = Some(self.crf);
             lane.effort = effort;
         }
-        let plan = Plan::new(&source_index, &profile, self.slots as u32)?;
+        let mut plan = Plan::new(&source_index, &profile, self.slots as u32)?;
+        plan.images = plan.images.filter(|_| !self.no_stills);
         let record = Bytes::from(postcard::to_stdvec(&plan)?);
         let recipe = Recipe { index: hash, plan: store.put_blob(BlobKind::Record, record).await? };
         let task = |(number, work): (u32, Work)| Task {
@@ -181,14 +188,18 @@ impl Ours {
             frame_rate: video.frame_rate.per_second(),
             files: Vec::new(),
             first: None,
+            reads: Reads::default(),
+            parent_peak: 0,
+            child_peak: 0,
         };
         let works = grouped(&plan, self.chunks);
         if self.first {
             let work = works.into_iter().next().context("an empty plan")?;
-            made.first = Some(first(&kitchen, self, &nursery, &task((0, work))).await?);
+            made.first = Some(First::of(&kitchen, self, &nursery, &task((0, work))).await?);
             return Ok(made);
         }
         let tasks: Vec<Task> = (0..).zip(works).map(task).collect();
+        let blocks = kitchen.blocks.clone();
         let outputs = work_through(kitchen, nursery, tasks, self.slots).await?;
         for rung in &made.rungs {
             let output = outputs.get(rung.id.as_str()).with_context(|| format!("{} is missing", rung.id))?;
@@ -197,6 +208,10 @@ impl Ours {
             let segments = output.segments.iter().map(|s| path(s.hash, BlobKind::Segment));
             made.files.push(std::iter::once(init).chain(segments).collect());
         }
+        let (read, fetched) = (blocks.read_bytes(), blocks.fetched_bytes());
+        made.reads = Reads { source: source.bytes, read, fetched };
+        (made.parent_peak, made.child_peak) =
+            (peak_bytes(UsageWho::RUSAGE_SELF)?, peak_bytes(UsageWho::RUSAGE_CHILDREN)?);
         Ok(made)
     }
 }
@@ -214,20 +229,25 @@ fn grouped(plan: &Plan, chunks: Chunks) -> Vec<Work> {
     }
 }
 
-async fn store_source(store: &Store, bytes: Bytes) -> anyhow::Result<SourceRef> {
+/// Puts a source into the store, block by block.
+pub async fn store_source(store: &Store, mut from: impl AsyncRead + Unpin) -> anyhow::Result<SourceRef> {
     let mut source = Source::default();
-    for start in (0..bytes.len()).step_by(BLOCK_BYTES) {
-        let block = bytes.slice(start..bytes.len().min(start + BLOCK_BYTES));
-        let length = block.len() as u32;
-        source
-            .blocks
-            .push(Block { hash: store.put_blob(BlobKind::SourceBlock, block).await?, bytes: length });
+    loop {
+        let mut block = Vec::new();
+        (&mut from).take(BLOCK_BYTES as u64).read_to_end(&mut block).await?;
+        let bytes = block.len() as u32;
+        if bytes == 0 {
+            break;
+        }
+        let hash = store.put_blob(BlobKind::SourceBlock, Bytes::from(block)).await?;
+        source.blocks.push(Block { hash, bytes });
     }
+    let bytes = source.blocks.iter().map(|block| u64::from(block.bytes)).sum();
     let list = Bytes::from(serde_json::to_vec(&source)?);
-    Ok(SourceRef { blocks: store.put_blob(BlobKind::Record, list).await?, bytes: bytes.len() as u64 })
+    Ok(SourceRef { blocks: store.put_blob(BlobKind::Record, list).await?, bytes })
 }
 
-/// Each slot takes the next task and starts its next child before it has need of it, as a worker's do.
+/// Each slot takes the next task and keeps its child, as a worker's do.
 async fn work_through(
     kitchen: Kitchen,
     nursery: Nursery,
@@ -256,59 +276,25 @@ type Shared = Arc<(Kitchen, Nursery, Vec<Task>, AtomicUsize)>;
 async fn slot(shared: Shared) -> anyhow::Result<Vec<RenditionOutput>> {
     let (kitchen, nursery, tasks, next) = &*shared;
     let mut made = Vec::new();
+    let mut known: Option<Child> = None;
     while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-        match kitchen.perform(task, nursery.start()?, |_| {}).await {
+        let child = known.take().map_or_else(|| nursery.start(), Ok)?;
+        let (outcome, child) = kitchen.perform(task, child, |_| {}).await;
+        known = child;
+        match outcome {
             Outcome::Made { outputs, .. } => made.extend(outputs),
             Outcome::Indexed { .. } => bail!("an index came of {:?}", task.work),
             Outcome::Waiting { .. } => bail!("bytes of a whole source are missing"),
             Outcome::Failed(failure) => bail!("{:?}: {}", task.work, failure.reason),
         }
     }
+    if let Some(child) = known {
+        child.end().await;
+    }
     Ok(made)
 }
 
-/// What a viewer waits for: the first task in a child that is there already, and what children cost by themselves.
-async fn first(kitchen: &Kitchen, ours: &Ours, nursery: &Nursery, task: &Task) -> anyhow::Result<First> {
-    let mut starts = Vec::new();
-    for _ in 0..STARTS {
-        let meter = Meter::start()?;
-        // It hears nothing, and ends.
-        Command::new(&ours.worker).arg("exec").stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-        starts.push(meter.cpu()?);
-    }
-    // A text is refused with its first bytes: what is left is what a task costs whatever its media.
-    let text = store_source(&kitchen.store, Bytes::from_static(b"Nothing that can be played.")).await?;
-    let nothing = Task { source: text, recipe: None, work: Work::Index, ..task.clone() };
-    let mut empty = Vec::new();
-    for _ in 0..STARTS {
-        let child = ready(nursery).await?;
-        let began = Instant::now();
-        let outcome = kitchen.perform(&nothing, child, |_| {}).await;
-        empty.push(began.elapsed().as_secs_f64());
-        let Outcome::Failed(_) = outcome else { bail!("a text was indexed") };
-    }
-    let mut segments = Vec::new();
-    for _ in 0..FIRSTS {
-        let child = ready(nursery).await?;
-        let meter = Meter::start()?;
-        let Outcome::Made { .. } = kitchen.perform(task, child, |_| {}).await else {
-            bail!("the first segment cannot be made");
-        };
-        segments.push(meter.cost()?);
-    }
-    Ok(First {
-        segment: Cost {
-            cpu: median(segments.iter().map(|cost| cost.cpu)),
-            wall: median(segments.iter().map(|cost| cost.wall)),
-        },
-        start_cpu: median(starts.into_iter()),
-        empty_task: median(empty.into_iter()),
-    })
-}
-
-/// A child that has had time to start.
-async fn ready(nursery: &Nursery) -> anyhow::Result<Child> {
-    let child = nursery.start()?;
-    tokio::time::sleep(WARM).await;
-    Ok(child)
+/// The highest resident memory of this process, or of the largest child that has ended.
+fn peak_bytes(who: UsageWho) -> anyhow::Result<u64> {
+    Ok(getrusage(who)?.max_rss().unsigned_abs() << 10)
 }

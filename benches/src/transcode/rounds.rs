@@ -13,27 +13,27 @@ use crate::tools;
 /// Tasks of ours at once, and bare encodes.
 const SLOTS: usize = 2;
 
-/// What is run in every round.
+/// What is run in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Ours,
+    OursThorough,
+    OursWithoutStills,
     OneProcess,
     OneProcess8,
     ProcessPerRung,
-    OursThorough,
     OneProcessMedium,
     FloorMedium,
 }
 
-const WAYS: [Way; 7] = [
-    Way::OneProcess,
-    Way::Ours,
-    Way::OneProcess8,
-    Way::ProcessPerRung,
-    Way::FloorMedium,
-    Way::OursThorough,
-    Way::OneProcessMedium,
-];
+/// Two ways that are compared within each round.
+pub struct Pair {
+    pub name: &'static str,
+    /// What we want.
+    pub bars: &'static str,
+    pub theirs: Way,
+    pub ours: Way,
+}
 
 /// Everything that runs need.
 pub struct Contest<'a> {
@@ -43,8 +43,8 @@ pub struct Contest<'a> {
     cuts: Vec<f64>,
     frame_rate: f64,
     ffmpeg_8: Option<PathBuf>,
-    raw: Vec<PathBuf>,
-    _raw_folder: tempfile::TempDir,
+    /// Raw pictures for the bare encodes, once they are needed.
+    raw: Option<(tempfile::TempDir, Vec<PathBuf>)>,
 }
 
 /// Ours beside one of theirs.
@@ -70,9 +70,8 @@ impl Ratio {
 }
 
 impl<'a> Contest<'a> {
-    /// Plans the clip, and decodes it for the bare encodes.
+    /// Plans the clip.
     pub fn new(clip: &'a Path, worker: &'a Path) -> anyhow::Result<Self> {
-        let raw_folder = tempfile::tempdir_in(reelmill_benches::clip::FOLDER)?;
         let mut contest = Self {
             clip,
             worker,
@@ -80,15 +79,12 @@ impl<'a> Contest<'a> {
             cuts: Vec::new(),
             frame_rate: 0.0,
             ffmpeg_8: tools::ffmpeg_8(),
-            raw: Vec::new(),
-            _raw_folder: raw_folder,
+            raw: None,
         };
         let store = tempfile::tempdir()?;
         let (_, planned) = Ours { first: true, ..contest.ours("fast", store.path()) }.measured()?;
         (contest.rungs, contest.cuts) = (planned.rungs, planned.cuts);
         contest.frame_rate = planned.frame_rate;
-        let folder = contest._raw_folder.path().to_owned();
-        contest.raw = contest.peer(Path::new("ffmpeg"), "veryfast").decode(&folder)?;
         if contest.ffmpeg_8.is_none() {
             println!("ffmpeg 8 cannot be had here: it is left out");
         }
@@ -105,6 +101,7 @@ impl<'a> Contest<'a> {
             crf: 23,
             slots: SLOTS,
             first: false,
+            no_stills: false,
         }
     }
 
@@ -118,6 +115,7 @@ impl<'a> Contest<'a> {
         Ok(Some(match way {
             Way::Ours => self.ours("fast", out).measured()?.0,
             Way::OursThorough => self.ours("thorough", out).measured()?.0,
+            Way::OursWithoutStills => Ours { no_stills: true, ..self.ours("fast", out) }.measured()?.0,
             Way::OneProcess => self.peer(distribution, "veryfast").one_process(out)?,
             Way::OneProcess8 => match &self.ffmpeg_8 {
                 Some(program) => self.peer(program, "veryfast").one_process(out)?,
@@ -125,56 +123,51 @@ impl<'a> Contest<'a> {
             },
             Way::ProcessPerRung => self.peer(distribution, "veryfast").process_per_rung(out)?,
             Way::OneProcessMedium => self.peer(distribution, "medium").one_process(out)?,
-            Way::FloorMedium => self.peer(distribution, "medium").floor(&self.raw, self.frame_rate, SLOTS)?,
+            Way::FloorMedium => match &self.raw {
+                Some((_, raw)) => self.peer(distribution, "medium").floor(raw, self.frame_rate, SLOTS)?,
+                None => return Ok(None),
+            },
         }))
     }
 
     /// Runs so many rounds after one that does not count, or as many as end before the deadline, but at least one.
-    pub fn run(&self, rounds: usize, deadline: Instant) -> anyhow::Result<Vec<Ratio>> {
+    pub fn run(&mut self, pairs: &[Pair], rounds: usize, deadline: Instant) -> anyhow::Result<Vec<Ratio>> {
+        let mut ways: Vec<Way> = Vec::new();
+        for way in pairs.iter().flat_map(|pair| [pair.theirs, pair.ours]) {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        if ways.contains(&Way::FloorMedium) && self.raw.is_none() {
+            let folder = tempfile::tempdir_in(reelmill_benches::clip::FOLDER)?;
+            let raw = self.peer(Path::new("ffmpeg"), "medium").decode(folder.path())?;
+            self.raw = Some((folder, raw));
+        }
         let mut counted: Vec<Vec<(Way, Cost)>> = Vec::new();
         for round in 0..=rounds {
             let began = Instant::now();
             let mut costs = Vec::new();
             // Each round starts elsewhere, so that none always follows the same one.
-            for way in WAYS.iter().cycle().skip(round).take(WAYS.len()).copied() {
+            for way in ways.iter().cycle().skip(round).take(ways.len()).copied() {
                 if let Some(cost) = self.run_one(way)? {
                     println!("round {round} {way:?}: {:.1} CPU s, {:.1} s", cost.cpu, cost.wall);
                     costs.push((way, cost));
                 }
             }
-            if round > 0 || Instant::now() + began.elapsed() > deadline {
+            let last = Instant::now() + began.elapsed() > deadline;
+            if round > 0 || last {
                 counted.push(costs);
             }
-            if Instant::now() + began.elapsed() > deadline {
+            if last {
                 break;
             }
         }
-        let pairs = [
-            (
-                "ffmpeg of the distribution, one process, veryfast",
-                "CPU 0.95, wall 0.95",
-                Way::OneProcess,
-                Way::Ours,
-            ),
-            ("ffmpeg 8, one process, veryfast", "CPU 1.00", Way::OneProcess8, Way::Ours),
-            ("ffmpeg, one process per rung, veryfast", "CPU 0.72", Way::ProcessPerRung, Way::Ours),
-            ("ffmpeg of the distribution, one process, medium", "", Way::OneProcessMedium, Way::OursThorough),
-            ("bare encodes from raw frames, medium", "CPU 1.15", Way::FloorMedium, Way::OursThorough),
-        ];
-        Ok(pairs
-            .into_iter()
-            .filter_map(|(name, bars, theirs, ours)| ratio(&counted, name, bars, theirs, ours))
-            .collect())
+        Ok(pairs.iter().filter_map(|pair| ratio(&counted, pair)).collect())
     }
 }
 
-fn ratio(
-    rounds: &[Vec<(Way, Cost)>],
-    name: &'static str,
-    bars: &'static str,
-    theirs: Way,
-    ours: Way,
-) -> Option<Ratio> {
+fn ratio(rounds: &[Vec<(Way, Cost)>], pair: &Pair) -> Option<Ratio> {
+    let Pair { name, bars, theirs, ours } = *pair;
     let cost = |costs: &[(Way, Cost)], way| costs.iter().find(|(w, _)| *w == way).map(|(_, cost)| *cost);
     let pairs: Vec<(Cost, Cost)> =
         rounds.iter().filter_map(|costs| Some((cost(costs, theirs)?, cost(costs, ours)?))).collect();

