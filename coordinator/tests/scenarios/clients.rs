@@ -95,16 +95,11 @@ async fn schemathesis_finds_nothing_that_the_description_does_not_say() {
     let coordinator = machines.coordinator(&["--operator", "demo"]).await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let mut judge = Command::new(python.with_file_name("schemathesis"));
-    judge.current_dir(&folder).env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
-    judge.args([
-        "--config-file",
-        "schemathesis.toml",
-        "run",
-        "--max-time",
-        "40",
-        "--generation-database",
-        "none",
-    ]);
+    // It leaves notes where it runs.
+    let notes = tempfile::tempdir().unwrap();
+    judge.current_dir(&notes).env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    judge.arg("--config-file").arg(folder.join("schemathesis.toml"));
+    judge.args(["run", "--max-time", "40", "--generation-database", "none"]);
     judge.args(["--suppress-health-check", "all", "--header", &format!("Authorization: Bearer {KEY}")]);
     judge.arg(format!("{}/openapi.json", coordinator.base)).stdin(Stdio::null()).kill_on_drop(true);
     let output = judge.output().await.expect("schemathesis starts");
