@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use h3::error::Code;
 use h3::server::RequestResolver;
 use http::{HeaderMap, HeaderValue, Response, header};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     AsyncUdpSocket, Connecting, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
+    ZeroRttAccepted,
 };
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -200,14 +203,14 @@ async fn connection(
     };
     // At once, for there may be requests in the first packets.
     let (quic, shaken) = match incoming.accept().map(Connecting::into_0rtt) {
-        Ok(Ok(begun)) => begun,
+        Ok(Ok((quic, shaken))) => (quic, shaken.shared()),
         Ok(Err(_)) => unreachable!("the connections of a server can always be begun with"),
         Err(error) => return failed(&error),
     };
     let state = Arc::new(Peer::new(client, &context.clients.limits()));
     let established = async {
         // What it says means nothing on this side.
-        let in_time = timeout(HANDSHAKE_DEADLINE, shaken).await.is_ok();
+        let in_time = timeout(HANDSHAKE_DEADLINE, shaken.clone()).await.is_ok();
         drop(handshake);
         match quic.close_reason() {
             Some(reason) => return failed(&reason),
@@ -226,7 +229,7 @@ async fn connection(
     let ended = tokio::select! {
         biased;
         () = established => return,
-        ended = requests(quic.clone(), state.clone(), context.clone()) => ended,
+        ended = requests(quic.clone(), shaken.clone(), state.clone(), context.clone()) => ended,
         excess = watched => return context.metrics.excess(excess),
     };
     if let Err(error) = ended {
@@ -238,7 +241,12 @@ type H3Connection = h3::server::Connection<Connection, Bytes>;
 type H3Error = h3::error::ConnectionError;
 
 /// Answers the requests of one connection; ends with the connection, or drained.
-async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Arc<Context>) -> Result<(), H3Error> {
+async fn requests(
+    quic: quinn::Connection,
+    shaken: Shared<ZeroRttAccepted>,
+    peer: Arc<Peer>,
+    context: Arc<Context>,
+) -> Result<(), H3Error> {
     let last = LastAccepted::default();
     let mut builder = h3::server::builder();
     builder.max_field_section_size(HEADER_SECTION_BYTES.into()).send_grease(false);
@@ -247,8 +255,13 @@ async fn requests(quic: quinn::Connection, peer: Arc<Peer>, context: Arc<Context
     running.close();
 
     let drain = context.drain.clone();
+    // Who has just been let in hears of the drain as a request would, not by a handshake that fails.
+    let drained = async {
+        drain.cancelled().await;
+        shaken.await;
+    };
     let mut accept = Accept { quic: quic.clone(), last, running: &running, peer, context };
-    if accept.until(&mut connection, drain.cancelled()).await? == Accepted::PeerIsDone {
+    if accept.until(&mut connection, drained).await? == Accepted::PeerIsDone {
         return Ok(());
     }
     // RFC 9114 §5.2: first announce, so that requests on their way are still taken, then say which was the last.

@@ -11,6 +11,7 @@ use reelmill_media::keys::BlobKind;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::world::{H3Stream, World, asset, noise, path_of, read_rest};
@@ -85,16 +86,21 @@ async fn only_what_never_changes_is_answered_early() {
     let bytes = noise(5000, 1);
     let hash = world.store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
     let (blob, playlist) = (path_of(&hash, BlobKind::Segment), format!("/assets/{}/index.m3u8", asset()));
-    let viewer = Viewer::new(&world, world.addresses.listen);
+    let relay = relay(world.addresses.listen).await;
+    let viewer = Viewer::new(&world, relay.address);
     viewer.visit(&blob).await;
 
+    // The handshake is not over before all of them are answered: the viewer hears nothing until then.
+    let before = world.metric("requests_total", &[("protocol", "h3")]);
+    relay.answers.send_replace(false);
     let (connection, accepted) = viewer.again();
     let mut requests = over(&connection).await;
-    // All of it is on its way before the handshake is over.
     let get = ask(&mut requests, Method::GET, &blob).await;
     let head = ask(&mut requests, Method::HEAD, &blob).await;
     let growing = ask(&mut requests, Method::GET, &playlist).await;
     let options = ask(&mut requests, Method::OPTIONS, &blob).await;
+    world.until_metric("requests_total", &[("protocol", "h3")], before + 4).await;
+    relay.answers.send_replace(true);
     assert!(accepted.await, "early data is refused");
     assert_eq!(whole(get).await, (StatusCode::OK, bytes));
     assert_eq!(whole(head).await, (StatusCode::OK, Bytes::new()));
@@ -106,31 +112,42 @@ async fn only_what_never_changes_is_answered_early() {
     connection.close(0u32.into(), b"");
 }
 
-/// Passes datagrams on between one viewer and the edge, and keeps those of the viewer.
-async fn recorded(edge: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+/// Passes datagrams on between one viewer and the edge.
+struct Relay {
+    address: SocketAddr,
+    /// What the viewer sent.
+    record: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Whether what the edge sends gets through, or waits.
+    answers: watch::Sender<bool>,
+}
+
+async fn relay(edge: SocketAddr) -> Relay {
     let (front, back) =
         (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
     back.connect(edge).await.unwrap();
     let (address, record) = (front.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
     let kept = record.clone();
+    let (answers, mut pass) = watch::channel(true);
     tokio::spawn(async move {
         let (mut there, mut here, mut viewer) = (vec![0; 65536], vec![0; 65536], None);
         loop {
+            let passes = *pass.borrow_and_update();
             tokio::select! {
+                Ok(()) = pass.changed() => {}
                 received = front.recv_from(&mut there) => {
                     let (length, from) = received.unwrap();
                     viewer = Some(from);
                     kept.lock().unwrap().push(there[..length].to_vec());
                     back.send(&there[..length]).await.unwrap();
                 }
-                received = back.recv(&mut here) => {
+                received = back.recv(&mut here), if passes => {
                     let length = received.unwrap();
                     front.send_to(&here[..length], viewer.unwrap()).await.unwrap();
                 }
             }
         }
     });
-    (address, record)
+    Relay { address, record, answers }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,10 +155,10 @@ async fn a_recording_of_first_packets_is_not_answered() {
     let world = World::new();
     let hash = world.store.put_blob(BlobKind::Segment, noise(5000, 2)).await.unwrap();
     let blob = path_of(&hash, BlobKind::Segment);
-    let (relay, record) = recorded(world.addresses.listen).await;
-    let viewer = Viewer::new(&world, relay);
+    let relay = relay(world.addresses.listen).await;
+    let viewer = Viewer::new(&world, relay.address);
     viewer.visit(&blob).await;
-    record.lock().unwrap().clear();
+    relay.record.lock().unwrap().clear();
     let (connection, accepted) = viewer.again();
     let mut requests = over(&connection).await;
     let answer = ask(&mut requests, Method::GET, &blob).await;
@@ -153,7 +170,7 @@ async fn a_recording_of_first_packets_is_not_answered() {
 
     let again = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     again.connect(world.addresses.listen).await.unwrap();
-    let recording = record.lock().unwrap().clone();
+    let recording = relay.record.lock().unwrap().clone();
     // The edge hears of the old connection's end a while after it, and takes these for its echo until then.
     let begins_anew = async {
         loop {

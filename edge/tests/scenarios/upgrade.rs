@@ -204,9 +204,10 @@ impl Audience {
             let connecting = self.endpoints[viewer % self.endpoints.len()].connect(address, "edge.test");
             let connection = match connecting.unwrap().await {
                 Ok(connection) => connection,
-                // It had just been told where to go when that place began to drain.
+                // It had just been told where to go when that place began to drain, or came in as its process ended.
                 Err(ConnectionError::ConnectionClosed(close))
-                    if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+                    if [TransportErrorCode::CONNECTION_REFUSED, TransportErrorCode::APPLICATION_ERROR]
+                        .contains(&close.error_code) =>
                 {
                     continue;
                 }
