@@ -22,8 +22,8 @@ use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use crate::publish::MAX_PRESENTATION_BYTES;
 
-/// Longest reason, in bytes.
-const MAX_REASON_BYTES: usize = 1000;
+/// Longest reason, in characters.
+const MAX_REASON_CHARS: usize = 250;
 /// Tombstones put up at once.
 const AT_ONCE: usize = 16;
 /// A tenant's assets, asked for page by page.
@@ -59,9 +59,9 @@ pub(super) async fn create(
     Caller(caller): Caller,
     Object(Asked { subject, reason }): Object<Asked>,
 ) -> Result<Response, Problem> {
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.len() > MAX_REASON_BYTES {
-        let detail = format!("Say why, in at most {MAX_REASON_BYTES} bytes.");
+    let says_something = reason.chars().any(|char| char > ' ');
+    if !says_something || reason.chars().count() > MAX_REASON_CHARS {
+        let detail = format!("Say why, in at most {MAX_REASON_CHARS} characters.");
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let whole = api.operator.as_ref() == Some(&caller);
@@ -69,7 +69,7 @@ pub(super) async fn create(
         check_right(&api, &caller, &subject).await?;
     }
     let trail = api.engine.bus.bucket::<Purge>(BucketName::Purges).await?;
-    let mut purge = Purge::begin(subject, reason, caller, Timestamp::now());
+    let mut purge = Purge::begin(subject, reason.trim().to_owned(), caller, Timestamp::now());
     // First of all, so that nothing is ever taken down without a trace.
     trail.put(&purge.id, &purge).await?;
     let targets = targets(&api, &purge.subject, whole).await?;
