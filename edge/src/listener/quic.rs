@@ -204,7 +204,8 @@ async fn connection(
     // At once, for there may be requests in the first packets.
     let (quic, shaken) = match incoming.accept().map(Connecting::into_0rtt) {
         Ok(Ok((quic, shaken))) => (quic, shaken.shared()),
-        Ok(Err(_)) => unreachable!("the connections of a server can always be begun with"),
+        // The connections of a server can always be begun with.
+        Ok(Err(_)) => return failed(&"it cannot be begun with"),
         Err(error) => return failed(&error),
     };
     let state = Arc::new(Peer::new(client, &context.clients.limits()));
