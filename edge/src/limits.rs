@@ -254,6 +254,9 @@ pub(crate) const LETTER_ITEMS: usize = 128;
 /// See [`LETTER_ITEMS`].
 pub(crate) const LETTER_BYTES: usize = 16 * 1024;
 
+/// Clients' own connection IDs, of 20 bytes at most, that are handed on as begun with: with each byte as up to four characters
+/// they fit into one message of a relay.
+pub(crate) const BEGUN_LATELY: usize = 512;
 /// What may wait in a relay to an older process, in bytes, and the largest message in it: a datagram and where it is from.
 pub(crate) const RELAY_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// See [`RELAY_BUFFER_BYTES`].

@@ -10,6 +10,19 @@ use quinn::{ConnectionId, ConnectionIdGenerator};
 /// Bytes of an issued ID.
 pub(crate) const LENGTH: usize = 7;
 
+/// The ID that a datagram is addressed to, where a client made it up for its first packets.
+pub(crate) fn made_up(datagram: &[u8]) -> Option<&[u8]> {
+    match datagram {
+        [flags, _, _, _, _, length @ 8..=20, id @ ..] if flags & LONG_HEADER != 0 => {
+            id.get(..usize::from(*length))
+        }
+        _ => None,
+    }
+}
+
+/// The first bit of a long header (RFC 8999 §5.1).
+const LONG_HEADER: u8 = 0x80;
+
 /// Who issued an ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Issuer {
@@ -22,7 +35,6 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// Who issued the ID that a datagram is addressed to; `None` when a client made it up (RFC 8999 §5).
     pub(crate) fn of(datagram: &[u8]) -> Option<Self> {
-        const LONG_HEADER: u8 = 0x80;
         let id = match datagram {
             // Five bytes of flags and version, then the ID's length.
             [flags, _, _, _, _, length, id @ ..] if flags & LONG_HEADER != 0 => {
@@ -69,17 +81,19 @@ mod tests {
             let long = [&[0xc0][..], &version.to_be_bytes(), &[LENGTH as u8], &id, rest.as_bytes()].concat();
             prop_assert_eq!(Issuer::of(&long), Some(issuer));
             prop_assert_eq!(Issuer::of(&long[..LENGTH]), None);
+            prop_assert_eq!((made_up(&short), made_up(&long)), (None, None));
         }
 
         #[test]
         fn clients_own_ids_are_nobodys(id in proptest::collection::vec(any::<u8>(), 8..=20), rest in ".{0,40}") {
             let initial = [&[0xc3, 0, 0, 0, 1, id.len() as u8][..], &id, rest.as_bytes()].concat();
             prop_assert_eq!(Issuer::of(&initial), None);
+            prop_assert_eq!(made_up(&initial), Some(&id[..]));
         }
 
         #[test]
         fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = Issuer::of(&bytes);
+            let _ = (Issuer::of(&bytes), made_up(&bytes));
         }
     }
 }

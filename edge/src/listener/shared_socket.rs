@@ -1,9 +1,11 @@
 //! A UDP socket that a process shares with those that it takes over from, and in its turn hands on.
 //!
 //! Only the newest process reads from the socket. What is addressed to a connection of an older one it relays there, told
-//! by the connection ID; everybody answers through the socket itself, so that a peer sees one address. A relayed datagram
-//! that finds no room is lost like any other.
+//! by the connection ID; everybody answers through the socket itself, so that a peer sees one address. A client's first
+//! packets are addressed to an ID that the client made up: those that an older process has begun with it names when it
+//! leaves, over the relay and before anything is read. A relayed datagram that finds no room is lost like any other.
 
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -15,13 +17,18 @@ use futures_util::task::AtomicWaker;
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::ReadBuf;
 use tokio::net::UnixDatagram;
 
-use super::connection_id::Issuer;
-use crate::limits::{RELAY_BUFFER_BYTES, RELAYED_BYTES};
+use super::connection_id::{Issuer, made_up};
+use crate::limits::{BEGUN_LATELY, RELAY_BUFFER_BYTES, RELAYED_BYTES};
+
+/// Datagrams of one client's first flight that others may come between.
+const SAME_FLIGHT: usize = 16;
 
 /// The socket of one endpoint.
 #[derive(Debug)]
@@ -31,6 +38,16 @@ pub(crate) struct SharedSocket {
     older: Vec<(u8, OwnedFd)>,
     reading: Mutex<Reading>,
     reader: AtomicWaker,
+    first_packets: Mutex<FirstPackets>,
+}
+
+/// Whose are datagrams that are addressed to IDs which clients made up.
+#[derive(Debug, Default)]
+struct FirstPackets {
+    /// Those that this process has been sent lately.
+    own: VecDeque<Vec<u8>>,
+    /// Those that older processes have begun with: their generations.
+    older: HashMap<Vec<u8>, u8>,
 }
 
 /// Where datagrams come from.
@@ -82,17 +99,33 @@ impl SharedSocket {
             older,
             reading: Mutex::new(Reading::NotYet),
             reader: AtomicWaker::new(),
+            first_packets: Mutex::default(),
         })
     }
 
     /// Reads from now on.
     pub(crate) fn begin(&self) {
+        let mut first_packets = self.first_packets();
+        let mut text = vec![0; RELAYED_BYTES];
+        for (generation, relay) in &self.older {
+            // Nothing from those that have left before.
+            let Ok((length, _)) = recv(relay, &mut text, RecvFlags::empty()) else { continue };
+            let begun: Vec<Vec<u8>> = serde_json::from_slice(&text[..length]).unwrap_or_default();
+            first_packets.older.extend(begun.into_iter().map(|id| (id, *generation)));
+        }
+        drop(first_packets);
         self.read(Reading::Socket);
     }
 
     /// Leaves reading to a newer process: what is for this one is relayed from now on.
     pub(crate) fn leave_to(&self, relayed: Relayed) {
-        self.read(Reading::Relayed(relayed));
+        let mut reading = self.reading();
+        // Bytes always serialise. Where it cannot be sent, clients begin again.
+        let begun = serde_json::to_vec(&self.first_packets().own).unwrap_or_default();
+        let _ = send(&relayed.relay, &begun, SendFlags::NOSIGNAL);
+        *reading = Reading::Relayed(relayed);
+        drop(reading);
+        self.reader.wake();
     }
 
     fn read(&self, reading: Reading) {
@@ -104,14 +137,27 @@ impl SharedSocket {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn first_packets(&self) -> MutexGuard<'_, FirstPackets> {
+        self.first_packets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which older process a datagram is for, if it is for one.
+    fn older_for(&self, datagram: &[u8]) -> Option<&OwnedFd> {
+        let generation = match (Issuer::of(datagram), made_up(datagram)) {
+            (Some(issuer), _) => issuer.generation,
+            (None, Some(id)) => self.first_packets().for_older(id)?,
+            (None, None) => return None,
+        };
+        self.older.iter().find(|(older, _)| *older == generation).map(|(_, relay)| relay)
+    }
+
     /// Takes out what is for older processes, and sends it there.
     fn sort_out(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         let (mut at, mut kept) = (0, 0);
         while at < meta.len {
             let end = meta.len.min(at + meta.stride.max(1));
-            let issuer = Issuer::of(&buffer[at..end]).map(|issuer| issuer.generation);
-            match self.older.iter().find(|(generation, _)| Some(*generation) == issuer) {
-                Some((_, relay)) if pass_on(relay, meta, &buffer[at..end]) => {}
+            match self.older_for(&buffer[at..end]) {
+                Some(relay) if pass_on(relay, meta, &buffer[at..end]) => {}
                 Some(_) | None => {
                     buffer.copy_within(at..end, kept);
                     kept += end - at;
@@ -120,6 +166,20 @@ impl SharedSocket {
             at = end;
         }
         meta.len = kept;
+    }
+}
+
+impl FirstPackets {
+    /// The generation of the older process that has begun with the ID; where there is none, this one has.
+    fn for_older(&mut self, id: &[u8]) -> Option<u8> {
+        let older = self.older.get(id).copied();
+        if older.is_none() && !self.own.iter().rev().take(SAME_FLIGHT).any(|known| known == id) {
+            if self.own.len() == BEGUN_LATELY {
+                self.own.pop_front();
+            }
+            self.own.push_back(id.to_vec());
+        }
+        older
     }
 }
 
@@ -202,10 +262,8 @@ impl AsyncUdpSocket for SharedSocket {
         }
         drop(reading);
         let received = ready!(self.socket.poll_recv(cx, buffers, metas))?;
-        if !self.older.is_empty() {
-            for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(received) {
-                self.sort_out(buffer, meta);
-            }
+        for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(received) {
+            self.sort_out(buffer, meta);
         }
         Poll::Ready(Ok(received))
     }

@@ -204,11 +204,9 @@ impl Audience {
             let connecting = self.endpoints[viewer % self.endpoints.len()].connect(address, "edge.test");
             let connection = match connecting.unwrap().await {
                 Ok(connection) => connection,
-                // It had just been told where to go when that place began to drain; or its first packets came to two
-                // processes, since only the server's connection IDs say whose they are.
+                // It had just been told where to go when that place began to drain.
                 Err(ConnectionError::ConnectionClosed(close))
-                    if [TransportErrorCode::CONNECTION_REFUSED, TransportErrorCode::APPLICATION_ERROR]
-                        .contains(&close.error_code) =>
+                    if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
                 {
                     continue;
                 }
