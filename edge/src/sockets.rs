@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::cache::{DiskError, DiskFolder, DiskSettings};
 use crate::listener::connection_id::Issuer;
-use crate::listener::quic::{self, Listener, QuicError};
+use crate::listener::endpoint::{self, Listener, QuicError};
 use crate::listener::shared_socket::SharedSocket;
 use crate::listener::socket;
 use crate::listener::transport::Congestion;
@@ -75,7 +75,7 @@ impl<'a> Sockets<'a> {
         let socket = Arc::new(SharedSocket::new(socket, older)?);
         self.shared.push((port, socket.clone()));
         let issuer = Issuer { generation: self.inheritance.generation, endpoint: 0 };
-        quic::listen(socket, tls, congestion, issuer, &self.inheritance.secret)
+        endpoint::listen(socket, tls, congestion, issuer, &self.inheritance.secret)
     }
 
     /// The disk cache's folder, whose lock goes from process to process like a socket.

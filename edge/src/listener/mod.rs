@@ -2,6 +2,7 @@
 
 mod activity;
 pub(crate) mod connection_id;
+pub(crate) mod endpoint;
 mod h3_streams;
 pub(crate) mod path_stats;
 mod peer;

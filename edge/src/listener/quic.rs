@@ -2,42 +2,34 @@
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context as TaskContext;
 use std::time::Duration;
 
-use aws_lc_rs::{hkdf, hmac};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use h3::error::Code;
 use h3::server::RequestResolver;
 use http::{HeaderMap, HeaderValue, Response, header};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    AsyncUdpSocket, Connecting, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
-    ZeroRttAccepted,
-};
+use quinn::{AsyncUdpSocket, Connecting, Incoming, VarInt, ZeroRttAccepted};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Context;
-use super::connection_id::Issuer;
+use super::endpoint::Listener;
 use super::h3_streams::{Connection, LastAccepted};
 use super::path_stats::PathWatch;
 use super::peer::Peer;
 use super::priority::Urgency;
 use super::send_half::SendHalf;
-use super::shared_socket::SharedSocket;
-use super::transport::{Congestion, transport};
 use super::turns::Turn;
 use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
-    CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES,
-    QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL, STALL, STREAMS_PER_CONNECTION,
+    CHUNK_BYTES, HANDSHAKE_DEADLINE, HANDSHAKES_BEFORE_RETRY, HEADER_DEADLINE, HEADER_SECTION_BYTES, STALL,
+    STREAMS_PER_CONNECTION,
 };
 use crate::metrics::Transport;
 
@@ -56,59 +48,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a viewer may take to end its request after it has the answer.
 const REQUEST_END: Duration = Duration::from_secs(1);
-
-/// A UDP port that speaks QUIC.
-pub(crate) struct Listener {
-    endpoint: Endpoint,
-    socket: Arc<SharedSocket>,
-}
-
-/// Opens the endpoint on a socket. `issuer` is what its connection IDs say; from `secret` follow the keys of what must
-/// outlive the process: stateless resets and proofs of addresses.
-pub(crate) fn listen(
-    socket: Arc<SharedSocket>,
-    tls: rustls::ServerConfig,
-    congestion: Congestion,
-    issuer: Issuer,
-    secret: &[u8; 32],
-) -> Result<Listener, QuicError> {
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config
-        .transport_config(transport(congestion)?)
-        .max_incoming(QUIC_INCOMING)
-        .incoming_buffer_size(QUIC_INCOMING_BYTES)
-        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
-        .token_key(Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&derived(TOKENS, secret))));
-    let resets = hmac::Key::new(hmac::HMAC_SHA256, &derived(RESETS, secret));
-    let mut endpoint = EndpointConfig::new(Arc::new(resets));
-    endpoint.cid_generator(move || Box::new(issuer));
-    let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket.clone(), runtime)?;
-    Ok(Listener { endpoint, socket })
-}
-
-/// What keys are derived for.
-const TOKENS: &str = "reelmill 2026-11-21 proofs of addresses";
-/// See [`TOKENS`].
-const RESETS: &str = "reelmill 2026-11-21 stateless resets";
-
-fn derived(purpose: &str, secret: &[u8; 32]) -> [u8; 32] {
-    blake3::derive_key(purpose, secret)
-}
-
-/// Why there is no QUIC endpoint.
-#[derive(Debug, thiserror::Error)]
-pub enum QuicError {
-    /// The certificate's cipher suites lack what QUIC needs.
-    #[error("QUIC cannot use this TLS configuration: {0}")]
-    Tls(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
-    /// An idle timeout beyond QUIC's numbers.
-    #[error("the idle timeout does not fit QUIC: {0}")]
-    Idle(#[from] quinn::VarIntBoundsExceeded),
-    /// The socket failed.
-    #[error("cannot use the UDP socket: {0}")]
-    Socket(#[from] io::Error),
-}
 
 /// Takes connections until the drain, refuses new ones until the end.
 pub(crate) async fn serve(listener: Listener, context: Context) {
