@@ -6,6 +6,7 @@ use clap::Subcommand;
 use reelmill_media::ids::{AssetId, BlobHash, TenantId};
 use reelmill_platform::access::KeyId;
 use reelmill_platform::purge::Subject;
+use reelmill_platform::receipt::{Judged, Proof, Receipt};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::sleep;
@@ -61,14 +62,7 @@ struct Purge {
     at: String,
     tombstones: u64,
     #[serde(default)]
-    receipts: Vec<Receipt>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Receipt {
-    edge: String,
-    tombstone: String,
-    at: String,
+    receipts: Vec<Judged>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,13 +78,26 @@ pub async fn run(api: &Api, what: What, reason: &str) -> anyhow::Result<()> {
     sleep(RECEIPTS_AFTER).await;
     let request = api.request(reqwest::Method::GET, &format!("/v1/purges/{}", purge.id));
     let purge: Purge = api.send(request).await?.json().await?;
+    let signed = purge.receipts.iter().filter(|judged| judged.proof == Proof::Signed).count();
     let (tombstones, receipts) =
-        (count(purge.tombstones, "tombstone"), count(purge.receipts.len() as u64, "receipt"));
+        (count(purge.tombstones, "tombstone"), count(signed as u64, "signed receipt"));
     println!("{}  {tombstones}, {receipts}", purge.id);
-    for receipt in purge.receipts {
-        println!("  {}  {}  {}", receipt.at, receipt.edge, receipt.tombstone);
+    for judged in &purge.receipts {
+        let Receipt { at, edge, tombstone, .. } = &judged.receipt;
+        println!("  {at}  {edge}  {tombstone}  {}", worth(judged));
     }
     Ok(())
+}
+
+/// What a receipt is worth, in words.
+fn worth(Judged { receipt, proof }: &Judged) -> String {
+    let key = receipt.signature.as_ref().map_or("", |signature| &signature.key);
+    match proof {
+        Proof::Signed => format!("signed by {}, key {key}", receipt.edge),
+        Proof::Unsigned => "NOT SIGNED".to_owned(),
+        Proof::Wrong => "SIGNATURE WRONG".to_owned(),
+        Proof::Foreign => format!("SIGNED BY ANOTHER, key {key}"),
+    }
 }
 
 fn count(number: u64, what: &str) -> String {
@@ -120,5 +127,20 @@ mod tests {
     #[test]
     fn one_is_not_many() {
         assert_eq!([0, 1, 2].map(|n| count(n, "receipt")), ["0 receipts", "1 receipt", "2 receipts"]);
+    }
+
+    #[test]
+    fn a_receipt_says_what_it_is_worth() {
+        let said = |proof: &str| {
+            let receipt = json!({
+                "edge": "ams-1", "tombstone": "key.k", "revision": 1, "at": "2026-11-20T00:00:00Z", "dropped": 0,
+                "signature": { "key": "XYZ", "value": "" }, "proof": proof,
+            });
+            worth(&serde_json::from_value(receipt).unwrap())
+        };
+        assert_eq!(
+            ["signed", "unsigned", "wrong", "foreign"].map(said),
+            ["signed by ams-1, key XYZ", "NOT SIGNED", "SIGNATURE WRONG", "SIGNED BY ANOTHER, key XYZ"]
+        );
     }
 }

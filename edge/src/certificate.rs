@@ -1,8 +1,7 @@
 //! The certificate: given as PEM files, or made here and kept in a folder so that a restart keeps it.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -21,6 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::SESSIONS_KEPT;
+use crate::private_file;
 
 /// Names that a self-made certificate always has. `edge.test` is for Chromium, which does not take a self-made
 /// certificate for `localhost` over QUIC.
@@ -220,8 +220,6 @@ fn self_made(folder: &Path, names: &[String]) -> Result<CertifiedKey, Certificat
             Err(error) => tracing::warn!(%error, "making the certificate anew"),
         }
     }
-    fs::create_dir_all(folder)
-        .map_err(|source| CertificateError::File { path: folder.to_owned(), source })?;
     let key = match fs::read_to_string(&key_path).ok().and_then(|pem| rcgen::KeyPair::from_pem(&pem).ok()) {
         Some(key) => key,
         None => {
@@ -256,18 +254,9 @@ fn make(key: &rcgen::KeyPair, names: &[String], from: Date, to: Date) -> Result<
     Ok(params.self_signed(key)?.pem())
 }
 
-/// Whole or not at all, and for nobody else's eyes.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CertificateError> {
-    let temporary = path.with_extension("partial");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| CertificateError::File { path: path.to_owned(), source })
+    private_file::write(path, bytes)
+        .map_err(|source| CertificateError::File { path: path.to_owned(), source })
 }
 
 fn spki_sha256(key: &CertifiedKey) -> String {

@@ -29,7 +29,8 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_PLAIN_LISTEN", value_name = "ADDRESS")]
     pub plain_listen: Option<SocketAddr>,
 
-    /// Folder for what a restart should find again: the self-made certificate, and the last word on who may have what
+    /// Folder for what a restart should find again: the self-made certificate, the key of receipts, and the last word on
+    /// who may have what
     #[arg(long, env = "REELMILL_EDGE_STATE_DIR", default_value = "reelmill-edge", value_name = "FOLDER")]
     pub state_dir: PathBuf,
 

@@ -38,6 +38,7 @@ use crate::playlists::Playlists;
 use crate::pop::{Pop, PopError, PopSettings};
 use crate::prefetch::Prefetch;
 use crate::push::Announcements;
+use crate::receipts::{Signer, SignerError};
 use crate::serve::Edge;
 use crate::sockets::Sockets;
 use crate::takedown::{Follower, Takedowns};
@@ -133,6 +134,9 @@ pub enum StartError {
     /// There is no file of countries.
     #[error(transparent)]
     Geo(#[from] GeoError),
+    /// There is no key for receipts.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// There is no QUIC.
     #[error(transparent)]
     Quic(#[from] QuicError),
@@ -254,7 +258,7 @@ pub fn take_over(
             access: access.clone(),
             store,
             bus,
-            name: settings.name,
+            signer: Signer::load(&settings.name, &settings.state_dir)?,
             metrics: metrics.clone(),
         };
         background.spawn(follower.run(end.clone()));

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::access::KeyId;
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::{Bucket, Change, Followed, Revision, Written};
+use reelmill_platform::kv::{Change, Followed};
 use reelmill_platform::named;
-use reelmill_platform::purge::{Mark, Receipt, Target, Tombstone};
+use reelmill_platform::purge::{Mark, Target, Tombstone};
 use reelmill_platform::store::{Store, StoreError};
 use reelmill_platform::topology::BucketName;
 use tokio::sync::watch;
@@ -30,6 +29,7 @@ use crate::limits::PLAYLIST_BYTES;
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
 use crate::push::AGAIN;
+use crate::receipts::{ReceiptError, Receipts, Signer};
 
 /// Pause before lists of blobs are read again that could not be.
 const LIST_AGAIN: Duration = Duration::from_secs(5);
@@ -130,8 +130,7 @@ pub(crate) struct Follower {
     pub(crate) access: Access,
     pub(crate) store: Store,
     pub(crate) bus: Bus,
-    /// Name of this edge in receipts.
-    pub(crate) name: String,
+    pub(crate) signer: Signer,
     pub(crate) metrics: Metrics,
 }
 
@@ -140,6 +139,8 @@ pub(crate) struct Follower {
 enum FollowError {
     #[error(transparent)]
     Bus(#[from] BusError),
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     #[error("cannot read which blobs go with an asset: {0}")]
     Store(#[from] StoreError),
     #[error("the list of blobs that go with an asset cannot be read: {0}")]
@@ -163,7 +164,7 @@ impl Follower {
 
     async fn follow(&self) -> Result<std::convert::Infallible, FollowError> {
         let tombstones = self.bus.bucket::<Tombstone>(BucketName::Tombstones).await?;
-        let receipts = self.bus.bucket::<Receipt>(BucketName::Receipts).await?;
+        let receipts = Receipts::open(self.signer.clone(), self.bus.clone()).await?;
         let mut followed = std::pin::pin!(tombstones.follow().await?);
         // Those whose list of blobs could not be read yet. They do not hold up the others.
         let mut unfinished: Vec<Change<Tombstone>> = Vec::new();
@@ -216,7 +217,7 @@ impl Follower {
     async fn attempt(
         &self,
         change: Change<Tombstone>,
-        receipts: &Bucket<Receipt>,
+        receipts: &Receipts,
         unfinished: &mut Vec<Change<Tombstone>>,
     ) -> Result<(), FollowError> {
         match self.apply(&change, receipts).await {
@@ -225,11 +226,13 @@ impl Follower {
                 unfinished.push(change);
                 Ok(())
             }
-            outcome @ (Ok(()) | Err(FollowError::Bus(_) | FollowError::Ended)) => outcome,
+            outcome @ (Ok(()) | Err(FollowError::Bus(_) | FollowError::Receipt(_) | FollowError::Ended)) => {
+                outcome
+            }
         }
     }
 
-    async fn apply(&self, change: &Change<Tombstone>, receipts: &Bucket<Receipt>) -> Result<(), FollowError> {
+    async fn apply(&self, change: &Change<Tombstone>, receipts: &Receipts) -> Result<(), FollowError> {
         let Some(tombstone) = &change.value else {
             match change.key.parse() {
                 Ok(mark) => self.takedowns.write().lift(&mark),
@@ -258,7 +261,7 @@ impl Follower {
         };
         self.metrics.takedown();
         tracing::info!(%mark, dropped, reason = tombstone.reason, "taken down");
-        self.confirm(&mark, change.revision, dropped, receipts).await
+        Ok(receipts.confirm(&mark, change.revision, dropped).await?)
     }
 
     /// Takes down what the key of a tombstone names, as far as it goes. There is no receipt for it: only who can read it can
@@ -316,26 +319,6 @@ impl Follower {
     async fn list(&self, list: BlobHash) -> Result<Vec<BlobHash>, FollowError> {
         let record = self.store.get_blob(BlobKind::Record, list).await?;
         Ok(serde_json::from_slice(record.bytes())?)
-    }
-
-    async fn confirm(
-        &self,
-        mark: &Mark,
-        revision: Revision,
-        dropped: u64,
-        receipts: &Bucket<Receipt>,
-    ) -> Result<(), FollowError> {
-        let receipt = Receipt {
-            edge: self.name.clone(),
-            tombstone: mark.to_string(),
-            revision: revision.0,
-            at: Timestamp::now(),
-            dropped,
-        };
-        match receipts.create(&receipt.key(), &receipt).await? {
-            // A conflict: it was confirmed before this process began. The first word stands.
-            Written::Stored(_) | Written::Conflict => Ok(()),
-        }
     }
 }
 

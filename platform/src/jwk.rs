@@ -57,6 +57,9 @@ pub enum KeyError {
     /// Only its public half is there.
     #[error("the private half of the key is needed")]
     Public,
+    /// A secret, where a pair is needed.
+    #[error("a key with a public half is needed")]
+    Secret,
     /// The system gave no random bytes.
     #[error("the system gives no random bytes")]
     Random,

@@ -13,6 +13,7 @@ pub mod named;
 pub mod purge;
 pub mod queue;
 pub mod ready_file;
+pub mod receipt;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

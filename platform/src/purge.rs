@@ -1,4 +1,4 @@
-//! Takedowns: what must not be served any more, and the word of each edge that it does not.
+//! Takedowns: what must not be served any more. That an edge does not says its [receipt](crate::receipt).
 //!
 //! A tombstone stands in a bucket for as long as it is meant. Edges read all of them before they trust what they kept
 //! from earlier, and follow the bucket from then on. Taking a tombstone away lets the content be served again.
@@ -182,33 +182,6 @@ impl Purge {
         let unix_ms = u64::try_from(at.as_millisecond()).unwrap_or_default();
         let id = Ulid::from_parts(unix_ms, rand::random()).to_string().to_ascii_lowercase();
         Purge { id, subject, reason, by, at, tombstones: 0, list: None }
-    }
-}
-
-/// An edge's word that a takedown is done there; a record in the bucket [`BucketName::Receipts`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// Name of the edge.
-    pub edge: String,
-    /// Key of the tombstone.
-    pub tombstone: String,
-    /// Its revision.
-    pub revision: u64,
-    /// When it was done.
-    pub at: Timestamp,
-    /// Blobs that were in memory, on their way in or on their way out.
-    pub dropped: u64,
-}
-
-impl Receipt {
-    /// `<tombstone>.<revision>.<edge>`. An edge has no dot in its name.
-    pub fn key(&self) -> String {
-        format!("{}.{}.{}", self.tombstone, self.revision, self.edge)
-    }
-
-    /// The receipts for one tombstone, as a pattern for [`Bucket::list`](crate::kv::Bucket::list).
-    pub fn all_for(mark: &str, revision: u64) -> String {
-        format!("{mark}.{revision}.*")
     }
 }
 

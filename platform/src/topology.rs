@@ -61,8 +61,10 @@ pub enum BucketName {
     Outputs,
     /// What must not be served any more, by [`crate::purge::Mark`].
     Tombstones,
-    /// Edges' words that it is not, by [`crate::purge::Receipt::key`]; kept for [`RECEIPT_TTL`].
+    /// Edges' words that it is not, by [`crate::receipt::Receipt::key`]; kept for [`RECEIPT_TTL`].
     Receipts,
+    /// What receipts are judged by, by [`crate::receipt::EdgeKey::key`]; kept for ever.
+    EdgeKeys,
     /// Who took down what, by [`crate::purge::Purge::id`]; kept for ever.
     Purges,
     /// Who may watch what, by [`crate::access::Subject`].
@@ -80,7 +82,7 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 14] = [
+    const ALL: [BucketName; 15] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
@@ -88,6 +90,7 @@ impl BucketName {
         BucketName::Outputs,
         BucketName::Tombstones,
         BucketName::Receipts,
+        BucketName::EdgeKeys,
         BucketName::Purges,
         BucketName::Policies,
         BucketName::TokenKeys,
@@ -111,6 +114,7 @@ impl BucketName {
             | BucketName::Owners
             | BucketName::Outputs
             | BucketName::Tombstones
+            | BucketName::EdgeKeys
             | BucketName::Purges
             | BucketName::Policies
             | BucketName::TokenKeys => Duration::ZERO,
@@ -127,6 +131,7 @@ impl BucketName {
             BucketName::Outputs => "outputs",
             BucketName::Tombstones => "tombstones",
             BucketName::Receipts => "receipts",
+            BucketName::EdgeKeys => "edge_keys",
             BucketName::Purges => "purges",
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",

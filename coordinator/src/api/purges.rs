@@ -11,7 +11,8 @@ use reelmill_media::ids::{AssetId, BlobHash, TenantId};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::access::{KeyId, TokenKey};
 use reelmill_platform::named;
-use reelmill_platform::purge::{Purge, Receipt, Standing, Subject, Target, Tombstone};
+use reelmill_platform::purge::{Purge, Standing, Subject, Target, Tombstone};
+use reelmill_platform::receipt::{EdgeKey, Judged, Receipt};
 use reelmill_platform::store::StoreError;
 use reelmill_platform::topology::BucketName;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub(super) struct Asked {
 struct View {
     #[serde(flatten)]
     purge: Purge,
-    receipts: Vec<Receipt>,
+    receipts: Vec<Judged>,
 }
 
 /// The trail, newest first.
@@ -122,9 +123,11 @@ pub(super) async fn get(
         let standing: Vec<Standing> = serde_json::from_slice(record.bytes())
             .map_err(|_| Problem::new(Code::Internal, "The list of tombstones cannot be read."))?;
         let bucket = api.engine.bus.bucket::<Receipt>(BucketName::Receipts).await?;
+        let keys = api.engine.bus.bucket::<EdgeKey>(BucketName::EdgeKeys).await?;
         for Standing { mark, revision } in standing.iter().take(MAX_SHOWN) {
-            let found = bucket.list(&Receipt::all_for(mark, *revision)).await?;
-            receipts.extend(found.into_iter().map(|(_, receipt)| receipt));
+            for (key, receipt) in bucket.list(&Receipt::all_for(mark, *revision)).await? {
+                receipts.push(receipt.judge(&key, &keys).await?);
+            }
         }
     }
     Ok(fresh(Json(View { purge, receipts })))

@@ -6,7 +6,8 @@ use reelmill_media::keys::BlobKind;
 use reelmill_platform::access::TokenKey;
 use reelmill_platform::jwk::{Algorithm, Jwk};
 use reelmill_platform::named;
-use reelmill_platform::purge::{Receipt, Target, Tombstone};
+use reelmill_platform::purge::{Target, Tombstone};
+use reelmill_platform::receipt::{EdgeKey, Receipt};
 use reelmill_platform::topology::BucketName;
 use serde_json::{Value, json};
 
@@ -56,16 +57,34 @@ async fn what_is_taken_down_leaves_a_trail() {
 
     // What edges say of it is shown with it.
     assert_eq!(get(&owner, &location).await["receipts"], json!([]));
-    let receipt = Receipt {
-        edge: "edge-1".into(),
+    let receipts = bus.bucket::<Receipt>(BucketName::Receipts).await.unwrap();
+    let keys = bus.bucket::<EdgeKey>(BucketName::EdgeKeys).await.unwrap();
+    let receipt = |edge: &str| Receipt {
+        edge: edge.into(),
         tombstone: format!("asset.{id}"),
         revision: revision.0,
         at: Timestamp::now(),
         dropped: 2,
+        signature: None,
     };
-    let receipts = bus.bucket::<Receipt>(BucketName::Receipts).await.unwrap();
-    receipts.put(&receipt.key(), &receipt).await.unwrap();
-    assert_eq!(get(&owner, &location).await["receipts"][0]["edge"], "edge-1");
+    let (own, another) = (Jwk::generate(Algorithm::EdDSA).unwrap(), Jwk::generate(Algorithm::EdDSA).unwrap());
+    for edge in ["edge-1", "edge-4"] {
+        let key = EdgeKey::of(edge, &own, Timestamp::now()).unwrap();
+        keys.put(&key.key(), &key).await.unwrap();
+    }
+    let good = receipt("edge-1").signed(&own).unwrap();
+    let forged = Receipt { dropped: 0, ..receipt("edge-4").signed(&own).unwrap() };
+    for receipt in [&good, &receipt("edge-2"), &receipt("edge-3").signed(&another).unwrap(), &forged] {
+        receipts.put(&receipt.key(), receipt).await.unwrap();
+    }
+    // One edge's word in the place of another's.
+    receipts.put(&receipt("edge-5").key(), &good).await.unwrap();
+    let view = get(&owner, &location).await;
+    let shown: Vec<_> =
+        view["receipts"].as_array().unwrap().iter().map(|r| (&r["edge"], &r["proof"])).collect();
+    let names = ["edge-1", "edge-2", "edge-3", "edge-4", "edge-1"].map(Value::from);
+    let proofs = ["signed", "unsigned", "foreign", "wrong", "wrong"].map(Value::from);
+    assert_eq!(shown, names.iter().zip(&proofs).collect::<Vec<_>>());
 
     // The operator takes away everything, blobs too, and a deletion later on gives nothing back.
     let answer = purge(&operator, json!({ "kind": "tenant", "tenant": "demo" })).await;

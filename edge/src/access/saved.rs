@@ -1,14 +1,15 @@
 //! The last word on who may have what, kept in a file for a start without NATS.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::access::{Policy, TokenKey};
 use serde::{Deserialize, Serialize};
+
+use crate::private_file;
 
 /// The file's name.
 const NAME: &str = "access.json";
@@ -33,15 +34,9 @@ impl Saved {
         }
     }
 
-    /// Saves it, whole or not at all. Some keys are secrets, so nobody else may read it.
+    /// Saves it. Some keys are secrets.
     pub(super) fn save(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let (path, partial): (PathBuf, PathBuf) = (folder.join(NAME), folder.join("access.partial"));
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(partial, path)
+        private_file::write(&folder.join(NAME), &serde_json::to_vec(self)?)
     }
 }
 
@@ -49,10 +44,9 @@ impl Saved {
 mod tests {
     use super::*;
     use reelmill_platform::jwk::{Algorithm, Jwk};
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn it_is_read_as_written_and_for_nobody_else() {
+    fn it_is_read_as_written() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Saved::load(folder.path()).unwrap(), None);
         let key = TokenKey { tenant: None, jwk: Jwk::generate(Algorithm::HS256).unwrap() };
@@ -65,8 +59,6 @@ mod tests {
             saved.save(folder.path()).unwrap();
             assert_eq!(Saved::load(folder.path()).unwrap().as_ref(), Some(&saved));
         }
-        let mode = fs::metadata(folder.path().join(NAME)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
         fs::write(folder.path().join(NAME), "{").unwrap();
         assert!(Saved::load(folder.path()).is_err());
     }

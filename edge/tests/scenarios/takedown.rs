@@ -11,7 +11,8 @@ use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::kv::Revision;
-use reelmill_platform::purge::{Receipt, Target, Tombstone};
+use reelmill_platform::purge::{Target, Tombstone};
+use reelmill_platform::receipt::Receipt;
 use reelmill_platform::topology::BucketName;
 use tokio::time::{sleep, timeout};
 
