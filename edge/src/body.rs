@@ -12,28 +12,51 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Blob, BlobReader, FillError};
 use crate::limits::CHUNK_BYTES;
-use crate::playlists::Text;
 use crate::range::ByteRange;
 
 /// What follows the header section.
 ///
-/// There is one way in for media, [`Body::blob`], and a blob holds verified groups only: an edge cannot send a byte of a
+/// There is one way in for media, [`Piece::blob`], and a blob holds verified groups only: an edge cannot send a byte of a
 /// blob that was not checked against its hash.
 #[derive(Debug)]
 pub struct Body {
-    content: Content,
-    /// Counts the bytes that are taken.
+    now: Piece,
+    /// What follows it.
+    later: std::vec::IntoIter<Piece>,
+    /// Counts the bytes that are taken of blobs.
     taken: Option<IntCounter>,
     /// Fires when the viewer must not have it any more.
     withdrawn: Option<CancellationToken>,
 }
 
+/// A stretch of a body.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Piece {
     /// All of it is here.
     Held(Bytes),
-    /// It may still be on its way. Before it stand bytes that prove it, for a peer, or none.
-    Blob(Bytes, BlobReader),
+    /// It may still be on its way.
+    Blob(BlobReader),
+}
+
+impl Piece {
+    /// A part of a blob. Copies nothing.
+    pub(crate) fn blob(blob: &Arc<Blob>, range: ByteRange) -> Self {
+        Self::Blob(BlobReader::new(blob.clone(), range))
+    }
+
+    /// A part of what is here. Copies nothing.
+    pub(crate) fn held(bytes: &Bytes, range: ByteRange) -> Self {
+        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(bytes.len());
+        let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, bytes.len());
+        Self::Held(bytes.slice(start..end))
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::Held(rest) => rest.len() as u64,
+            Self::Blob(reader) => reader.length(),
+        }
+    }
 }
 
 impl Body {
@@ -42,31 +65,25 @@ impl Body {
         Self::all(Bytes::new())
     }
 
-    /// A part of a blob, counted by `taken`. Copies nothing.
-    pub fn blob(blob: Arc<Blob>, range: ByteRange, taken: IntCounter) -> Self {
-        let content = Content::Blob(Bytes::new(), BlobReader::new(blob, range));
-        Self { content, taken: Some(taken), withdrawn: None }
+    /// One piece, counted by `taken` if that is of a blob.
+    pub(crate) fn of(piece: Piece, taken: Option<IntCounter>) -> Self {
+        Self { now: piece, later: Vec::new().into_iter(), taken, withdrawn: None }
+    }
+
+    /// Pieces one after the other, counted by `taken` as far as they are of a blob.
+    pub(crate) fn several(pieces: Vec<Piece>, taken: Option<IntCounter>) -> Self {
+        Self { later: pieces.into_iter(), taken, ..Self::empty() }
     }
 
     /// A blob from byte `from` on, and before it the encoded tree that proves it. Copies nothing.
-    pub(crate) fn proven(tree: Bytes, blob: Arc<Blob>, from: u64) -> Self {
+    pub(crate) fn proven(tree: Bytes, blob: &Arc<Blob>, from: u64) -> Self {
         let range = ByteRange { start: from.min(blob.length()), end: blob.length() };
-        Self { content: Content::Blob(tree, BlobReader::new(blob, range)), taken: None, withdrawn: None }
+        Self::several(vec![Piece::Held(tree), Piece::blob(blob, range)], None)
     }
 
-    /// All of a playlist or presentation.
+    /// All of something that is here.
     pub(crate) fn all(bytes: Bytes) -> Self {
-        Self { content: Content::Held(bytes), taken: None, withdrawn: None }
-    }
-
-    /// A part of a playlist or presentation.
-    pub fn text(text: &Text, range: ByteRange) -> Self {
-        Self::part(text.bytes(), range)
-    }
-
-    /// A part of something the edge itself is made of: a page or a script.
-    pub(crate) fn own(bytes: &'static [u8], range: ByteRange) -> Self {
-        Self::part(&Bytes::from_static(bytes), range)
+        Self::of(Piece::Held(bytes), None)
     }
 
     /// The sentence that says why there is nothing else.
@@ -79,43 +96,44 @@ impl Body {
         Self { withdrawn, ..self }
     }
 
-    fn part(bytes: &Bytes, range: ByteRange) -> Self {
-        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(bytes.len());
-        let end = usize::try_from(range.end).unwrap_or(usize::MAX).clamp(start, bytes.len());
-        Self::all(bytes.slice(start..end))
-    }
-
     /// How many bytes are left to send.
     pub fn length(&self) -> u64 {
-        match &self.content {
-            Content::Held(rest) => rest.len() as u64,
-            Content::Blob(tree, reader) => tree.len() as u64 + reader.length(),
-        }
+        self.pieces().map(Piece::length).sum()
     }
 
-    /// Takes the next piece; `None` at the end. After an error there is nothing more to come.
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        std::iter::once(&self.now).chain(self.later.as_slice())
+    }
+
+    /// Takes the next bytes; `None` at the end. After an error there is nothing more to come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError>>> {
-        if self.length() > 0 && self.withdrawn.as_ref().is_some_and(CancellationToken::is_cancelled) {
+        while self.now.length() == 0 {
+            match self.later.next() {
+                Some(next) => self.now = next,
+                None => return Poll::Ready(None),
+            }
+        }
+        if self.withdrawn.as_ref().is_some_and(CancellationToken::is_cancelled) {
             return Poll::Ready(Some(Err(FillError::Purged)));
         }
-        let polled = match &mut self.content {
-            Content::Held(rest) if rest.is_empty() => Poll::Ready(None),
-            Content::Held(rest) => Poll::Ready(Some(Ok(rest.split_to(CHUNK_BYTES.min(rest.len()))))),
-            Content::Blob(tree, _) if !tree.is_empty() => Poll::Ready(Some(Ok(std::mem::take(tree)))),
-            Content::Blob(_, reader) => reader.poll_next(cx),
-        };
-        if let (Poll::Ready(Some(Ok(bytes))), Some(taken)) = (&polled, &self.taken) {
-            taken.inc_by(bytes.len() as u64);
+        match &mut self.now {
+            Piece::Held(rest) => Poll::Ready(Some(Ok(rest.split_to(CHUNK_BYTES.min(rest.len()))))),
+            Piece::Blob(reader) => {
+                let polled = reader.poll_next(cx);
+                if let (Poll::Ready(Some(Ok(bytes))), Some(taken)) = (&polled, &self.taken) {
+                    taken.inc_by(bytes.len() as u64);
+                }
+                polled
+            }
         }
-        polled
     }
 
     /// Completes when the content is taken down or the viewer's right to it; never for what cannot be.
     pub(crate) fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
-        let blob = match &self.content {
-            Content::Held(_) => None,
-            Content::Blob(_, reader) => Some(reader.blob().revoked().clone()),
-        };
+        let blob = self.pieces().find_map(|piece| match piece {
+            Piece::Held(_) => None,
+            Piece::Blob(reader) => Some(reader.blob().revoked().clone()),
+        });
         let (blob, viewer) = (fired(blob), fired(self.withdrawn.clone()));
         async move {
             tokio::select! {

@@ -16,6 +16,11 @@ impl EntityTag {
         Self(hash)
     }
 
+    /// The content hash.
+    pub fn hash(&self) -> BlobHash {
+        self.0
+    }
+
     /// As a field value.
     pub fn header_value(&self) -> HeaderValue {
         // Quotes and hexadecimal digits are always a valid field value.

@@ -13,6 +13,12 @@ pub(crate) const HEADER_FIELDS: usize = 100;
 /// Longest path of a request. Ours are under 100 bytes; query strings do not count.
 pub(crate) const PATH_BYTES: usize = 1024;
 
+/// Ranges taken in one request; who asks for more gets the whole.
+pub(crate) const RANGES: usize = 16;
+
+/// What it costs to begin a part of several, in bytes, at least; ranges closer together are sent as one.
+pub(crate) const PART_BYTES: u64 = 128;
+
 /// Most bytes read from one HTTP/3 request stream. Above the header limit, so that a header section a little too long
 /// is still answered with 431, and far below what could hurt: viewers have nothing to upload here.
 pub(crate) const H3_REQUEST_STREAM_BYTES: u64 = 64 * 1024;

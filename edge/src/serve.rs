@@ -1,40 +1,30 @@
 //! From a request's head to a response, whatever protocol carries them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use prometheus::IntCounter;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Access, Denial, Reach};
 use crate::body::Body;
-use crate::cache::{Blob, BlobCache, Lookup};
+use crate::cache::{BlobCache, Lookup};
 use crate::cmcd::{self, Report};
-use crate::conditional::{self, EntityTag, Verdict};
 use crate::head;
 use crate::metrics::Metrics;
-use crate::player::{self, PlayerFile};
-use crate::playlists::{Playlists, Text};
+use crate::player;
+use crate::playlists::Playlists;
 use crate::pop::Asked;
 use crate::pop::answer::answer;
 use crate::prefetch::Prefetch;
 use crate::problem::problem;
-use crate::range::{self, ByteRange, Selection};
+use crate::representation::{Method, Representation};
 use crate::route::{self, ALLOW, Action, Resource};
 use crate::sessions::Sessions;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-
-/// A hash names its content for ever (RFC 8246).
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// A growing playlist is worth nothing to a shared cache after a second.
-const GROWING: &str = "public, max-age=1";
-/// A closed one may still be taken down.
-const CLOSED: &str = "public, max-age=60";
 
 /// Answers requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -254,126 +244,6 @@ fn finish(mut response: Response<Body>) -> Response<Body> {
 struct Viewer<'a> {
     from: IpAddr,
     report: Option<&'a Report>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Get,
-    Head,
-}
-
-/// Content ready to be sent.
-enum Representation {
-    /// With what counts the bytes that are taken of it.
-    Blob(Arc<Blob>, &'static str, IntCounter),
-    Text(Arc<Text>, &'static str),
-    Own(&'static PlayerFile),
-}
-
-impl Representation {
-    fn respond(&self, request: &HeaderMap, method: Method) -> Response<Body> {
-        let tag = self.tag();
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.insert(header::ETAG, tag.header_value());
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(self.cache_control()));
-        match conditional::judge(request, &tag) {
-            Verdict::Proceed => {}
-            Verdict::NotModified => {
-                *response.status_mut() = StatusCode::NOT_MODIFIED;
-                return response;
-            }
-            Verdict::PreconditionFailed => {
-                return problem(
-                    StatusCode::PRECONDITION_FAILED,
-                    "The content is not the one that If-Match names.",
-                );
-            }
-        }
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type()));
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        if let Self::Own(file) = self
-            && let Some(policy) = file.content_security_policy
-        {
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        }
-        let length = self.length();
-        // RFC 9110 §14.2: a range means something to GET only.
-        let selection = if method == Method::Get && conditional::range_applies(request, &tag) {
-            range::select(request, length)
-        } else {
-            Selection::Whole
-        };
-        let selected = match selection {
-            Selection::Whole => ByteRange::whole(length),
-            Selection::Part(part) => {
-                let text = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-                if let Ok(value) = HeaderValue::from_str(&text) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                part
-            }
-            Selection::Unsatisfiable => return self.unsatisfiable(length),
-        };
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(selected.length()));
-        if method == Method::Get {
-            *response.body_mut() = self.body(selected);
-        }
-        response
-    }
-
-    fn unsatisfiable(&self, length: u64) -> Response<Body> {
-        let mut response = problem(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            &format!("The content has {length} bytes, none of them in that range."),
-        );
-        if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
-            response.headers_mut().insert(header::CONTENT_RANGE, value);
-        }
-        response
-    }
-
-    fn tag(&self) -> EntityTag {
-        match self {
-            Self::Blob(blob, ..) => EntityTag::of(blob.hash()),
-            Self::Text(text, _) => text.tag(),
-            Self::Own(file) => file.tag(),
-        }
-    }
-
-    fn media_type(&self) -> &'static str {
-        match self {
-            Self::Blob(_, media_type, _) | Self::Text(_, media_type) => media_type,
-            Self::Own(file) => file.media_type,
-        }
-    }
-
-    fn cache_control(&self) -> &'static str {
-        match self {
-            Self::Blob(..) => IMMUTABLE,
-            Self::Text(text, _) if text.closed() => CLOSED,
-            Self::Text(..) => GROWING,
-            Self::Own(file) => file.cache_control,
-        }
-    }
-
-    fn length(&self) -> u64 {
-        match self {
-            Self::Blob(blob, ..) => blob.length(),
-            Self::Text(text, _) => text.bytes().len() as u64,
-            Self::Own(file) => file.bytes.len() as u64,
-        }
-    }
-
-    fn body(&self, range: ByteRange) -> Body {
-        match self {
-            Self::Blob(blob, _, taken) => Body::blob(blob.clone(), range, taken.clone()),
-            Self::Text(text, _) => Body::text(text, range),
-            Self::Own(file) => Body::own(file.bytes, range),
-        }
-    }
 }
 
 /// What a browser asks before a script of another site may send unusual fields.

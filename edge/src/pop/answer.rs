@@ -37,7 +37,7 @@ async fn blob(name: PublicBlob, question: Question, blobs: &BlobCache) -> Respon
             let mut response = Response::new(Body::empty());
             let head = BlobHead { length, tree_bytes: tree.len() as u64 };
             head.write(response.headers_mut());
-            *response.body_mut() = Body::proven(tree, blob, question.from);
+            *response.body_mut() = Body::proven(tree, &blob, question.from);
             response
         }
         Err(error) => error.response(),

@@ -108,7 +108,7 @@ async fn what_a_liar_says_is_repaired_from_the_origin_and_counted() {
     );
     for (name, bytes) in &blobs {
         let (blob, _) = cache.get(*name, Asked::ByViewer).await;
-        let mut body = Body::proven(Bytes::new(), blob.unwrap(), 0);
+        let mut body = Body::proven(Bytes::new(), &blob.unwrap(), 0);
         let mut read = Vec::new();
         while let Some(piece) = poll_fn(|cx| body.poll_next(cx)).await {
             read.extend_from_slice(&piece.unwrap());

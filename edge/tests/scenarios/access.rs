@@ -10,7 +10,7 @@ use maxminddb_writer::Database;
 use maxminddb_writer::metadata::IpVersion;
 use maxminddb_writer::paths::IpAddrWithMask;
 use reelmill_edge::process::Settings;
-use reelmill_media::ids::{AssetId, BlobHash};
+use reelmill_media::ids::{AssetId, BlobHash, RenditionId};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::access::{Countries, Country, KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::Bus;
@@ -63,7 +63,7 @@ async fn publish(world: &World, id: AssetId, segments: &[u64]) -> (String, Strin
         let hash = world.store.put_blob(BlobKind::Segment, noise(1000, *seed)).await.unwrap();
         text += &format!("#EXTINF:1,\n{}\n", keys::blob_from_playlist(&hash, BlobKind::Segment));
     }
-    let rendition = "v720".parse().unwrap();
+    let rendition: RenditionId = "v720".parse().unwrap();
     let (index, media) = (keys::multivariant_playlist(id), keys::media_playlist(id, &rendition));
     let store = &world.store;
     store.put_object(&media, Bytes::from(text + "#EXT-X-ENDLIST\n")).await.unwrap();

@@ -27,6 +27,7 @@ mod process;
 mod protocols;
 mod purge;
 mod push;
+mod ranges;
 mod reload;
 mod streaming;
 mod takedown;
