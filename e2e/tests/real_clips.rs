@@ -141,9 +141,9 @@ fn the_longest_clip_grows_from_its_beginning() {
     let published = system.published(&asset);
     assert!(published.tracks().any(|track| !track.playlist.says.end_list), "it is still being made");
     for track in &published.video {
-        // 0, 1, 2, 4, 8 s.
+        // 0, 1, 2 and 4 s, and where the source has its second key frame.
         let starts: Vec<i64> = track.segments.iter().take(5).map(|segment| segment.fragment.start).collect();
-        let due = [0, 1, 2, 4, 8].map(|second| second * i64::from(track.init.timescale));
+        let due = [0, 3, 6, 12, 25].map(|thirds| thirds * i64::from(track.init.timescale) / 3);
         assert_eq!(starts, due[..starts.len()], "{}", track.name);
     }
 }

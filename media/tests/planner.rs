@@ -62,14 +62,33 @@ proptest! {
         for pair in segments.windows(2) {
             prop_assert_eq!(pair[0].frames.end, pair[1].frames.start);
             prop_assert_eq!(pair[0].end, pair[1].start);
-            // The grid: 0, 1, 2, 4, 8, … s. A segment holds no boundary but at or before its first frame.
-            let micros = |t: Ticks| t.micros(video.timescale);
-            let grid = [0, 1, 2].into_iter().chain((1..).map(|k| k * 4)).map(|s: i64| s * 1_000_000);
-            let last_before = grid.take_while(|b| *b <= micros(pair[1].start) + 1).last().unwrap();
-            prop_assert!(micros(pair[0].start) < last_before);
         }
         let longest = segments.iter().map(|s| (s.end - s.start).micros(video.timescale)).max().unwrap();
         prop_assert!(i64::from(plan.target_duration()) * 1_000_000 + 500_000 >= longest);
+    }
+
+    #[test]
+    fn segments_grow_to_their_length_and_are_cut_where_decoding_can_begin(
+        index in any_source(), profile in any_profile(),
+    ) {
+        let timeline = VideoTimeline::of(&index).unwrap();
+        let plan = Plan::new(&index, &Profile { max_frame_rate: None, ..profile.clone() }, 2).unwrap();
+        let ticks = |ms| Ticks::from_millis(ms, timeline.timescale);
+        let later = ticks(i64::from(profile.segment_seconds) * 1000);
+        let samples = &index.video.as_ref().unwrap().samples;
+        let is_key = |frame: u32| samples[timeline.frames[frame as usize].sample as usize].key;
+        let segments = &picture(&plan).segments;
+        for (n, segment) in segments.iter().enumerate() {
+            let usual = segment.start.clamp(ticks(1000), later).0;
+            let near = usual / 2..=usual + usual / 10;
+            let frames = &timeline.frames[segment.frames.start as usize..segment.frames.end as usize];
+            prop_assert!((frames[frames.len() - 1].pts - segment.start).0 < *near.end());
+            let Some(next) = segments.get(n + 1) else { continue };
+            prop_assert!((segment.end - segment.start).0 >= *near.start());
+            let could = timeline.frames.iter().zip(0..);
+            let mut could = could.filter(|(f, k)| near.contains(&(f.pts - segment.start).0) && is_key(*k));
+            prop_assert!(is_key(next.frames.start) || could.next().is_none());
+        }
     }
 
     #[test]

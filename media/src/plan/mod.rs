@@ -1,7 +1,7 @@
 //! The planner: a pure function from index and profile to segments and tasks.
 //!
-//! All renditions cut at the same times: the start of segment k is the first frame at or after a boundary of the
-//! absolute grid 0, 1, 2, 4, 8, 12, … seconds. The first segments are short so that a video plays soon.
+//! All renditions cut at the same times, where decoding of the source can begin if that is near enough. The first segments
+//! are short so that a video plays soon: 1, 1, 2, 4, 4, … seconds by default.
 
 mod cut;
 mod images;
@@ -145,11 +145,11 @@ impl Plan {
             return Err(PlanError::TooLong);
         }
         let grid = cut::Grid::new(profile.segment_seconds);
-        let video = timeline.as_ref().map(|timeline| VideoPlan {
+        let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
             timescale: timeline.timescale,
             frame_rate: timeline.frame_rate(),
             every,
-            segments: grid.video(timeline),
+            segments: grid.video(track, timeline),
         });
         let audio: Vec<AudioPlan> = sounds
             .into_iter()

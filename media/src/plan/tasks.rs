@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::cut::Grid;
+use super::cut::{Grid, stretched};
 use super::{AudioPlan, PlannedTask, VideoPlan, VideoSpan};
 use crate::codec::VideoCodec;
 use crate::index::VideoTrack;
@@ -12,11 +12,11 @@ use crate::task::{Class, Work};
 use crate::time::Ticks;
 use crate::timeline::VideoTimeline;
 
-/// A chunk is no longer than this, in milliseconds, unless its segments are.
+/// A chunk should be no longer than this, in milliseconds, unless its segments are.
 const CHUNK_MS: i64 = 16_000;
 
-/// A chunk costs no more than this, in milliseconds of one core, unless its segments do: what a lost worker costs, and how
-/// long somebody's first segment may have to wait for a slot.
+/// A chunk should cost no more than this, in milliseconds of one core, unless its segments do: what a lost worker costs, and
+/// how long somebody's first segment may have to wait for a slot.
 const CHUNK_COST_MS: i64 = 40_000;
 
 /// What a chunk costs by itself, in frames of decoding: encoders are opened and their memory is touched.
@@ -101,7 +101,7 @@ pub(super) fn tasks(
         class,
     };
     let total = video.segments.last().map_or(Ticks::ZERO, |s| s.end);
-    let shortest = Ticks::from_millis(grid.segment_ms, video.timescale);
+    let shortest = grid.later(video.timescale);
     let share = Ticks(total.0 / i64::from(slots) / 2).max(shortest);
     // Beyond the limit chunks grow instead of their number.
     let lanes = ladder.lanes().count().max(1) as i64;
@@ -110,7 +110,7 @@ pub(super) fn tasks(
         let cost_ms = video_cost_ms(video, &(0..video.segments.len() as u32), lane, leads) as i64;
         let affordable_ms = total.micros(video.timescale) / 1000 * CHUNK_COST_MS / cost_ms.max(1);
         let longest = Ticks::from_millis(affordable_ms.min(CHUNK_MS), video.timescale).max(shortest);
-        share.min(longest).max(least)
+        stretched(share.min(longest).max(least))
     };
     let length = ladder.lanes().next().map_or(shortest, length_of);
     let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
