@@ -182,9 +182,9 @@ mod tests {
         };
         assert_eq!(change(|_| {}), Ok(()));
         assert_eq!(change(|r| r.signature = None), Err(Proof::Unsigned));
-        for forge in [
-            |r: &mut Receipt| r.edge = "ams-2".into(),
-            |r: &mut Receipt| r.tombstone = "blob.01".into(),
+        let forgeries: [fn(&mut Receipt); 9] = [
+            |r| r.edge = "ams-2".into(),
+            |r| r.tombstone = "blob.01".into(),
             |r| r.revision = 8,
             |r| r.at += jiff::SignedDuration::from_nanos(1),
             |r| r.dropped = 3,
@@ -192,7 +192,8 @@ mod tests {
             |r| r.signature.as_mut().unwrap().value.push('>'),
             |r| r.signature.as_mut().unwrap().key = "*".into(),
             |r| r.signature.as_mut().unwrap().key = ">".repeat(43),
-        ] {
+        ];
+        for forge in forgeries {
             assert_eq!(change(forge), Err(Proof::Wrong));
         }
         assert_eq!(signed.signature_under("blob.00.7.ams-2").map(drop), Err(Proof::Wrong));
