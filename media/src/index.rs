@@ -49,6 +49,42 @@ pub struct SourceIndex {
     pub audio: Vec<AudioTrack>,
 }
 
+/// Frames that come before another and are presented after it, at most (H.264 A.3.1, H.265 A.4.2: the size of a decoder's
+/// picture buffer).
+const MOST_REORDERED: usize = 16;
+
+/// Packets at the end of a part of a sound that may not be whole, or of which the next one says when they end.
+const LAST_PACKETS: usize = 2;
+
+impl SourceIndex {
+    /// The index of a source's beginning, so that it presents nothing that bytes to come can change.
+    pub fn settled(mut self) -> SourceIndex {
+        let mut picture_ends = None;
+        if let Some(video) = &mut self.video {
+            let mut times: Vec<Ticks> =
+                video.samples.iter().map(|s| s.pts).filter(|pts| video.window.contains(pts)).collect();
+            times.sort_unstable();
+            times.dedup();
+            video.window.end = last_but(&times, MOST_REORDERED).unwrap_or(video.window.start);
+            picture_ends = Some((video.window.end, video.timescale));
+        }
+        for audio in &mut self.audio {
+            let times: Vec<Ticks> = audio.samples.iter().map(|s| s.pts).collect();
+            let known = last_but(&times, LAST_PACKETS).unwrap_or(audio.window.start);
+            // Beside a picture no more is planned of it, and where it is cut is said by the picture.
+            let ends =
+                picture_ends.map_or(known, |(end, clock)| known.min(end.rescale(clock, audio.timescale)));
+            audio.window.end = ends.min(audio.window.end);
+        }
+        self
+    }
+}
+
+/// The one that so many come after.
+fn last_but(times: &[Ticks], after: usize) -> Option<Ticks> {
+    times.get(times.len().checked_sub(after)?).copied()
+}
+
 /// What a decoder needs before its first packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodecSetup {

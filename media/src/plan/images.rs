@@ -53,9 +53,12 @@ impl ImagePlan {
         let poster = last_of(0)?;
         let later_posters = LATER_POSTERS.into_iter().filter_map(last_of).collect();
         let (width, height) = shrunk(highest, POSTER_SIDE);
-        let every = Ticks::from_millis(THUMBNAIL_EVERY_MS, timeline.timescale)
-            .max(Ticks((timeline.end.0 + MAX_THUMBNAILS - 1) / MAX_THUMBNAILS))
-            .max(Ticks(1));
+        // Doubled, so that those of a whole are among those of its beginnings.
+        let least = Ticks::from_millis(THUMBNAIL_EVERY_MS, timeline.timescale).max(Ticks(1));
+        let mut doubled = std::iter::successors(Some(least), |every| Some(Ticks(every.0.saturating_mul(2))));
+        let every = doubled
+            .find(|every| every.0.saturating_mul(MAX_THUMBNAILS) >= timeline.end.0)
+            .unwrap_or(timeline.end);
         let mut thumbnails = Vec::new();
         let mut next = Ticks::ZERO;
         for (n, frame) in (0u32..).zip(&timeline.frames) {

@@ -4,26 +4,28 @@
 //! are short so that a video plays soon: 1, 1, 2, 4, 4, … seconds by default.
 
 mod cut;
+mod growth;
 mod images;
+mod layout;
 mod reads;
 mod tasks;
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use growth::{Extent, GrowthError};
 pub use images::{ImagePlan, PlannedImage};
 pub use tasks::MAX_TASKS;
+
+use layout::Layout;
 
 use crate::index::SourceIndex;
 use crate::ladder::{AudioRung, Ladder};
 use crate::profile::Profile;
 use crate::task::{Class, Work};
 use crate::time::{FrameRate, Ticks, Timescale};
-use crate::timeline::{AudioTimeline, VideoTimeline};
-
-/// The longest source that is planned, in microseconds: a week.
-const LONGEST_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+use crate::timeline::AudioTimeline;
 
 /// How a source is cut into segments and tasks. There is a picture or sound, or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,14 @@ pub struct Plan {
     pub tasks: Vec<PlannedTask>,
     /// For each task, how far into the source it reads: the bytes before this one suffice for it.
     pub reads: Vec<u64>,
+    /// The target duration in seconds that players were told of a beginning, before all lengths were known.
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub told_target: Option<u32>,
+}
+
+/// Plans that were written before there was such a field end without it.
+fn or_nothing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    Ok(Option::deserialize(from).unwrap_or(None))
 }
 
 /// The segments of every video rendition.
@@ -123,65 +133,26 @@ impl AudioPlan {
 impl Plan {
     /// Cuts a source. `slots` is how many tasks the fleet runs at once: short sources are cut finer to fill it.
     pub fn new(index: &SourceIndex, profile: &Profile, slots: u32) -> Result<Plan, PlanError> {
-        let whole = VideoTimeline::of(index);
-        let rate = whole.as_ref().map_or(FrameRate { num: 30, den: 1 }, VideoTimeline::frame_rate);
-        let every = profile.max_frame_rate.map_or(1, |most| rate.steps_to(most));
-        let timeline = whole.map(|timeline| timeline.thinned(every));
-        let rate = timeline.as_ref().map_or(rate, VideoTimeline::frame_rate);
-        let mut ladder = Ladder::of(profile, index, rate);
-        if timeline.is_none() {
-            ladder.video.clear();
-        }
-        let sounds: Vec<(AudioRung, AudioTimeline)> = std::mem::take(&mut ladder.audio)
-            .into_iter()
-            .filter_map(|rung| {
-                let timeline = AudioTimeline::of(index, rung.track as usize, rung.codec)?;
-                Some((rung, timeline))
-            })
-            .collect();
-        let picture_end = timeline.iter().map(|t| t.end.micros(t.timescale));
-        let sound_ends = sounds.iter().map(|(_, sound)| Ticks(sound.samples).micros(sound.sample_rate));
-        if picture_end.chain(sound_ends).any(|end| end > LONGEST_MICROS) {
-            return Err(PlanError::TooLong);
-        }
-        let grid = cut::Grid::new(profile.segment_seconds);
-        let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
-            timescale: timeline.timescale,
-            frame_rate: timeline.frame_rate(),
-            every,
-            segments: grid.video(track, timeline),
-        });
-        let audio: Vec<AudioPlan> = sounds
-            .into_iter()
-            .map(|(rung, timeline)| {
-                let segments = grid.audio(&timeline, rung.codec, video.as_ref());
-                AudioPlan { timeline, rung, segments }
-            })
-            .collect();
-        ladder.audio = audio.iter().map(|plan| plan.rung.clone()).collect();
-        if ladder.video.is_empty() && audio.is_empty() {
-            return Err(PlanError::Nothing);
-        }
-        let images = match (&video, &timeline) {
-            (Some(video), Some(timeline)) => ImagePlan::of(&ladder, video, timeline),
-            (Some(_) | None, Some(_) | None) => None,
-        };
-        let leads = match (&index.video, &timeline, &video) {
-            (Some(track), Some(timeline), Some(video)) => tasks::lead_ins(track, timeline, &video.segments),
-            (Some(_) | None, Some(_) | None, Some(_) | None) => Vec::new(),
-        };
-        let tasks = tasks::tasks(&ladder, video.as_ref(), &audio, &leads, &grid, slots.max(1));
-        let reads = reads::reads(index, timeline.as_ref(), video.as_ref(), &audio, &tasks);
-        Ok(Plan { ladder, video, audio, images, tasks, reads })
+        let layout = Layout::of(index, profile, None)?;
+        let tasks = layout.tasks(Some(slots), &layout.whole());
+        Ok(layout.plan(index, tasks))
     }
 
     /// The longest segment of any rendition in whole seconds, rounded to nearest (RFC 8216bis §4.4.3.1).
     pub fn target_duration(&self) -> u32 {
-        let video = self
-            .video
-            .iter()
-            .flat_map(|video| video.segments.iter().map(|s| (s.end - s.start).micros(video.timescale)));
-        let longest = video.chain(self.audio.iter().flat_map(AudioPlan::lengths)).max().unwrap_or(0);
+        self.told_target.unwrap_or_else(|| {
+            let pictures = self.video.as_ref().map_or(0, |video| video.segments.len());
+            self.longest(pictures, |audio| audio.segments.len())
+        })
+    }
+
+    /// The longest of so many segments of the picture, and of each sound, in whole seconds.
+    fn longest(&self, pictures: usize, sounds: impl Fn(&AudioPlan) -> usize) -> u32 {
+        let video = self.video.iter().flat_map(|video| {
+            video.segments.iter().take(pictures).map(|s| (s.end - s.start).micros(video.timescale))
+        });
+        let audio = self.audio.iter().flat_map(|audio| audio.lengths().take(sounds(audio)));
+        let longest = video.chain(audio).max().unwrap_or(0);
         ((longest + 500_000) / 1_000_000).clamp(1, i64::from(u32::MAX)) as u32
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{AudioPlan, Plan, PlannedTask, VideoPlan};
 use crate::ids::RenditionId;
-use crate::index::{Container, Sample, SourceIndex};
+use crate::index::{AudioTrack, Container, Sample, SourceIndex};
 use crate::task::Work;
 use crate::time::Ticks;
 use crate::timeline::VideoTimeline;
@@ -46,6 +46,20 @@ impl Track {
     }
 }
 
+/// What a task of sound reads beyond its own, in output samples.
+pub(super) fn samples_after(plan: &AudioPlan) -> Ticks {
+    let packets = Ticks(AFTER_SOUND_PACKETS * plan.rung.codec.packet_samples());
+    packets + Ticks::from_millis(AFTER_SOUND_MS, plan.timeline.sample_rate)
+}
+
+/// How many packets of the source, from its first on, the segments before `end` are made of.
+pub(super) fn packets_of_source(plan: &AudioPlan, track: &AudioTrack, end: u32) -> Option<usize> {
+    let last = plan.segments.get((end as usize).checked_sub(1)?)?.end;
+    let samples = Ticks(i64::from(last) * plan.rung.codec.packet_samples()) + samples_after(plan);
+    let end = samples.rescale(plan.timeline.sample_rate, track.timescale) + plan.timeline.zero;
+    Some(track.samples.partition_point(|sample| sample.pts < end))
+}
+
 /// For each task, the first byte of the source that it can do without, with all bytes after that; the end of time where it
 /// needs all.
 pub(super) fn reads(
@@ -66,13 +80,7 @@ pub(super) fn reads(
     };
     let of_sound = |rendition: &RenditionId, segments: &Range<u32>| {
         let plan = audio.iter().find(|plan| plan.rung.id == *rendition)?;
-        let (track, codec) = (index.audio.get(plan.rung.track as usize)?, plan.rung.codec);
-        let last = plan.segments.get((segments.end as usize).checked_sub(1)?)?.end;
-        let samples = (i64::from(last) + AFTER_SOUND_PACKETS) * codec.packet_samples();
-        let after = Ticks::from_millis(AFTER_SOUND_MS, track.timescale);
-        let end =
-            Ticks(samples).rescale(plan.timeline.sample_rate, track.timescale) + plan.timeline.zero + after;
-        let count = track.samples.partition_point(|sample| sample.pts < end);
+        let count = packets_of_source(plan, index.audio.get(plan.rung.track as usize)?, segments.end)?;
         Some(sounds.get(plan.rung.track as usize)?.end(count))
     };
     let read = tasks.iter().map(|task| {

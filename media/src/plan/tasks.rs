@@ -53,12 +53,19 @@ pub(super) fn lead_ins(track: &VideoTrack, timeline: &VideoTimeline, segments: &
         .collect()
 }
 
+/// Which segments are to be made: of each lane of the ladder, and of each sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub(super) lanes: Vec<Range<u32>>,
+    pub(super) sounds: Vec<Range<u32>>,
+}
+
 /// Groups segments into chunks of about `length` (ticks): of the cuts between half and the whole of it, the one that wastes
 /// least per frame.
-fn chunks(video: &VideoPlan, from: u32, leads: &[u32], length: Ticks) -> Vec<Range<u32>> {
-    let count = video.segments.len() as u32;
+fn chunks(video: &VideoPlan, of: Range<u32>, leads: &[u32], length: Ticks) -> Vec<Range<u32>> {
+    let count = of.end;
     let mut out = Vec::new();
-    let mut start = from;
+    let mut start = of.start;
     while start < count {
         let origin = video.segments[start as usize].start;
         let fits = |end: u32| video.segments[end as usize - 1].end - origin <= length;
@@ -82,17 +89,19 @@ fn chunks(video: &VideoPlan, from: u32, leads: &[u32], length: Ticks) -> Vec<Ran
     out
 }
 
-/// All tasks: what makes the asset playable first, then the first codec with the sound beside it, then the others.
+/// The tasks for what `reach` names: what makes the asset playable first, then the first codec with the sound beside it, then
+/// the others. Without `slots` nobody knows how much is to come: then chunks are as long as they may be.
 pub(super) fn tasks(
     ladder: &Ladder,
     video: Option<&VideoPlan>,
     audio: &[AudioPlan],
     leads: &[u32],
     grid: &Grid,
-    slots: u32,
+    slots: Option<u32>,
+    reach: &Reach,
 ) -> Vec<PlannedTask> {
     let Some(video) = video else {
-        let (first, rest) = sound_tasks(audio, AUDIO_CHUNK_MS);
+        let (first, rest) = sound_tasks(audio, &reach.sounds, AUDIO_CHUNK_MS);
         return first.into_iter().chain(rest).collect();
     };
     let video_task = |segments: Range<u32>, rungs: &[Rung], class| PlannedTask {
@@ -102,7 +111,9 @@ pub(super) fn tasks(
     };
     let total = video.segments.last().map_or(Ticks::ZERO, |s| s.end);
     let shortest = grid.later(video.timescale);
-    let share = Ticks(total.0 / i64::from(slots) / 2).max(shortest);
+    let begun = reach.lanes.first().and_then(|of| video.segments.get(of.start as usize));
+    let left = begun.map_or(Ticks::ZERO, |first| total - first.start);
+    let share = slots.map_or(total, |slots| Ticks(left.0 / i64::from(slots.max(1)) / 2)).max(shortest);
     // Beyond the limit chunks grow instead of their number.
     let lanes = ladder.lanes().count().max(1) as i64;
     let least = Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes)));
@@ -115,24 +126,28 @@ pub(super) fn tasks(
     let length = ladder.lanes().next().map_or(shortest, length_of);
     let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
     let least_ms = sound_ms(total) / (MAX_TASKS as i64 / (4 * audio.len().max(1) as i64)).max(1);
-    let (first_sounds, sounds) = sound_tasks(audio, (sound_ms(length) * CHUNKS_OF_SOUND).max(least_ms));
+    let sound_chunk_ms = (sound_ms(length) * CHUNKS_OF_SOUND).max(least_ms);
+    let (first_sounds, sounds) = sound_tasks(audio, &reach.sounds, sound_chunk_ms);
     let mut sounds = sounds.into_iter().peekable();
 
     let mut out = Vec::new();
-    for (n, lane) in ladder.lanes().enumerate() {
+    for (n, (lane, of)) in ladder.lanes().zip(&reach.lanes).enumerate() {
         if n > 0 {
-            let every = chunks(video, 0, leads, length_of(lane)).into_iter();
+            let every = chunks(video, of.clone(), leads, length_of(lane)).into_iter();
             out.extend(every.map(|segments| video_task(segments, lane, Class::Ladder)));
             continue;
         }
+        let begins = of.start == 0 && !of.is_empty();
         // What makes the video playable: the first segment of the lowest rung, and the sound beside it.
         let (lowest, rest) = lane.split_at(lane.len().min(1));
-        out.push(video_task(0..1, lowest, Class::Publish));
+        if begins {
+            out.push(video_task(0..1, lowest, Class::Publish));
+        }
         out.extend(first_sounds.iter().cloned());
-        if !rest.is_empty() {
+        if begins && !rest.is_empty() {
             out.push(video_task(0..1, rest, Class::Publish));
         }
-        for segments in chunks(video, 1, leads, length) {
+        for segments in chunks(video, of.start + u32::from(begins)..of.end, leads, length) {
             // Audio and video segments are numbered alike as long as there is picture.
             out.extend(std::iter::from_fn(|| sounds.next_if(|task| last_segment(task) <= segments.end)));
             out.push(video_task(segments, lane, Class::Ladder));
@@ -150,12 +165,18 @@ fn last_segment(task: &PlannedTask) -> u32 {
     }
 }
 
-/// The tasks of all sounds: the first of each, and the others in order of time.
-fn sound_tasks(audio: &[AudioPlan], chunk_ms: i64) -> (Vec<PlannedTask>, Vec<PlannedTask>) {
+/// The tasks of all sounds: those that they begin with, and the others in order of time.
+fn sound_tasks(
+    audio: &[AudioPlan],
+    reach: &[Range<u32>],
+    chunk_ms: i64,
+) -> (Vec<PlannedTask>, Vec<PlannedTask>) {
     let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for plan in audio {
-        let mut chunks = audio_chunks(plan, chunk_ms).into_iter();
-        first.extend(chunks.next());
+    for (plan, of) in audio.iter().zip(reach) {
+        let mut chunks = audio_chunks(plan, of, chunk_ms).into_iter();
+        if of.start == 0 {
+            first.extend(chunks.next());
+        }
         rest.extend(chunks);
     }
     rest.sort_by_key(last_segment);
@@ -188,12 +209,12 @@ fn video_cost_ms(video: &VideoPlan, segments: &Range<u32>, rungs: &[Rung], leads
 }
 
 /// The first task is short, since a publish waits for it.
-fn audio_chunks(audio: &AudioPlan, chunk_ms: i64) -> Vec<PlannedTask> {
+fn audio_chunks(audio: &AudioPlan, of: &Range<u32>, chunk_ms: i64) -> Vec<PlannedTask> {
     const COST_US_PER_SECOND: i64 = 11_000;
     let rate = audio.timeline.sample_rate;
-    let count = audio.segments.len();
+    let count = of.end as usize;
     let mut out = Vec::new();
-    let mut start = 0;
+    let mut start = of.start as usize;
     while start < count {
         let (limit, class) =
             if start == 0 { (FIRST_SOUND_MS, Class::Publish) } else { (chunk_ms, Class::Ladder) };
@@ -235,7 +256,7 @@ mod tests {
     #[test]
     fn a_chunk_is_cut_short_only_where_that_saves_decoding() {
         let video = video(&[0, 1, 2, 4, 8, 12, 16, 20]);
-        let chunks = |leads: [u32; 7]| chunks(&video, 1, &leads, Ticks(8000));
+        let chunks = |leads: [u32; 7]| chunks(&video, 1..7, &leads, Ticks(8000));
         assert_eq!(chunks([0; 7]), [1..4, 4..6, 6..7]);
         // One frame less before the shorter one is not worth another chunk.
         assert_eq!(chunks([0, 15, 45, 45, 46, 45, 46]), [1..4, 4..6, 6..7]);

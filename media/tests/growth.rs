@@ -1,0 +1,161 @@
+//! What every plan of a source promises whose end is still to come.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod sources;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use reelmill_media::ids::RenditionId;
+use reelmill_media::index::SourceIndex;
+use reelmill_media::plan::{Extent, GrowthError, Plan};
+use reelmill_media::profile::Profile;
+use reelmill_media::task::Work;
+use reelmill_media::time::Ticks;
+use sources::{any_profile, any_source};
+
+/// What is known of a source when so many of its samples of the picture are there, and how many bytes that are.
+fn beginning(index: &SourceIndex, samples: usize) -> (SourceIndex, u64) {
+    let mut known = index.clone();
+    let picture = known.video.as_mut().unwrap();
+    let end = picture.samples.get(samples).map_or(Ticks(i64::MAX), |next| next.dts);
+    picture.samples.truncate(samples);
+    let bytes = picture.samples.last().map_or(0, |s| s.offset + u64::from(s.bytes));
+    for sound in &mut known.audio {
+        let end = end.rescale(picture.timescale, sound.timescale);
+        sound.samples.retain(|s| s.pts < end);
+    }
+    (known.settled(), bytes)
+}
+
+/// How often each segment of each rendition is made.
+fn made(plan: &Plan) -> BTreeMap<(RenditionId, u32), u32> {
+    let mut made = BTreeMap::new();
+    for task in &plan.tasks {
+        let (rungs, segments) = match &task.work {
+            Work::Video { segments, rungs } => (rungs.clone(), segments.clone()),
+            Work::Audio { rendition, segments } => (vec![rendition.clone()], segments.clone()),
+            Work::Index => panic!("no index task is planned"),
+        };
+        for (rung, segment) in rungs.iter().flat_map(|rung| segments.clone().map(move |n| (rung, n))) {
+            *made.entry((rung.clone(), segment)).or_default() += 1;
+        }
+    }
+    made
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_was_planned_of_a_beginning_stays_and_the_whole_is_made_exactly_once(
+        index in any_source(), profile in any_profile(), slots in 1u32..50,
+        mut cuts in prop::collection::vec(0.05f64..1.0, 1..6),
+    ) {
+        let Ok(alone) = Plan::new(&index, &profile, slots) else { return Ok(()) };
+        let total = index.video.as_ref().unwrap().samples.len();
+        cuts.sort_by(f64::total_cmp);
+        let mut last: Option<(SourceIndex, Plan)> = None;
+        for cut in cuts {
+            let (known, bytes) = beginning(&index, (total as f64 * cut) as usize);
+            let next = match &last {
+                None => Plan::of_beginning(&known, &profile, bytes),
+                Some((was, plan)) => plan.continued(was, &known, &profile, Extent::Beginning { bytes }),
+            };
+            match next {
+                Ok(plan) => {
+                    let before = last.as_ref().map_or(0, |(_, before)| before.tasks.len());
+                    prop_assert!(last.is_none_or(|(_, before)| plan.tasks.starts_with(&before.tasks)));
+                    prop_assert!(plan.reads[before..].iter().all(|end| *end <= bytes));
+                    prop_assert!(plan.goes_on_at(bytes) >= bytes);
+                    last = Some((known, plan));
+                }
+                Err(GrowthError::TooShort { upto }) => prop_assert!(last.is_none() && upto >= bytes),
+                Err(GrowthError::Differs) => {
+                    prop_assert!(is_deceiving(&last.unwrap().1, &alone, &known, &index));
+                    return Ok(());
+                }
+                Err(error @ GrowthError::Plan(_)) => panic!("{error}"),
+            }
+        }
+        let Some((was, begun)) = last else { return Ok(()) };
+        match begun.continued(&was, &index, &profile, Extent::Whole { slots }) {
+            Ok(whole) => {
+                prop_assert!(whole.tasks.starts_with(&begun.tasks));
+                prop_assume!(every(&whole) == every(&alone));
+                prop_assert_eq!(made(&whole), made(&alone));
+                prop_assert!(made(&whole).values().all(|times| *times == 1));
+                let cuts = |plan: &Plan| {
+                    let sounds: Vec<_> = plan.audio.iter().map(|audio| audio.segments.clone()).collect();
+                    (plan.video.as_ref().map(|video| video.segments.clone()), sounds)
+                };
+                prop_assert_eq!(cuts(&whole), cuts(&alone));
+                let stills = |plan: &Plan| plan.images.as_ref().map_or(Vec::new(), |i| i.thumbnails.clone());
+                let upto = begun.video.iter().flat_map(|v| v.segments.first()).map(|s| s.frames.end).sum();
+                let wanted: Vec<u32> = stills(&whole).into_iter().filter(|frame| *frame < upto).collect();
+                prop_assert!(wanted.iter().all(|frame| stills(&begun).contains(frame)));
+            }
+            Err(error) => prop_assert!(is_deceiving(&begun, &alone, &was, &index), "{error}"),
+        }
+    }
+}
+
+/// Which frames are left out follows from the rate that the beginning has.
+fn every(plan: &Plan) -> Option<u32> {
+    plan.video.as_ref().map(|video| video.every)
+}
+
+/// Whether a source begins in a way that nobody could go on from: its longest segment comes later, its millisecond clock is
+/// no grid in the end, or a sound comes to be before the others.
+fn is_deceiving(begun: &Plan, alone: &Plan, known: &SourceIndex, index: &SourceIndex) -> bool {
+    let clock = |plan: &Plan| plan.video.as_ref().map(|video| video.timescale);
+    begun.target_duration() < alone.target_duration()
+        || clock(begun) != clock(alone)
+        || every(begun) != every(alone)
+        || known.audio.len() != index.audio.len()
+}
+
+/// Ten seconds of an even picture with sound.
+fn even() -> SourceIndex {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    loop {
+        let index = any_source().new_tree(&mut runner).unwrap().current();
+        let video = index.video.as_ref().unwrap();
+        let span = video.samples.iter().map(|s| s.pts).max().unwrap() - video.samples[0].pts;
+        let long = span > Ticks::from_millis(15_000, video.timescale);
+        let sound = index.audio.first().is_some_and(|a| a.samples.len() > 800);
+        if long && sound && video.timescale.get() > 1000 {
+            return index;
+        }
+    }
+}
+
+#[test]
+fn a_longer_index_that_says_otherwise_is_refused() {
+    let profile = Profile::default();
+    let index = even();
+    let count = index.video.as_ref().unwrap().samples.len();
+    let (was, plan) = (count / 2..count)
+        .find_map(|n| {
+            let (known, bytes) = beginning(&index, n);
+            Some((known.clone(), Plan::of_beginning(&known, &profile, bytes).ok()?))
+        })
+        .unwrap();
+    let whole = |now: &SourceIndex| plan.continued(&was, now, &profile, Extent::Whole { slots: 2 });
+    whole(&index).unwrap();
+    let changes: [fn(&mut SourceIndex); 6] = [
+        |i| i.video.as_mut().unwrap().samples[5].offset += 1,
+        |i| i.video.as_mut().unwrap().samples[5].pts.0 += 1,
+        |i| i.video.as_mut().unwrap().setup.extradata.push(1),
+        |i| i.audio[0].samples[5].pts.0 += 1,
+        |i| i.audio.push(i.audio[0].clone()),
+        |i| i.video = None,
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut other = index.clone();
+        change(&mut other);
+        assert_eq!(whole(&other), Err(GrowthError::Differs), "change {n}");
+    }
+}
