@@ -207,7 +207,7 @@ pub enum FailureCode {
     Corrupt,
     /// Beyond a limit of size, duration or dimensions.
     TooLarge,
-    /// An attempt used more time or memory than it may.
+    /// An attempt used more time or memory, or made more bytes, than it may.
     Limit,
     /// Our own fault, or the machine's: worth another attempt.
     Internal,

@@ -1,12 +1,14 @@
 //! The parent's side of a child process: start it ahead of need, hand it one job after another, answer its reads, bound it.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use reelmill_media::index::SourceIndex;
 use reelmill_media::task::{Failure, FailureCode};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -60,6 +62,8 @@ pub struct Bounds {
     pub time: Duration,
     /// Resident memory in bytes.
     pub memory: u64,
+    /// What it may say in all, in bytes.
+    pub output: u64,
 }
 
 /// A child process that waits for its job.
@@ -140,7 +144,7 @@ impl Child {
         let deadline = Instant::now() + bounds.time;
         let pid = self.process.id();
         let ended = tokio::select! {
-            ended = timeout_at(deadline, self.converse(job, source, &made)) => ended.unwrap_or_else(|_| {
+            ended = timeout_at(deadline, self.converse(job, source, bounds.output, &made)) => ended.unwrap_or_else(|_| {
                 let seconds = bounds.time.as_secs();
                 Err(failed(FailureCode::Limit, format!("the work was not done within {seconds} s and was stopped")))
             }),
@@ -179,11 +183,17 @@ impl Child {
         &mut self,
         job: Job,
         source: &SourceReader,
+        most: u64,
         made: &mpsc::Sender<Made>,
     ) -> Result<(), Failure> {
         self.say(&ToChild::Job(job)).await?;
+        let mut left = most;
         loop {
-            let result = match self.hear().await? {
+            let Some(message) = self.hear(&mut left).await? else {
+                let reason = format!("the work made more than the {} MiB allowed", most >> 20);
+                return Err(failed(FailureCode::Limit, reason));
+            };
+            let result = match message {
                 // A child is not believed: a range as long as the source would be held in our memory.
                 FromChild::Read { len, .. } if len > MAX_READ_BYTES => {
                     return Err(failed(
@@ -231,15 +241,18 @@ impl Child {
         }
     }
 
-    async fn hear(&mut self) -> Result<FromChild, Failure> {
+    /// The next message; `None` when it is longer than what is `left`.
+    async fn hear(&mut self, left: &mut u64) -> Result<Option<FromChild>, Failure> {
         let read = async {
             let mut prefix = [0u8; 4];
             self.output.read_exact(&mut prefix).await?;
-            let length = message_length(prefix)?;
+            let length = message_length(prefix)? as u64;
+            let Some(rest) = left.checked_sub(prefix.len() as u64 + length) else { return Ok(None) };
+            *left = rest;
             // Grows as bytes come, so that a false length costs nothing.
             let mut bytes = Vec::new();
-            (&mut self.output).take(length as u64).read_to_end(&mut bytes).await?;
-            decode_message(&bytes)
+            (&mut self.output).take(length).read_to_end(&mut bytes).await?;
+            decode_message(&bytes).map(Some)
         };
         match read.await {
             Ok(message) => Ok(message),
@@ -251,11 +264,20 @@ impl Child {
     async fn died(&mut self, error: &std::io::Error) -> Failure {
         let _ = self.process.start_kill();
         let reason = match self.process.wait().await {
+            Ok(status) if reached_out(status) => {
+                tracing::error!("a media process reached for what it must not, and was ended");
+                "the media process reached for what it must not, and was ended".to_owned()
+            }
             Ok(status) => format!("the media process ended early ({status})"),
             Err(_) => format!("the media process cannot be spoken to: {error}"),
         };
         failed(FailureCode::Internal, reason)
     }
+}
+
+/// Whether it died of what [`crate::confine::seal`] forbids.
+fn reached_out(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::SYS.as_raw())
 }
 
 /// Resolves when the process holds more than `limit` bytes of memory. A limit on address space would be no help:

@@ -72,9 +72,44 @@ fn die_with_parent() -> io::Result<()> {
 /// Whether [`seal`] has an effect here.
 pub const SEALS: bool = cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")));
 
+/// Calls that media work never makes, whoever wrote the libraries: those of a process that has been taken over.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+const FORBIDDEN: [i64; 25] = [
+    // The network, and processes behind sockets.
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    // Other programs and processes.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kill,
+    // The kernel's larger surfaces.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_io_uring_setup,
+    libc::SYS_userfaultfd,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_open_by_handle_at,
+    // Another view of the file system.
+    libc::SYS_mount,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+];
+
 /// Leaves this thread, and all it will start, only the system calls of a pure computation over open pipes. Every other
-/// call fails with "operation not permitted", which libraries take better than a death. Threads may be started, since
-/// encoders do, but no processes.
+/// call fails with "operation not permitted", which libraries take better than a death; but the process that reaches for
+/// the network or for another program is not in its right mind, and dies (`SIGSYS`), which its parent sees. Threads may
+/// be started, since encoders do, but no processes.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn seal() -> io::Result<()> {
     use std::collections::BTreeMap;
@@ -126,6 +161,8 @@ pub fn seal() -> io::Result<()> {
     // A filter sees no memory, where clone3 has its flags. Without it, C libraries use clone.
     let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
     filter(BTreeMap::from([(libc::SYS_clone3, vec![])]), SeccompAction::Allow, unknown)?;
+    // Of several filters' answers the gravest counts.
+    filter(forbidden(), SeccompAction::Allow, SeccompAction::KillProcess)?;
     let a_thread = libc::CLONE_THREAD as u64;
     let only_a_thread =
         SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(a_thread), a_thread)
@@ -166,38 +203,6 @@ pub fn fence() -> io::Result<()> {
         "/proc/version",
         "/dev/urandom",
     ];
-    const FORBIDDEN: [i64; 25] = [
-        // The network, and processes behind sockets.
-        libc::SYS_socket,
-        libc::SYS_socketpair,
-        libc::SYS_connect,
-        libc::SYS_bind,
-        libc::SYS_listen,
-        // Other programs and processes.
-        libc::SYS_execve,
-        libc::SYS_execveat,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        libc::SYS_pidfd_getfd,
-        libc::SYS_kill,
-        // The kernel's larger surfaces.
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_io_uring_setup,
-        libc::SYS_userfaultfd,
-        libc::SYS_keyctl,
-        libc::SYS_add_key,
-        libc::SYS_request_key,
-        libc::SYS_open_by_handle_at,
-        // Another view of the file system.
-        libc::SYS_mount,
-        libc::SYS_pivot_root,
-        libc::SYS_chroot,
-        libc::SYS_setns,
-        libc::SYS_unshare,
-    ];
-
     let refused = |error: RulesetError| io::Error::other(format!("files cannot be fenced off: {error}"));
     // What an older kernel cannot forbid stays allowed.
     let abi = ABI::V5;
@@ -211,8 +216,7 @@ pub fn fence() -> io::Result<()> {
         .and_then(|rules| rules.restrict_self())
         .map_err(refused)?;
     enforced(restricted.ruleset)?;
-    let rules = FORBIDDEN.into_iter().map(|call| (call, vec![])).collect();
-    filter(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
+    filter(forbidden(), SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
 }
 
 /// Where the kernel forbids no file at all there is no fence, and nothing that needs one.
@@ -225,6 +229,12 @@ fn enforced(status: landlock::RulesetStatus) -> io::Result<()> {
             "drivers are not let in where files cannot be fenced off: this kernel runs without Landlock",
         )),
     }
+}
+
+/// [`FORBIDDEN`], as a filter's rules.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn forbidden() -> std::collections::BTreeMap<i64, Vec<seccompiler::SeccompRule>> {
+    FORBIDDEN.into_iter().map(|call| (call, vec![])).collect()
 }
 
 /// Sets a filter of system calls for this thread and all it will start.
@@ -263,19 +273,15 @@ mod tests {
 
     /// The filter holds for the thread that sets it, so a test can look at one from inside.
     #[test]
-    fn a_sealed_thread_computes_but_opens_and_reaches_nothing() {
+    fn a_sealed_thread_computes_but_opens_and_starts_nothing() {
         if !SEALS {
             return;
         }
-        let before = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = before.local_addr().unwrap();
         let inside = std::thread::spawn(move || {
             seal().unwrap();
             let denied = |kind: io::ErrorKind| kind == io::ErrorKind::PermissionDenied;
             assert!(denied(std::fs::File::open("/etc/passwd").unwrap_err().kind()));
             assert!(denied(std::fs::read_dir("/").err().unwrap().kind()));
-            assert!(denied(std::net::TcpStream::connect(address).unwrap_err().kind()));
-            assert!(denied(std::net::UdpSocket::bind("127.0.0.1:0").unwrap_err().kind()));
             assert!(std::process::Command::new("/bin/true").spawn().is_err());
             // What media work needs still goes: memory in large pieces, time, threads as confined as this one.
             let seen = std::thread::spawn(|| std::fs::File::open("/etc/passwd").map(drop)).join().unwrap();
@@ -286,6 +292,25 @@ mod tests {
         });
         inside.join().unwrap();
         assert!(std::fs::File::open("/etc/passwd").is_ok());
+    }
+
+    /// Run by itself, in a process that it ends.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_sealed_process_that_reaches_for_the_network_dies() {
+        use std::os::unix::process::ExitStatusExt;
+        const INSIDE: &str = "REELMILL_TEST_INSIDE";
+        if !SEALS {
+            return;
+        }
+        if std::env::var_os(INSIDE).is_some() {
+            seal().unwrap();
+            panic!("it lives on: {:?}", std::net::UdpSocket::bind("127.0.0.1:0"));
+        }
+        let this = "confine::tests::a_sealed_process_that_reaches_for_the_network_dies";
+        let mut inside = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = inside.args(["--exact", this]).env(INSIDE, "").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(libc::SIGSYS), "{ended:?}");
     }
 
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -94,7 +94,7 @@ impl Kitchen {
             job.conceal();
         }
         let source = self.blocks.open(task.source).await.map_err(|e| e.failure())?;
-        let bounds = self.bounds(task, SHORTEST_LIMIT, PATIENCE);
+        let bounds = self.bounds(task, &job, SHORTEST_LIMIT, PATIENCE);
         let reserved = match task.way {
             Way::Any => self.reserve(&job, opened.as_deref()),
             Way::Software | Way::Concealed => None,
@@ -110,7 +110,7 @@ impl Kitchen {
             };
         };
         // What a device makes may end half-way: nothing is told of it before it is whole.
-        let shorter = self.bounds(task, SHORTEST_DEVICE_LIMIT, DEVICE_PATIENCE);
+        let shorter = self.bounds(task, &job, SHORTEST_DEVICE_LIMIT, DEVICE_PATIENCE);
         let tried = match reserved.child() {
             Ok(child) => {
                 let job = on_device(job.clone(), &reserved);
@@ -134,9 +134,9 @@ impl Kitchen {
         }
     }
 
-    fn bounds(&self, task: &Task, shortest: Duration, patience: u32) -> Bounds {
+    fn bounds(&self, task: &Task, job: &Job, shortest: Duration, patience: u32) -> Bounds {
         let time = shortest.max(Duration::from_millis(task.cost_ms).saturating_mul(patience));
-        Bounds { time, memory: self.memory }
+        Bounds { time, memory: self.memory, output: job.allowance() }
     }
 
     /// Hardware for this job, where its ladder allows it and it is there.

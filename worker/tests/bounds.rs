@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 
 /// Bounds that no job here comes near.
-const AMPLE: Bounds = Bounds { time: Duration::from_secs(60), memory: 8 << 30 };
+const AMPLE: Bounds = Bounds { time: Duration::from_secs(60), memory: 8 << 30, output: 1 << 30 };
 
 /// A source in a store, work for it, and children that leave their process ids.
 struct Scene {
@@ -124,12 +124,18 @@ async fn a_child_that_speaks_nonsense_or_is_greedy_is_our_own_failure() {
 }
 
 #[tokio::test]
-async fn too_much_time_or_memory_is_a_limit() {
+async fn too_much_time_memory_or_output_is_a_limit() {
     let scene = Scene::set().await;
+    let boast = scene.folder.path().join("boast");
+    fs::write(&boast, (256u32 << 20).to_le_bytes()).unwrap();
+    let boasts = format!("cat {} -", boast.display());
     for (program, bounds, word) in [
         ("sleep 600", Bounds { time: Duration::from_millis(300), ..AMPLE }, "within"),
         (WORKER, Bounds { time: Duration::from_millis(1), ..AMPLE }, "within"),
         (WORKER, Bounds { memory: 4 << 20, ..AMPLE }, "memory"),
+        (WORKER, Bounds { output: 4 << 10, ..AMPLE }, "made more"),
+        // A length, and no bytes yet.
+        (&boasts, Bounds { output: 4 << 10, ..AMPLE }, "made more"),
     ] {
         fs::remove_file(scene.pid_file()).ok();
         let (sender, mut made) = mpsc::channel(64);

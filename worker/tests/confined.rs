@@ -99,11 +99,11 @@ fn nothing_is_opened_reached_or_started_once_confined() {
             let calls: Vec<_> = calls.lines().collect();
             let set = calls.iter().rposition(|l| l.contains("SECCOMP_SET_MODE_FILTER") && l.ends_with("= 0"));
             let after = set.map(|at| &calls[at + 1..]).expect("a filter");
-            let done: Vec<_> = after
-                .iter()
-                .filter(|l| !l.contains(" exit") && !l.contains("EPERM") && !l.contains("+++"))
-                .collect();
-            assert_eq!(done, Vec::<&&str>::new(), "{kind:?}");
+            // For names of programmes in a transport stream the C library looks for its tables of alphabets, in vain.
+            let in_vain = |l: &str| l.contains("/gconv/") && l.contains("EPERM");
+            let tried: Vec<_> =
+                after.iter().filter(|l| !l.contains(" exit") && !l.contains("+++") && !in_vain(l)).collect();
+            assert_eq!(tried, Vec::<&&str>::new(), "{kind:?}");
         }
     }
 }

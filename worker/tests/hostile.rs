@@ -1,4 +1,5 @@
-//! Thousands of inputs made to harm: each ends in time, with a result or a clear code, in bounded memory.
+//! Thousands of inputs made to harm: each ends in time, with a result or a clear code, in bounded memory, and under a
+//! filter that lets nothing be opened and ends the process that reaches for the network or another program.
 //!
 //! `REELMILL_HOSTILE` is the number of inputs (2400 unless said), `REELMILL_HOSTILE_SEED` the first seed.
 
@@ -74,9 +75,14 @@ fn hostile_inputs_end_with_a_result_or_a_code() {
                     }
                     let (name, bytes) = evil.input(seed);
                     let what = format!("seed {seed}, {name}");
+                    // Told in time: what reaches out takes this process with it.
+                    println!("{what}");
                     let (ended, wait) = mpsc::channel();
                     // A thread of its own: one that never ends is reported, not waited for.
-                    let work = std::thread::spawn(move || drop(ended.send(harness::index(&bytes).map(Some))));
+                    let work = std::thread::spawn(move || {
+                        let job = Job::Index { source_bytes: bytes.len() as u64 };
+                        drop(ended.send(harness::run_sealed(&bytes, job).map(|made| made.index)));
+                    });
                     let begun = Instant::now();
                     match wait.recv_timeout(PATIENCE) {
                         Ok(result) => judge(&what, result),
@@ -92,11 +98,13 @@ fn hostile_inputs_end_with_a_result_or_a_code() {
         }
     });
     let held = most_kib();
+    println!("{} MiB were held at most", held >> 10);
     assert!(held < MOST_KIB, "{} MiB were held", held >> 10);
 }
 
-/// Runs a job in a real child, which ends well whatever becomes of the job, within bounds of memory.
-fn in_a_child(what: &str, source: &[u8], job: Job) -> Result<harness::Made, Failure> {
+/// Runs a job in a real child, which ends well whatever becomes of the job, within bounds of memory: `peak` is the most
+/// that any has held so far, in bytes.
+fn in_a_child(what: &str, source: &[u8], job: Job, peak: &mut u64) -> Result<harness::Made, Failure> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_reelmill-worker"))
         .arg("exec")
         .env_clear()
@@ -108,6 +116,7 @@ fn in_a_child(what: &str, source: &[u8], job: Job) -> Result<harness::Made, Fail
     let mut watched = Watched::new(child.id(), child.stdout.take().unwrap());
     let made = harness::converse(&mut to, &mut watched, source, job);
     assert!(watched.peak < MOST_KIB << 10, "{what}: {} MiB were held", watched.peak >> 20);
+    *peak = watched.peak.max(*peak);
     drop(to);
     assert!(child.wait().unwrap().success(), "{what}");
     made
@@ -130,15 +139,15 @@ fn first_jobs(source: &[u8], index: &SourceIndex) -> Vec<Job> {
 fn hostile_inputs_end_in_the_real_child() {
     let (count, first) = (number("REELMILL_HOSTILE", 2400), number("REELMILL_HOSTILE_SEED", 1));
     let evil = Evil::new();
-    let (mut transcoded, mut refused) = (0, 0);
+    let (mut transcoded, mut refused, mut peak) = (0, 0, 0);
     for seed in first..first + count / ONE_IN {
         let (name, bytes) = evil.input(seed);
         let what = format!("seed {seed}, {name}");
-        let made = in_a_child(&what, &bytes, Job::Index { source_bytes: bytes.len() as u64 });
+        let made = in_a_child(&what, &bytes, Job::Index { source_bytes: bytes.len() as u64 }, &mut peak);
         let jobs = made.as_ref().ok().and_then(|made| Some(first_jobs(&bytes, made.index.as_ref()?)));
         judge(&what, made.map(|made| made.index));
         for job in jobs.into_iter().flatten() {
-            match in_a_child(&what, &bytes, job) {
+            match in_a_child(&what, &bytes, job, &mut peak) {
                 Ok(made) => transcoded += made.segments.len(),
                 Err(failure) => {
                     refused += 1;
@@ -147,6 +156,9 @@ fn hostile_inputs_end_in_the_real_child() {
             }
         }
     }
-    println!("{transcoded} segments made, {refused} jobs refused");
+    println!(
+        "{transcoded} segments made, {refused} jobs refused, {} MiB held by a child at most",
+        peak >> 20
+    );
     assert!(transcoded > 0);
 }

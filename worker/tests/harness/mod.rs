@@ -12,6 +12,7 @@ use reelmill_media::plan::{Plan, VideoPlan};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, Work};
 use reelmill_media::timeline::VideoTimeline;
+use reelmill_worker::confine::seal;
 use reelmill_worker::exec::protocol::{
     FromChild, ImageOutput, InitOutput, Job, SegmentOutput, ToChild, read_message, write_message,
 };
@@ -30,10 +31,23 @@ pub struct Made {
 
 /// Runs one job against a source in memory.
 pub fn run(source: &[u8], job: Job) -> Result<Made, Failure> {
+    run_after(|| {}, source, job)
+}
+
+/// The same under a child's filter of system calls: what opens a file is refused, what reaches for the network ends this
+/// process.
+pub fn run_sealed(source: &[u8], job: Job) -> Result<Made, Failure> {
+    run_after(|| seal().unwrap(), source, job)
+}
+
+fn run_after(before: fn(), source: &[u8], job: Job) -> Result<Made, Failure> {
     let (child_in, mut to_child) = pipe().unwrap();
     let (mut from_child, child_out) = pipe().unwrap();
     std::thread::scope(|threads| {
-        threads.spawn(move || reelmill_worker::exec::serve(child_in, child_out));
+        threads.spawn(move || {
+            before();
+            reelmill_worker::exec::serve(child_in, child_out)
+        });
         converse(&mut to_child, &mut from_child, source, job)
     })
 }
