@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -26,6 +27,10 @@ pub struct Changeable {
     pub key: Option<PathBuf>,
     /// File of countries.
     pub geoip: Option<PathBuf>,
+    /// Traces that are begun from now on.
+    pub qlog_connections: Option<u32>,
+    /// Whose connections are traced.
+    pub qlog_network: Option<IpNet>,
 }
 
 /// Everything that is wrong, each in one clause.
@@ -67,6 +72,8 @@ impl Changeable {
                 "certificate" => take(&mut read.certificate, value),
                 "key" => take(&mut read.key, value),
                 "geoip" => take(&mut read.geoip, value),
+                "qlog_connections" => take(&mut read.qlog_connections, value),
+                "qlog_network" => take(&mut read.qlog_network, value),
                 _ => Err("there is no such setting".to_owned()),
             };
             mistakes.extend(outcome.err().map(|reason| format!("{name}: {reason}")));
@@ -106,13 +113,21 @@ mod tests {
     #[test]
     fn every_mistake_is_named() {
         let Mistakes(mistakes) = read(json!({
-            "client_requests": 0, "client_connections": -1, "client_handshake": 5, "key": "a", "geoip": 7
+            "client_requests": 0, "client_connections": -1, "client_handshake": 5, "key": "a", "geoip": 7,
+            "qlog_network": "here"
         }))
         .unwrap_err();
-        for name in ["client_requests", "client_connections", "client_handshake", "certificate", "geoip"] {
+        for name in [
+            "client_requests",
+            "client_connections",
+            "client_handshake",
+            "certificate",
+            "geoip",
+            "qlog_network",
+        ] {
             assert!(mistakes.iter().any(|mistake| mistake.starts_with(name)), "{name}: {mistakes:?}");
         }
-        assert_eq!(mistakes.len(), 5);
+        assert_eq!(mistakes.len(), 6);
         let good = read(json!({ "client_requests": 7, "geoip": "/x" })).unwrap();
         assert_eq!(good.client_requests, Some(7));
         assert_eq!(read(json!({})), Ok(Changeable::default()));

@@ -12,6 +12,7 @@ use crate::changeable::{Changeable, Mistakes};
 use crate::clients::ClientLimits;
 use crate::pop::PopSettings;
 use crate::process::{Changes, Congestion};
+use crate::traces::TraceWish;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 #[derive(Debug, Clone, clap::Parser)]
@@ -119,9 +120,18 @@ pub struct Config {
     pub congestion: Congestion,
 
     /// JSON file whose settings stand in place of flags, read again at SIGHUP: client_connections, client_requests,
-    /// client_handshakes, certificate, key, geoip
+    /// client_handshakes, certificate, key, geoip, qlog_connections, qlog_network
     #[arg(long, env = "REELMILL_EDGE_CHANGEABLE", value_name = "FILE")]
     pub changeable: Option<PathBuf>,
+
+    /// Folder for traces of QUIC connections (qlog): at each SIGHUP, of the next qlog_connections of the changeable file, from
+    /// qlog_network if it says one; no more than 100 files of 16 MiB
+    #[arg(long, env = "REELMILL_EDGE_QLOG_DIR", requires = "changeable", value_name = "FOLDER")]
+    pub qlog_dir: Option<PathBuf>,
+
+    /// Which connections are traced; the changeable file alone says so
+    #[arg(skip)]
+    pub traces: TraceWish,
 
     /// Take over from the process that has put its sockets on the standard input; how SIGUSR2 starts a newer one
     #[arg(long, hide = true)]
@@ -144,6 +154,13 @@ impl Config {
         config.certificate = file.certificate.or(config.certificate);
         config.key = file.key.or(config.key);
         config.geoip = file.geoip.or(config.geoip);
+        config.traces =
+            TraceWish { connections: file.qlog_connections.unwrap_or_default(), network: file.qlog_network };
+        if config.traces != TraceWish::default() && config.qlog_dir.is_none() {
+            return Err(Mistakes(vec![
+                "qlog_connections: there is no folder for traces (--qlog-dir)".to_owned(),
+            ]));
+        }
         Ok(config)
     }
 
@@ -153,6 +170,7 @@ impl Config {
             client: self.client_limits(),
             certificate: self.certificate_source(),
             geoip: self.geoip.clone(),
+            traces: self.traces,
         }
     }
 

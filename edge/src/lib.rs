@@ -37,4 +37,5 @@ mod sessions;
 mod sockets;
 pub mod systemd;
 pub mod takedown;
+pub mod traces;
 pub mod upgrade;

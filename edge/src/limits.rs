@@ -50,6 +50,11 @@ pub(crate) const QUIC_INCOMING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
 /// Handshakes in progress above which a QUIC client has to prove its address first (RFC 9000 §8.1.2).
 pub(crate) const HANDSHAKES_BEFORE_RETRY: usize = 128;
 
+/// Traces of connections in the folder for them, and the bytes of one: a few minutes of a viewer's packets.
+pub(crate) const TRACES: usize = 100;
+/// See [`TRACES`].
+pub(crate) const TRACE_BYTES: usize = 16 * 1024 * 1024;
+
 /// Size asked for the UDP socket's buffers: the usual 208 KiB loses packets at some hundred connections.
 pub(crate) const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 

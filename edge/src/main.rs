@@ -87,6 +87,8 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         bus,
         access_log: config.access_log.clone(),
         geoip: config.geoip.clone(),
+        qlog_dir: config.qlog_dir.clone(),
+        traces: config.traces,
         name: config.name(),
         pop: config.pop(),
         congestion: config.congestion,

@@ -42,6 +42,7 @@ use crate::receipts::{Signer, SignerError};
 use crate::serve::Edge;
 use crate::sockets::Sockets;
 use crate::takedown::{Follower, Takedowns};
+use crate::traces::{TraceWish, Traces};
 use crate::upgrade::{Estate, Inheritance, Item, Port, UpgradeError};
 
 /// How long browsers remember that there is HTTP/3 here.
@@ -77,6 +78,10 @@ pub struct Settings {
     pub access_log: Option<PathBuf>,
     /// File of countries in MaxMind's format, if any.
     pub geoip: Option<PathBuf>,
+    /// Folder for traces of connections, if there are to be any.
+    pub qlog_dir: Option<PathBuf>,
+    /// Which connections are traced.
+    pub traces: TraceWish,
     /// Name of this edge in what it says of itself.
     pub name: String,
     /// What decides how fast viewers are sent to.
@@ -94,6 +99,8 @@ pub struct Changes {
     pub certificate: Source,
     /// File of countries.
     pub geoip: Option<PathBuf>,
+    /// Which connections are traced from now on.
+    pub traces: TraceWish,
 }
 
 /// Where a running edge is found; the ready file's content.
@@ -275,6 +282,7 @@ pub fn take_over(
         protocol: Protocol::Http3,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         clients: Clients::new(settings.client),
+        traces: Traces::new(settings.qlog_dir, settings.traces),
         tasks: TaskTracker::new(),
         drain,
         succeeded,
@@ -373,6 +381,7 @@ impl Running {
         self.certificate.take(certificate);
         self.access.set_geo(geo);
         self.context.clients.set_limits(changes.client);
+        self.context.traces.ask_for(changes.traces);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, QlogStream, ServerConfig, TokioRuntime};
 
 use super::connection_id::Issuer;
 use super::shared_socket::SharedSocket;
@@ -16,6 +16,18 @@ use crate::limits::{QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTA
 pub(crate) struct Listener {
     pub(super) endpoint: Endpoint,
     pub(super) socket: Arc<SharedSocket>,
+    config: ServerConfig,
+    congestion: Congestion,
+}
+
+impl Listener {
+    /// The settings of a connection that is traced.
+    pub(super) fn traced(&self, trace: QlogStream) -> Option<Arc<ServerConfig>> {
+        let mut config = self.config.clone();
+        // The same numbers as those of all others, so that this cannot fail.
+        config.transport_config(transport(self.congestion, Some(trace)).ok()?);
+        Some(Arc::new(config))
+    }
 }
 
 /// Opens the endpoint on a socket. `issuer` is what its connection IDs say; from `secret` follow the keys of what must
@@ -29,7 +41,7 @@ pub(crate) fn listen(
 ) -> Result<Listener, QuicError> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
-        .transport_config(transport(congestion)?)
+        .transport_config(transport(congestion, None)?)
         .max_incoming(QUIC_INCOMING)
         .incoming_buffer_size(QUIC_INCOMING_BYTES)
         .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
@@ -38,8 +50,9 @@ pub(crate) fn listen(
     let mut endpoint = EndpointConfig::new(Arc::new(resets));
     endpoint.cid_generator(move || Box::new(issuer));
     let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(config), socket.clone(), runtime)?;
-    Ok(Listener { endpoint, socket })
+    let endpoint =
+        Endpoint::new_with_abstract_socket(endpoint, Some(config.clone()), socket.clone(), runtime)?;
+    Ok(Listener { endpoint, socket, config, congestion })
 }
 
 /// What keys are derived for.

@@ -26,6 +26,7 @@ use crate::access_log::AccessLog;
 use crate::clients::Clients;
 use crate::metrics::{Metrics, Protocol};
 use crate::serve::Edge;
+use crate::traces::Traces;
 
 /// What every listener works with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) connections: Arc<Semaphore>,
     /// What each client address may take.
     pub(crate) clients: Clients,
+    /// Which connections are traced.
+    pub(crate) traces: Traces,
     /// Owns every connection's task.
     pub(crate) tasks: TaskTracker,
     /// Take no more; finish what is begun.

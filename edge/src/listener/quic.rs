@@ -14,7 +14,7 @@ use futures_util::future::Shared;
 use h3::error::Code;
 use h3::server::RequestResolver;
 use http::{HeaderMap, HeaderValue, Response, header};
-use quinn::{AsyncUdpSocket, Connecting, Incoming, VarInt, ZeroRttAccepted};
+use quinn::{AsyncUdpSocket, Connecting, Incoming, ServerConfig, VarInt, ZeroRttAccepted};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -67,7 +67,7 @@ pub(crate) async fn serve(listener: Listener, context: Context) {
             Some(incoming) if context.drain.is_cancelled() && !context.succeeded.is_cancelled() => {
                 incoming.refuse();
             }
-            Some(incoming) => admit(incoming, &context, &handshakes),
+            Some(incoming) => admit(incoming, &listener, &context, &handshakes),
             None => break,
         }
     }
@@ -76,7 +76,12 @@ pub(crate) async fn serve(listener: Listener, context: Context) {
     let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
 }
 
-fn admit(incoming: Incoming, context: &Arc<Context>, handshakes: &Arc<AtomicUsize>) {
+fn admit(
+    incoming: Incoming,
+    listener: &Listener,
+    context: &Arc<Context>,
+    handshakes: &Arc<AtomicUsize>,
+) {
     let Ok(permit) = context.connections.clone().try_acquire_owned() else {
         context.metrics.refused_connection(Transport::Quic);
         incoming.refuse();
@@ -102,12 +107,13 @@ fn admit(incoming: Incoming, context: &Arc<Context>, handshakes: &Arc<AtomicUsiz
         let _ = incoming.retry();
         return;
     }
+    let traced = context.traces.begin(incoming.remote_address()).and_then(|trace| listener.traced(trace));
     let handshake = Handshake::begin(handshakes.clone());
     let context = context.clone();
     context.tasks.clone().spawn(async move {
         let _permit = permit;
         tokio::select! {
-            () = connection(incoming, handshake, client, &context) => {}
+            () = connection(incoming, traced, handshake, client, &context) => {}
             () = context.end.cancelled() => {}
         }
     });
@@ -131,6 +137,7 @@ impl Drop for Handshake {
 
 async fn connection(
     incoming: Incoming,
+    traced: Option<Arc<ServerConfig>>,
     handshake: Handshake,
     client: ClientConnection,
     context: &Arc<Context>,
@@ -140,8 +147,12 @@ async fn connection(
         context.metrics.handshake_failure(Transport::Quic);
         tracing::debug!(%peer, %error, "QUIC handshake failed");
     };
+    let accepted = match traced {
+        Some(config) => incoming.accept_with(config),
+        None => incoming.accept(),
+    };
     // At once, for there may be requests in the first packets.
-    let (quic, shaken) = match incoming.accept().map(Connecting::into_0rtt) {
+    let (quic, shaken) = match accepted.map(Connecting::into_0rtt) {
         Ok(Ok((quic, shaken))) => (quic, shaken.shared()),
         // The connections of a server can always be begun with.
         Ok(Err(_)) => return failed(&"it cannot be begun with"),

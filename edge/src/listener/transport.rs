@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn::{IdleTimeout, TransportConfig, VarIntBoundsExceeded};
+use quinn::{IdleTimeout, QlogStream, TransportConfig, VarIntBoundsExceeded};
 
 use crate::limits::{
     IDLE, QUIC_RECEIVE_WINDOW, QUIC_SEND_WINDOW, QUIC_STREAM_RECEIVE_WINDOW, STREAMS_PER_CONNECTION,
@@ -31,8 +31,12 @@ impl Congestion {
     }
 }
 
-/// A connection's settings. The size of packets is found out by each connection for itself (RFC 8899).
-pub(super) fn transport(congestion: Congestion) -> Result<Arc<TransportConfig>, VarIntBoundsExceeded> {
+/// A connection's settings, and where its trace goes. The size of packets is found out by each connection for itself
+/// (RFC 8899).
+pub(super) fn transport(
+    congestion: Congestion,
+    trace: Option<QlogStream>,
+) -> Result<Arc<TransportConfig>, VarIntBoundsExceeded> {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(STREAMS_PER_CONNECTION.into())
@@ -42,6 +46,7 @@ pub(super) fn transport(congestion: Congestion) -> Result<Arc<TransportConfig>, 
         .send_window(QUIC_SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(congestion.controllers())
+        .qlog_stream(trace)
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE)?));
     Ok(Arc::new(transport))
 }

@@ -32,6 +32,7 @@ mod reload;
 mod streaming;
 mod takedown;
 mod texts;
+mod traces;
 mod transport;
 mod upgrade;
 mod verification;

@@ -13,6 +13,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use reelmill_edge::certificate::Source;
 use reelmill_edge::clients::ClientLimits;
 use reelmill_edge::process::{self, Addresses, Congestion, Running, Settings};
+use reelmill_edge::traces::TraceWish;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::store::Store;
@@ -95,6 +96,8 @@ impl World {
             bus: None,
             access_log: None,
             geoip: None,
+            qlog_dir: None,
+            traces: TraceWish::default(),
             name: "test-edge".into(),
             pop: None,
             congestion: Congestion::Cubic,
