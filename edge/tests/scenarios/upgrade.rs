@@ -167,12 +167,13 @@ async fn a_newer_process_that_does_not_start_changes_nothing() {
     let endpoint = quic_client(&[&folder.path().join("state/edge-certificate.pem")]);
     let client =
         H3Client::over(endpoint.connect(service.address(), "edge.test").unwrap().await.unwrap()).await;
-    std::fs::write(&changeable, "{ \"no_such_setting\": 1 }").unwrap();
+    // The newer one reads its settings from a pipe, so that it is known when it is there.
+    std::fs::remove_file(&changeable).unwrap();
+    assert!(Command::new("mkfifo").arg(&changeable).status().unwrap().success());
     service.signal("-USR2");
-    // Until it has tried: its child is there, and then it is not.
+    tokio::fs::write(&changeable, "{ \"no_such_setting\": 1 }").await.unwrap();
     let children = format!("/proc/{0}/task/{0}/children", service.ready["process"]);
     let has_child = || std::fs::read_to_string(&children).is_ok_and(|text| !text.trim().is_empty());
-    until("a newer process", has_child).await;
     until("its end", || !has_child()).await;
     assert!(Service::is_running(&service.ready["process"]));
     assert_eq!(client.send(Method::GET, ICON, HeaderMap::new()).await.unwrap().status(), 200);
