@@ -107,7 +107,7 @@ impl Engine {
         let assets = Assets::open(&bus, store.clone(), retry_after, metrics.clone()).await?.telling(told);
         let outputs = bus.bucket(BucketName::Outputs).await?;
         let uploads = bus.bucket(BucketName::Uploads).await?;
-        let quarantine = Quarantine::open(&bus).await?;
+        let quarantine = Quarantine::open(&bus, fleet.clone()).await?;
         let plans = Plans::new(store.clone());
         let publisher = Publisher::new(
             bus.clone(),
@@ -271,6 +271,12 @@ impl Engine {
                 _,
             ) => return Ok(()),
         };
+        let mut avoid: Vec<_> =
+            attempt.failed_by.iter().chain(attempt.raced.iter().filter(|_| race)).copied().collect();
+        // Nobody else is there: it is not to hand back again and again what it must do in the end.
+        if !self.fleet.has_others_than(&avoid) {
+            avoid.clear();
+        }
         let task = Task {
             asset: asset.id,
             tenant: asset.tenant.clone(),
@@ -283,7 +289,7 @@ impl Engine {
             work,
             cost_ms,
             way: attempt.way,
-            avoid: attempt.failed_by.iter().chain(attempt.raced.iter().filter(|_| race)).copied().collect(),
+            avoid,
             race,
         };
         match self.bus.publish_task(&task).await? {

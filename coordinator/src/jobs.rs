@@ -41,14 +41,13 @@ enum JobError {
 }
 
 /// Starts the loops that pull messages and the server's notes until `engine.drain`; `tasks` owns them.
-pub async fn start(engine: &Engine, tasks: &TaskTracker) -> Result<(), BusError> {
-    let reports = engine.bus.reports().await?;
-    let advisories = engine.bus.advisories().await?;
+pub fn start(engine: &Engine, tasks: &TaskTracker) {
+    let reports = engine.bus.reports();
+    let advisories = engine.bus.advisories();
     for _ in 0..MESSAGES_AT_ONCE {
         tasks.spawn(pull(reports.clone(), engine.clone(), take_report));
     }
     tasks.spawn(pull(advisories, engine.clone(), give_up));
-    Ok(())
 }
 
 async fn pull<T, F>(queue: Queue<T>, engine: Engine, deal: impl Fn(Engine, T) -> F)
@@ -63,7 +62,7 @@ where
             () = stop.cancelled() => return,
         };
         match next {
-            Ok(Some(Delivery { message, deliveries, lease })) => {
+            Ok(Some(Delivery { message, deliveries, lease, behind: _ })) => {
                 settle(&engine, &lease, deliveries, deal(engine.clone(), message)).await;
             }
             Ok(None) => {}

@@ -9,11 +9,9 @@ use jiff::SignedDuration;
 use prometheus::Registry;
 use reelmill_platform::admin::{self, Readiness};
 use reelmill_platform::bus::Bus;
-use reelmill_platform::kv::Bucket;
 use reelmill_platform::ready_file;
 use reelmill_platform::store::Store;
 use reelmill_platform::topology::BucketName;
-use reelmill_platform::workers::WorkerRecord;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -83,10 +81,9 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     );
     let engine = engine.await?;
     let catalog = Catalog::new(metrics.clone(), quotas::weights(keyring.limits()));
-    let workers: Bucket<WorkerRecord> = bus.bucket(BucketName::Workers).await?;
-    engine.fleet.count(&workers, &metrics).await?;
 
-    background.spawn(engine.fleet.clone().watch(workers, metrics.clone(), drain.clone()));
+    let (fleet, quarantine) = (engine.fleet.clone(), engine.quarantine.clone());
+    background.spawn(fleet.listen(bus.clone(), quarantine, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.clone(), drain.clone()));
     let leases = bus.bucket(BucketName::Leases).await?;
     let turn = watch::Sender::new(false);
@@ -115,7 +112,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     };
     let puller = Puller::new(engine.clone(), opener, quotas.clone(), pull_limits);
     background.spawn(puller.clone().run(catalog.clone()));
-    jobs::start(&engine, &background).await?;
+    jobs::start(&engine, &background);
 
     let taking = TaskTracker::new();
     let last_call = CancellationToken::new();

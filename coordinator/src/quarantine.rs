@@ -4,17 +4,19 @@
 //! A worker is to blame for a task when another did the same in the same way: nobody is for a source that brings everybody
 //! down. As a source may do so now and then only, all blames from one asset count for no more than one worker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::Stream;
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, WorkerId};
 use reelmill_media::task::TaskNumber;
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::{Bucket, Written};
-use reelmill_platform::topology::BucketName;
-use reelmill_platform::workers::{Blame, Conduct, WorkerRecord};
+use reelmill_platform::kv::{Bucket, Followed, Written};
+use reelmill_platform::topology::{BucketName, CONDUCT_TTL};
+use reelmill_platform::workers::{Blame, Conduct};
 
 use crate::assets::backoff;
+use crate::fleet::Fleet;
 
 /// Blames that put a worker into quarantine.
 const ENOUGH: usize = 3;
@@ -25,20 +27,24 @@ const ONE_IN: usize = 3;
 /// Rounds of writing and reading again before a blame is let go.
 const MAX_CONFLICTS: u32 = 20;
 
-/// The buckets. Cheap to clone.
+/// What is held against workers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     conduct: Bucket<Conduct>,
-    workers: Bucket<WorkerRecord>,
+    fleet: Fleet,
 }
 
 impl Quarantine {
-    /// Opens the buckets.
-    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
-        Ok(Self {
-            conduct: bus.bucket(BucketName::Conduct).await?,
-            workers: bus.bucket(BucketName::Workers).await?,
-        })
+    /// Opens the bucket.
+    pub async fn open(bus: &Bus, fleet: Fleet) -> Result<Self, BusError> {
+        Ok(Self { conduct: bus.bucket(BucketName::Conduct).await?, fleet })
+    }
+
+    /// What is held against whom, and all that changes of it: for [`Inside`].
+    pub async fn follow(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Followed<Conduct>, BusError>> + Send + 'static, BusError> {
+        self.conduct.follow().await
     }
 
     /// Notes that a worker failed at a task that another did. The same note again changes nothing.
@@ -54,7 +60,7 @@ impl Quarantine {
                 return Ok(());
             }
             if conduct.quarantined_at.is_none() && conduct.blames.len() >= ENOUGH {
-                let fleet = self.workers.list("*").await?.into_iter().map(|(_, worker)| worker.id).collect();
+                let fleet = self.fleet.workers().into_iter().map(|worker| worker.id).collect();
                 let others =
                     self.all().await?.into_iter().filter(|(id, _)| *id != worker).collect::<Vec<_>>();
                 conduct.quarantined_at = deserved(&conduct, &others, &fleet).then_some(now);
@@ -93,6 +99,39 @@ impl Quarantine {
     }
 }
 
+/// Who is in quarantine, as far as it is known here.
+#[derive(Debug, Default)]
+pub struct Inside {
+    since: BTreeMap<WorkerId, Timestamp>,
+    /// All that was decided before is known.
+    complete: bool,
+}
+
+impl Inside {
+    /// Takes in what was decided, and says about whom.
+    pub fn learn(&mut self, followed: Followed<Conduct>) -> Option<WorkerId> {
+        let change = match followed {
+            Followed::Change(change) => change,
+            Followed::UpToDate => {
+                self.complete = true;
+                return None;
+            }
+        };
+        let worker = change.key.parse().ok()?;
+        match change.value.and_then(|conduct| conduct.quarantined_at) {
+            Some(since) => self.since.insert(worker, since),
+            None => self.since.remove(&worker),
+        };
+        Some(worker)
+    }
+
+    /// Whether a worker is in quarantine; nothing as long as that is not known. What is a day old has expired in silence.
+    pub fn holds(&self, worker: WorkerId, now: Timestamp) -> Option<bool> {
+        let day = SignedDuration::from_secs(CONDUCT_TTL.as_secs() as i64);
+        self.complete.then(|| self.since.get(&worker).is_some_and(|since| now.duration_since(*since) < day))
+    }
+}
+
 /// Whether a worker goes into quarantine, given what is held against it and `others`, of a `fleet` of live workers.
 fn deserved(conduct: &Conduct, others: &[(WorkerId, Conduct)], fleet: &BTreeSet<WorkerId>) -> bool {
     let in_quarantine = || others.iter().filter(|(_, other)| other.quarantined_at.is_some());
@@ -118,6 +157,8 @@ fn note(conduct: &mut Conduct, blame: Blame) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use reelmill_platform::kv::{Change, Revision};
+
     use super::*;
 
     fn worker(n: u64) -> WorkerId {
@@ -164,6 +205,24 @@ mod tests {
         assert!(!deserved(&blamed(&[1], 3), &all, &fleet));
         let two: BTreeSet<_> = [worker(7), worker(8)].into();
         assert!(deserved(&blamed(&[1], 3), &all, &two), "those in quarantine are gone");
+    }
+
+    #[test]
+    fn who_is_inside_is_known_when_all_is_read_and_for_a_day() {
+        let mut inside = Inside::default();
+        let said = |n, value| {
+            let key = worker(n).to_string();
+            Followed::Change(Change { key, revision: Revision(1), value })
+        };
+        inside.learn(said(1, Some(quarantined(blamed(&[1], 3)))));
+        assert_eq!(inside.holds(worker(1), at(2)), None, "another word may follow");
+        inside.learn(Followed::UpToDate);
+        inside.learn(said(2, Some(blamed(&[1], 2))));
+        let holds = |inside: &Inside, n, second| inside.holds(worker(n), at(second));
+        assert_eq!((holds(&inside, 1, 2), holds(&inside, 2, 2)), (Some(true), Some(false)));
+        assert_eq!((holds(&inside, 1, 86_400), holds(&inside, 1, 86_401)), (Some(true), Some(false)));
+        inside.learn(said(1, None));
+        assert_eq!(holds(&inside, 1, 2), Some(false), "released");
     }
 
     #[test]

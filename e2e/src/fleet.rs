@@ -1,5 +1,5 @@
-//! A fleet: a nats-server, coordinators and workers, each a process of its own that may be killed at any time, on one folder
-//! as object store. There is no edge: what is published is read from the folder.
+//! A fleet: a nats-server, coordinators, workers and edges, each a process of its own that may be killed at any time, on one
+//! folder as object store.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Fleet {
 pub struct Member {
     process: Child,
     log: PathBuf,
-    /// Address of its API, of a coordinator.
+    /// Where it answers: a coordinator's API, an edge's port without TLS.
     pub api: String,
     /// Address of its metrics.
     pub admin: String,
@@ -50,6 +50,8 @@ pub struct Member {
 struct Ready {
     #[serde(default)]
     listen: String,
+    #[serde(default)]
+    plain_listen: Option<String>,
     admin: String,
 }
 
@@ -134,12 +136,44 @@ impl Fleet {
         });
     }
 
-    /// Kills the nats-server and starts it again at the same address.
-    pub fn restart_nats(&mut self) {
+    /// Where the nats-server is.
+    pub fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    /// Kills the nats-server, and an empty one begins at the same address.
+    pub fn lose_nats(&mut self) {
+        self.kill_nats();
+        std::fs::remove_dir_all(self.path("nats")).expect("its data to go");
+        std::fs::create_dir(self.path("nats")).expect("a folder");
+        self.restart_nats();
+    }
+
+    /// Makes NATS anew from the store, as an operator does.
+    pub fn rebuild(&self) -> String {
+        let mut command = Command::new(program("reelmill-coordinator"));
+        command.args(["rebuild", "--nats", &self.nats_url, "--store", &self.store_url()]);
+        let output = command.stdin(Stdio::null()).output().expect("a rebuild");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// Where the object store is.
+    pub fn store_url(&self) -> String {
+        format!("file://{}", self.path("store").display())
+    }
+
+    fn kill_nats(&mut self) {
         if let Some(mut nats) = self.nats.take() {
             nats.kill().expect("a process to kill");
             nats.wait().expect("its end");
         }
+    }
+
+    /// Kills the nats-server and starts it again at the same address.
+    pub fn restart_nats(&mut self) {
+        self.kill_nats();
         let port = self.nats_url.rsplit(':').next().unwrap_or_default().to_owned();
         self.start_nats(&port);
     }
@@ -148,6 +182,13 @@ impl Fleet {
     pub fn coordinator(&mut self) -> Member {
         let keys = self.path("keys.json").display().to_string();
         self.member("coordinator", &["--listen", "127.0.0.1:0", "--keys-file", &keys, "--operator", "demo"])
+    }
+
+    /// Starts an edge.
+    pub fn edge(&mut self) -> Member {
+        let state = self.path("edge").display().to_string();
+        let listen = ["--listen", "127.0.0.1:0", "--plain-listen", "127.0.0.1:0"];
+        self.member("edge", &[&listen[..], &["--state-dir", &state]].concat())
     }
 
     /// Starts a worker of one slot.
@@ -161,15 +202,16 @@ impl Fleet {
         let ready = self.path(&format!("{name}-{}.json", self.started));
         let mut command = Command::new(program(&format!("reelmill-{name}")));
         command.args(arguments).args(["--nats", &self.nats_url, "--store"]);
-        command.arg(format!("file://{}", self.path("store").display())).arg("--ready-file").arg(&ready);
+        command.arg(self.store_url()).arg("--ready-file").arg(&ready);
         let process = spawn(&mut command, &log);
         let mut member = Member { process, log, api: String::new(), admin: String::new() };
-        let Ready { listen, admin } = until(name, UP, || {
+        let Ready { listen, plain_listen, admin } = until(name, UP, || {
             let ended = member.process.try_wait().expect("a child's state");
             assert!(ended.is_none(), "{name} has ended: {}", member.said());
             read(&ready)
         });
-        (member.api, member.admin) = (format!("http://{listen}"), format!("http://{admin}"));
+        (member.api, member.admin) =
+            (format!("http://{}", plain_listen.unwrap_or(listen)), format!("http://{admin}"));
         member
     }
 

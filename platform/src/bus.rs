@@ -1,16 +1,13 @@
-//! The connection to NATS and the words spoken over it.
-//!
-//! Messages are hints: each may come twice, late or never. Truth is in the buckets.
+//! The connection to NATS, and what is stored over it. Messages may come twice, late or never: truth is in the buckets.
 
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, context::PublishErrorKind};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, TenantId};
-use reelmill_media::task::{Class, Task, TaskNumber, TaskOver, TaskProgress, TaskReport};
+use reelmill_media::task::{Class, Task, TaskNumber, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -104,21 +101,28 @@ pub enum Queued {
 /// An open connection with everything in place. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    client: async_nats::Client,
+    pub(crate) client: async_nats::Client,
     jetstream: jetstream::Context,
 }
 
 impl Bus {
-    /// Connects as `name` and brings streams, consumers and buckets into being where they are missing.
+    /// Connects as `name` and brings streams, consumers and buckets into being where they are missing: for coordinators.
     pub async fn connect(config: &config::Nats, name: &str) -> Result<Bus, BusError> {
-        let refuse = |reason: String| BusError::Connect { servers: config.nats.clone(), reason };
-        let Bus { client, jetstream } = Bus::observe(&config.nats, name).await?;
-        tokio::time::timeout(CONNECT_DEADLINE, client.flush())
+        let bus = Bus::join(&config.nats, name).await?;
+        topology::ensure(&bus.jetstream, config.nats_replicas).await?;
+        Ok(bus)
+    }
+
+    /// Connects as `name` to what coordinators have brought into being, or will: asks nothing of the server, so that a
+    /// thousand may come at once.
+    pub async fn join(servers: &str, name: &str) -> Result<Bus, BusError> {
+        let refuse = |reason: String| BusError::Connect { servers: servers.to_owned(), reason };
+        let bus = Bus::observe(servers, name).await?;
+        tokio::time::timeout(CONNECT_DEADLINE, bus.client.flush())
             .await
             .map_err(|_| refuse(format!("no answer within {} s", CONNECT_DEADLINE.as_secs())))?
             .map_err(|e| refuse(e.to_string()))?;
-        topology::ensure(&jetstream, config.nats_replicas).await?;
-        Ok(Bus { client, jetstream })
+        Ok(bus)
     }
 
     /// Connects as `name` to comma-separated `servers`, without bringing anything into being and without waiting for a
@@ -139,13 +143,15 @@ impl Bus {
         Ok(Bus { client, jetstream })
     }
 
-    /// Puts a task in its queue, unless this very attempt is there already.
+    /// Puts a task in its queue, unless this very attempt is there already, and wakes a slot that waits for one.
     pub async fn publish_task(&self, task: &Task) -> Result<Queued, BusError> {
         let class = topology::class_token(task.class);
         let copy = if task.race { ".race" } else { "" };
         let Task { tenant, asset, number, epoch, .. } = task;
         let subject = format!("task.cpu.{class}.{tenant}.{asset}.{}.{epoch}{copy}", number.0);
-        self.publish_once(subject, task).await
+        let queued = self.publish_once(subject, task).await?;
+        self.say_ready(task.class).await?;
+        Ok(queued)
     }
 
     /// Tells the coordinators how a task ended; on return it is durably stored. One message per subject: doubles are
@@ -172,18 +178,22 @@ impl Bus {
     }
 
     /// The queue of a class of tasks.
-    pub async fn tasks(&self, class: Class) -> Result<Queue<Task>, BusError> {
-        Queue::open(&self.jetstream, topology::TASKS, topology::class_token(class)).await
+    pub fn tasks(&self, class: Class) -> Queue<Task> {
+        self.queue(topology::TASKS, topology::class_token(class))
     }
 
     /// The queue of reports.
-    pub async fn reports(&self) -> Result<Queue<TaskReport>, BusError> {
-        Queue::open(&self.jetstream, topology::JOBS, topology::COORDINATORS).await
+    pub fn reports(&self) -> Queue<TaskReport> {
+        self.queue(topology::JOBS, topology::COORDINATORS)
     }
 
     /// The server's notes about tasks that were handed out too often without an end.
-    pub async fn advisories(&self) -> Result<Queue<topology::MaxDeliveries>, BusError> {
-        Queue::open(&self.jetstream, topology::ADVISORIES, topology::COORDINATORS).await
+    pub fn advisories(&self) -> Queue<topology::MaxDeliveries> {
+        self.queue(topology::ADVISORIES, topology::COORDINATORS)
+    }
+
+    fn queue<T>(&self, stream: &str, consumer: &str) -> Queue<T> {
+        Queue::new(self.client.clone(), self.jetstream.clone(), stream, consumer)
     }
 
     /// Takes a given-up task out of its stream; `None` when it is gone already.
@@ -211,69 +221,6 @@ impl Bus {
         let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
         let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
         stream.purge().filter(subject).await.map(drop).map_err(|e| fail(e.to_string()))
-    }
-
-    /// Tells whoever works on it that a task is over. Nobody may listen: what it makes is refused in any case.
-    pub async fn publish_over(&self, over: &TaskOver) -> Result<(), BusError> {
-        let subject = format!("over.{}", over.asset);
-        let payload = encode(&subject, over)?;
-        let sent = self.client.publish(subject.clone(), payload).await;
-        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
-    }
-
-    /// Which of an asset's tasks are over, from now on.
-    pub async fn subscribe_over(
-        &self,
-        asset: AssetId,
-    ) -> Result<impl Stream<Item = TaskOver> + Send + 'static, BusError> {
-        let subscription = self
-            .client
-            .subscribe(format!("over.{asset}"))
-            .await
-            .map_err(|e| BusError::Receive { queue: "over".to_owned(), reason: e.to_string() })?;
-        Ok(subscription.filter_map(|m| async move { decode(&m.subject, &m.payload).ok() }))
-    }
-
-    /// Tells whoever listens how far a task is. Nobody may listen, and nothing is lost by that.
-    pub async fn publish_progress(&self, progress: &TaskProgress) -> Result<(), BusError> {
-        let subject = format!("progress.{}", progress.asset);
-        let payload = encode(&subject, progress)?;
-        let sent = self.client.publish(subject.clone(), payload).await;
-        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
-    }
-
-    /// All progress from now on.
-    pub async fn subscribe_progress(
-        &self,
-    ) -> Result<impl Stream<Item = TaskProgress> + Send + 'static, BusError> {
-        let subscription = self
-            .client
-            .subscribe("progress.>")
-            .await
-            .map_err(|e| BusError::Receive { queue: "progress".to_owned(), reason: e.to_string() })?;
-        Ok(subscription.filter_map(|m| async move { decode(&m.subject, &m.payload).ok() }))
-    }
-
-    /// Tells whoever listens that playlists of an asset were just written. Nobody may listen, and nothing is lost by that.
-    pub async fn publish_published(&self, asset: AssetId) -> Result<(), BusError> {
-        let subject = format!("published.{asset}");
-        let sent = self.client.publish(subject.clone(), Bytes::new()).await;
-        sent.map_err(|e| BusError::Publish { subject, reason: e.to_string() })
-    }
-
-    /// The assets whose playlists are written from now on.
-    pub async fn subscribe_published(
-        &self,
-    ) -> Result<impl Stream<Item = AssetId> + Send + 'static, BusError> {
-        const PREFIX: &str = "published.";
-        let subscription = self
-            .client
-            .subscribe(format!("{PREFIX}*"))
-            .await
-            .map_err(|e| BusError::Receive { queue: "published".to_owned(), reason: e.to_string() })?;
-        Ok(subscription.filter_map(|m| async move {
-            m.subject.strip_prefix(PREFIX).and_then(|asset| asset.parse().ok())
-        }))
     }
 
     /// A bucket of values of type `T`.

@@ -6,6 +6,7 @@ pub mod bus;
 pub mod config;
 pub mod edges;
 pub mod hash_tree;
+mod hints;
 pub mod jwk;
 pub mod kv;
 pub mod lingering;

@@ -37,7 +37,7 @@ pub const LEASE_TTL: Duration = Duration::from_secs(2);
 pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
 pub const RECEIPT_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Idle workers of a fleet each hold one waiting pull per slot.
+/// Pulls that wait at the server; those of workers hardly do.
 const MAX_WAITING: i64 = 20_000;
 /// Busy slots of a fleet each hold one unacknowledged message.
 const MAX_ACK_PENDING: i64 = 20_000;
@@ -71,8 +71,6 @@ pub enum BucketName {
     Policies,
     /// Keys that prove tokens, by [`crate::access::KeyId`].
     TokenKeys,
-    /// Live workers, by worker id; a record lives for [`WORKER_TTL`].
-    Workers,
     /// What is held against workers, by worker id; kept for [`CONDUCT_TTL`].
     Conduct,
     /// Who does what only one process should do, by what it is; a record lives for [`LEASE_TTL`].
@@ -82,7 +80,7 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 15] = [
+    const ALL: [BucketName; 14] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
@@ -94,7 +92,6 @@ impl BucketName {
         BucketName::Purges,
         BucketName::Policies,
         BucketName::TokenKeys,
-        BucketName::Workers,
         BucketName::Conduct,
         BucketName::Leases,
         BucketName::Edges,
@@ -103,7 +100,6 @@ impl BucketName {
     /// How long a value lives after it was written; zero is for ever.
     const fn max_age(self) -> Duration {
         match self {
-            BucketName::Workers => WORKER_TTL,
             BucketName::Conduct => CONDUCT_TTL,
             BucketName::Leases => LEASE_TTL,
             BucketName::Edges => EDGE_TTL,
@@ -135,7 +131,6 @@ impl BucketName {
             BucketName::Purges => "purges",
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",
-            BucketName::Workers => "workers",
             BucketName::Conduct => "conduct",
             BucketName::Leases => "leases",
             BucketName::Edges => "edges",

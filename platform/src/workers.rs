@@ -6,8 +6,8 @@ use reelmill_media::ids::{AssetId, WorkerId};
 use reelmill_media::task::TaskNumber;
 use serde::{Deserialize, Serialize};
 
-/// A worker's record in the bucket [`crate::topology::BucketName::Workers`], put anew every [`SAY_EVERY`]; it vanishes
-/// [`crate::topology::WORKER_TTL`] after the last time.
+/// What a worker says to all coordinators every [`SAY_EVERY`], when something of it changes, and when it is asked; who has not
+/// heard of it for [`crate::topology::WORKER_TTL`] takes it for gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// Who.
@@ -25,6 +25,9 @@ pub struct WorkerRecord {
     /// It takes no tasks until it is released: see [`Conduct`].
     #[serde(default)]
     pub quarantined: bool,
+    /// These are its last words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// Hardware encoders that have proven themselves there.
     #[serde(default)]
     pub encoders: Vec<ReadyEncoder>,
@@ -44,7 +47,7 @@ pub struct ReadyEncoder {
 }
 
 /// What is held against a worker, in the bucket [`crate::topology::BucketName::Conduct`]. Coordinators write it by
-/// compare-and-set, the worker reads it as often as it says that it lives.
+/// compare-and-set, and tell the worker of it when it says something else of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conduct {
     /// What it lately failed at and others did, the latest last.

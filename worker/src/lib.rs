@@ -7,6 +7,7 @@ pub mod child;
 pub mod confine;
 pub mod engine;
 pub mod exec;
+pub mod hands;
 pub mod heartbeat;
 pub mod metrics;
 pub mod mp4;

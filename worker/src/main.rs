@@ -13,7 +13,6 @@ use reelmill_media::ids::WorkerId;
 use reelmill_platform::admin::{self, Readiness};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
-use reelmill_platform::topology::BucketName;
 use reelmill_platform::{config, ready_file, shutdown, telemetry};
 use reelmill_worker::child::{EXEC, EXEC_WITH_DEVICES, Nursery};
 use reelmill_worker::metrics::Metrics;
@@ -39,8 +38,9 @@ const BLOCK_CACHE_BYTES: u64 = 128 << 20;
 struct Run {
     #[command(flatten)]
     common: config::Common,
-    #[command(flatten)]
-    nats: config::Nats,
+    /// NATS servers, comma-separated
+    #[arg(long, env = "REELMILL_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URLS")]
+    nats: String,
 
     /// Tasks done at once; as many as there are cores unless said
     #[arg(long, env = "REELMILL_SLOTS", value_name = "N")]
@@ -148,7 +148,7 @@ async fn work(run: Run) -> anyhow::Result<()> {
     let store = Store::open(&run.common.store)?;
     store.check().await?;
     let id = WorkerId::from_parts(jiff::Timestamp::now().as_millisecond().unsigned_abs(), rand::random());
-    let bus = Bus::connect(&run.nats, &format!("worker {id}")).await?;
+    let bus = Bus::join(&run.nats, &format!("worker {id}")).await?;
     let slots = run
         .slots
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
@@ -157,11 +157,10 @@ async fn work(run: Run) -> anyhow::Result<()> {
     let nursery = Nursery::of_this_program()?;
     let encoders = Encoders::new(nursery.clone(), metrics.clone());
     tasks.spawn(encoders.clone().watch(Prober::of_this_program()?, drained.clone()));
-    let workers = bus.bucket(BucketName::Workers).await?;
-    let conduct = bus.bucket(BucketName::Conduct).await?;
     let (decided, quarantined) = watch::channel(false);
     let (metrics_too, encoders_too) = (metrics.clone(), encoders.clone());
-    tasks.spawn(heartbeat::run(workers, conduct, id, decided, metrics_too, encoders_too, drained.clone()));
+    let heart = heartbeat::run(bus.clone(), id, decided, metrics_too, encoders_too, drained.clone());
+    let heart = tasks.spawn(heart);
 
     let worker = Arc::new(Worker {
         id,
@@ -197,6 +196,7 @@ async fn work(run: Run) -> anyhow::Result<()> {
     drained.cancel();
     tasks.close();
     tasks.wait().await;
+    heart.await??;
     bus.flush().await?;
     tracing::info!("worker stopped");
     Ok(())

@@ -9,25 +9,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use rand::RngExt;
 use reelmill_media::ids::WorkerId;
-use reelmill_media::task::{Class, Failure, Outcome, Task, TaskProgress, TaskReport};
+use reelmill_media::task::{Failure, Outcome, Task, TaskProgress, TaskReport};
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::queue::{Delivery, Lease, Queue};
+use reelmill_platform::queue::{Delivery, Lease};
 use reelmill_platform::topology::KEEP_EVERY;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Child, Nursery};
+use crate::hands::Hands;
 use crate::metrics::Metrics;
 use crate::perform::Kitchen;
 use crate::seat::Seat;
 
-/// How long an idle slot waits for urgent work before it looks for ordinary work again: what an ordinary task may lose.
-const ORDINARY_EVERY: Duration = Duration::from_millis(300);
-
-/// Pause after an error of the bus, so that an election of a leader is not met with a storm.
-const BACK_OFF: Duration = Duration::from_millis(500);
+/// Pause after an error of the bus, and twice as long after each one more, so that neither an election of a leader nor a server
+/// that has just started is met with a storm.
+const BACK_OFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
 /// The same after a task that failed for no fault of the source's, and twice as long after each one more: a worker at which
 /// everything fails must not be the fastest of the fleet.
@@ -43,6 +43,8 @@ const LEFT_FOR: Duration = Duration::from_millis(100);
 
 /// Attempts to report a result before the task is left to come again.
 const REPORTS: u32 = 10;
+/// Between two of them.
+const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What all slots share.
 #[derive(Debug)]
@@ -85,65 +87,73 @@ impl Cut {
 }
 
 /// Works until `stop` is cancelled; then finishes within the grace or gives its task back.
-pub async fn run(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), BusError> {
-    let urgent = worker.bus.tasks(Class::Publish).await?;
-    let ordinary = worker.bus.tasks(Class::Ladder).await?;
+pub async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let hands = Hands::new(worker.bus.clone());
     let mut seat = Seat::new(worker.nursery.clone());
-    let mut rest = Duration::ZERO;
+    let (mut rest, mut back_off) = (Duration::ZERO, Duration::ZERO);
     loop {
         tokio::select! {
-            () = async { worker.freed().await; sleep(rest).await } => {}
+            () = async { worker.freed().await; sleep(rest.max(back_off)).await } => {}
             () = stop.cancelled() => {}
         }
         if stop.is_cancelled() {
-            return Ok(());
+            return;
         }
         seat.prepare();
-        // Never dropped half-way: a message on its way to a pull that nobody awaits is lost for the whole ack wait.
-        rest = match take(&urgent, &ordinary).await {
-            Ok(None) => {
-                seat.rest();
-                Duration::ZERO
-            }
+        match worker.take(&hands, &mut seat, &stop).await {
+            Ok(None) => (rest, back_off) = (Duration::ZERO, Duration::ZERO),
             Ok(Some(delivery)) => {
+                back_off = Duration::ZERO;
                 let asset = delivery.message.asset;
                 let left_for = worker.better_left_for(&delivery);
                 let child = if left_for.is_none() { seat.take(asset) } else { None };
                 if let Some(child) = child {
                     let (failed, child) = worker.serve(delivery, child, &stop).await;
                     seat.keep(asset, child);
-                    failed
-                        .map_or(Duration::ZERO, |_: FailedHere| (rest * 2).clamp(*REST.start(), *REST.end()))
+                    rest = failed.map_or(Duration::ZERO, |_: FailedHere| longer(rest, &REST));
                 } else {
+                    rest = if left_for.is_none() { longer(rest, &REST) } else { Duration::ZERO };
                     // Unheard, it comes again after the ack wait.
-                    let _ = delivery.lease.give_back(left_for.unwrap_or(BACK_OFF)).await;
-                    if left_for.is_none() { BACK_OFF } else { Duration::ZERO }
+                    let _ = delivery.lease.give_back(left_for.unwrap_or(rest)).await;
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "no task could be taken");
-                BACK_OFF
+                back_off = longer(back_off, &BACK_OFF).mul_f64(rand::rng().random_range(0.75..1.0));
             }
-        };
+        }
     }
+}
+
+/// Twice as long, within these bounds.
+fn longer(pause: Duration, bounds: &RangeInclusive<Duration>) -> Duration {
+    (pause * 2).clamp(*bounds.start(), *bounds.end())
 }
 
 /// A task failed for no fault of the source's.
 struct FailedHere;
 
-/// Urgent work first. An idle slot waits on the urgent queue: of a job that has just been planned it must not take the
-/// last tasks before the first.
-async fn take(urgent: &Queue<Task>, ordinary: &Queue<Task>) -> Result<Option<Delivery<Task>>, BusError> {
-    if let Some(delivery) = urgent.try_next().await? {
-        return Ok(Some(delivery));
-    }
-    if let Some(delivery) = ordinary.try_next().await? {
-        return Ok(Some(delivery));
-    }
-    urgent.next_within(ORDINARY_EVERY).await
-}
-
 impl Worker {
+    /// The next task; none when it is to take none any more.
+    async fn take(
+        &self,
+        hands: &Hands,
+        seat: &mut Seat,
+        stop: &CancellationToken,
+    ) -> Result<Option<Delivery<Task>>, BusError> {
+        if let Some(delivery) = hands.look().await? {
+            return Ok(Some(delivery));
+        }
+        seat.rest();
+        let enough = async {
+            tokio::select! {
+                () = self.put_into_quarantine() => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        hands.wait(enough).await
+    }
+
     /// Waits until coordinators let it work.
     async fn freed(&self) {
         // Nobody is left to say anything only when the process ends.
@@ -163,7 +173,7 @@ impl Worker {
         child: Child,
         stop: &CancellationToken,
     ) -> (Option<FailedHere>, Option<Child>) {
-        let Delivery { message: task, deliveries, lease } = delivery;
+        let Delivery { message: task, deliveries, lease, behind: _ } = delivery;
         let Task { asset, number, epoch, way, race, .. } = &task;
         tracing::info!(%asset, task = number.0, epoch, ?way, race, deliveries, "task taken");
         self.metrics.busy.inc();
@@ -296,8 +306,8 @@ impl Worker {
                 }
                 Err(error) => tracing::warn!(%error, attempt, "the result could not be reported"),
             }
-            let _ = timeout(BACK_OFF, lease.keep()).await;
-            sleep(BACK_OFF).await;
+            let _ = timeout(REPORT_AGAIN_AFTER, lease.keep()).await;
+            sleep(REPORT_AGAIN_AFTER).await;
         }
         tracing::error!(asset = %task.asset, task = task.number.0, "result lost; the task comes again");
     }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use reelmill_benches::usage::median;
+use reelmill_benches::usage::{cpu_of_process, median};
 
 use crate::client::Client;
 use crate::server::Server;
-use crate::{SIZES, SMALL_BYTES, cpu};
+use crate::{SIZES, SMALL_BYTES};
 
 /// What a server is made to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +105,9 @@ impl Cell {
 
     /// Does a round and, if it counts, notes what it cost. Gives the mean size of datagrams.
     pub async fn run(&mut self, server: &Server, amounts: &Amounts, counts: bool) -> anyhow::Result<f64> {
-        let (before, begun) = (cpu::of(server.pid())?, Instant::now());
+        let (before, begun) = (cpu_of_process(server.pid())?, Instant::now());
         let (units, datagram_bytes) = self.work.of(server, amounts).await?;
-        let cost = cpu::of(server.pid())?.saturating_sub(before).as_nanos() as f64 / units;
+        let cost = cpu_of_process(server.pid())?.saturating_sub(before).as_nanos() as f64 / units;
         if counts {
             self.rounds.push(Round { cost, rate: units / begun.elapsed().as_secs_f64() });
         }

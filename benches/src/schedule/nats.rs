@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
+use reelmill_benches::usage::cpu_of_process;
 use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use tempfile::TempDir;
@@ -50,10 +51,20 @@ impl Server {
         Ok(Server { url, folder, process })
     }
 
-    /// A new connection.
+    /// A new connection, as coordinators have it.
     pub async fn connect(&self) -> anyhow::Result<Bus> {
         let nats = config::Nats { nats: self.url.clone(), nats_replicas: 1 };
         Ok(Bus::connect(&nats, "bench").await?)
+    }
+
+    /// A new connection, as workers have it.
+    pub async fn join(&self) -> anyhow::Result<Bus> {
+        Ok(Bus::join(&self.url, "bench").await?)
+    }
+
+    /// Time on a processor so far.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        cpu_of_process(self.process.id().context("nats-server has ended")?)
     }
 
     /// Memory that it takes now, in bytes.

@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use jiff::Timestamp;
 use reelmill_media::ids::{InvalidId, TenantId, WorkerId};
-use reelmill_platform::topology::BucketName;
 use reelmill_platform::workers::{Blame, Conduct, WorkerRecord};
 use serde::Serialize;
 
@@ -35,9 +34,8 @@ struct WorkerView {
 
 pub(super) async fn list(State(api): State<Api>, Caller(caller): Caller) -> Result<Json<Workers>, Problem> {
     only_operator(&api, &caller)?;
-    let records = api.engine.bus.bucket::<WorkerRecord>(BucketName::Workers).await?.list("*").await?;
     let mut held: BTreeMap<WorkerId, Conduct> = api.engine.quarantine.all().await?.into_iter().collect();
-    let workers = records.into_iter().map(|(_, record)| {
+    let workers = api.engine.fleet.workers().into_iter().map(|record| {
         let Conduct { blames, quarantined_at } = held.remove(&record.id).unwrap_or_default();
         WorkerView { record, quarantined_at, blames }
     });

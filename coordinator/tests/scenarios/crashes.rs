@@ -5,11 +5,11 @@ use std::sync::Arc;
 use reelmill_media::task::Class;
 use tokio::sync::Semaphore;
 
-use crate::client::{Caller, status_of, uploaded_bytes};
+use crate::client::{Caller, is_problem, status_of, uploaded_bytes};
 use crate::life::{is_whole, media_playlist, texts};
 use crate::machines::{Machines, until};
 use crate::uploads::bytes;
-use crate::worker::{Act, Worker};
+use crate::worker::Worker;
 
 #[tokio::test]
 async fn acknowledged_bytes_survive_a_kill() {
@@ -44,15 +44,7 @@ async fn a_job_goes_on_after_a_kill_and_ends_with_the_same_playlists() {
     let mut coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
     let gate = Arc::new(Semaphore::new(1000));
-    let hand = gate.clone();
-    let _worker = Worker::start(&machines, 90, move |_| {
-        let hand = hand.clone();
-        async move {
-            hand.acquire().await.unwrap().forget();
-            Act::Do
-        }
-    })
-    .await;
+    let _worker = Worker::behind(&machines, 90, &gate, &Class::ALL).await;
     let undisturbed = caller.put(vec![1; 10_000]).await;
     caller.reaches(&undisturbed, "ready").await;
 
@@ -106,18 +98,8 @@ async fn a_job_goes_on_after_the_nats_server_was_killed() {
     let coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
     let gate = Arc::new(Semaphore::new(0));
-    let hand = gate.clone();
-    let _worker = Worker::start(&machines, 60, move |task| {
-        let hand = hand.clone();
-        async move {
-            // What makes it playable goes through.
-            if task.class == Class::Ladder {
-                hand.acquire().await.unwrap().forget();
-            }
-            Act::Do
-        }
-    })
-    .await;
+    // What makes it playable goes through.
+    let _worker = Worker::behind(&machines, 60, &gate, &[Class::Ladder]).await;
     let id = caller.put(vec![1; 10_000]).await;
     until("the job to be on its way", async || (caller.asset(&id).await["playable"] == true).then_some(()))
         .await;
@@ -130,4 +112,29 @@ async fn a_job_goes_on_after_the_nats_server_was_killed() {
     assert!(told.lines().rfind(|line| line.starts_with("data: ")).unwrap().contains("\"state\":\"ready\""));
     caller.reaches(&id, "ready").await;
     is_whole(&machines, &id, 60);
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_newcomers_are_sent_away_and_let_in_again_afterwards() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let (store, aside) = (machines.folder.path().join("store"), machines.folder.path().join("aside"));
+    let create = async || {
+        let create = caller.tus("POST", "/v1/uploads");
+        create.header("Upload-Length", 10).send().await.unwrap()
+    };
+    std::fs::rename(&store, &aside).unwrap();
+    // No folder: whatever is asked of it fails.
+    std::fs::write(&store, "").unwrap();
+    let refused = until("it to be noticed", async || {
+        let answer = create().await;
+        (answer.status() != 201).then_some(answer)
+    })
+    .await;
+    assert!(refused.headers().contains_key("retry-after"));
+    is_problem(refused, 503, "unavailable").await;
+    std::fs::remove_file(&store).unwrap();
+    std::fs::rename(&aside, &store).unwrap();
+    until("it to be over", async || (create().await.status() == 201).then_some(())).await;
 }

@@ -75,15 +75,7 @@ async fn when_the_feeder_is_killed_another_coordinator_feeds() {
     .await;
     let (feeder, standby) = if feeder_is_first { (one, other) } else { (other, one) };
     let gate = Arc::new(Semaphore::new(10));
-    let hand = gate.clone();
-    let _worker = Worker::start(&machines, 90, move |_| {
-        let hand = hand.clone();
-        async move {
-            hand.acquire().await.unwrap().forget();
-            Act::Do
-        }
-    })
-    .await;
+    let _worker = Worker::behind(&machines, 90, &gate, &Class::ALL).await;
     let caller = Caller::of(&standby);
     let id = caller.put(vec![1; 10_000]).await;
     until("half of the job", async || (gate.available_permits() == 0).then_some(())).await;

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use reelmill_media::ids::WorkerId;
 use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::Plan;
+use reelmill_media::source::Source;
 use reelmill_media::task::{Class, Failure, FailureCode, Outcome, Task, TaskProgress, TaskReport, Work};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::queue::Delivery;
 use reelmill_platform::store::Store;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::machines::Machines;
@@ -29,6 +31,10 @@ pub enum Act {
     Botch,
     /// It is put back without a word.
     PutBack,
+    /// It indexes as much of the source as is there, as one that has its index between its media.
+    Begin,
+    /// The same, but what it says of the picture does not come true.
+    Mislead,
     /// It needs the source up to this byte.
     Wait(u64),
 }
@@ -69,7 +75,7 @@ impl Worker {
     {
         let bus = machines.bus().await;
         let store = machines.store.clone();
-        let queues = [bus.tasks(Class::Publish).await.unwrap(), bus.tasks(Class::Ladder).await.unwrap()];
+        let queues = Class::ALL.map(|class| bus.tasks(class));
         let act = Arc::new(act);
         let task = tokio::spawn(async move {
             let mut hands = tokio::task::JoinSet::new();
@@ -89,6 +95,26 @@ impl Worker {
             }
         });
         Worker { task }
+    }
+
+    /// A worker that does everything but needs a permit for each task of these classes, for which it is used up.
+    pub async fn behind(
+        machines: &Machines,
+        seconds: u32,
+        gate: &Arc<Semaphore>,
+        classes: &'static [Class],
+    ) -> Worker {
+        let gate = gate.clone();
+        Worker::start(machines, seconds, move |task| {
+            let gate = gate.clone();
+            async move {
+                if classes.contains(&task.class) {
+                    gate.acquire().await.unwrap().forget();
+                }
+                Act::Do
+            }
+        })
+        .await
     }
 
     /// A worker that does everything.
@@ -118,6 +144,7 @@ async fn perform(bus: &Bus, store: &Store, id: WorkerId, seconds: u32, delivery:
         Act::Fail(code) => Outcome::Failed(Failure { code, reason: "as the test wants".into() }),
         Act::Wait(upto) => Outcome::Waiting { upto },
         Act::Do | Act::DoTwice => outcome(store, task, seconds).await,
+        Act::Begin | Act::Mislead => begun(store, task, seconds, act == Act::Mislead).await,
         Act::Botch => match outcome(store, task, seconds).await {
             Outcome::Made { recipe, mut outputs, images } => {
                 outputs[0].segments[0].frames += 1;
@@ -135,11 +162,28 @@ async fn perform(bus: &Bus, store: &Store, id: WorkerId, seconds: u32, delivery:
     delivery.lease.done().await.unwrap();
 }
 
+/// The index of what is there.
+async fn begun(store: &Store, task: &Task, seconds: u32, misleads: bool) -> Outcome {
+    let list = store.get_blob(BlobKind::Record, task.source.blocks).await.unwrap();
+    let source: Source = serde_json::from_slice(list.bytes()).unwrap();
+    if source.missing == 0 {
+        return outcome(store, task, seconds).await;
+    }
+    let bytes = source.gap().start;
+    let mut index = media::beginning(seconds, bytes);
+    if misleads {
+        index.video.as_mut().unwrap().setup.extradata.push(1);
+    }
+    let index = Bytes::from(postcard::to_stdvec(&index).unwrap());
+    Outcome::Indexed { index: store.put_blob(BlobKind::Record, index).await.unwrap(), upto: Some(bytes) }
+}
+
 async fn outcome(store: &Store, task: &Task, seconds: u32) -> Outcome {
     if task.work == Work::Index {
         let bytes = postcard::to_stdvec(&media::index(seconds)).unwrap();
         return Outcome::Indexed {
             index: store.put_blob(BlobKind::Record, Bytes::from(bytes)).await.unwrap(),
+            upto: None,
         };
     }
     let plan = store.get_blob(BlobKind::Record, task.recipe.unwrap().plan).await.unwrap();
