@@ -33,6 +33,12 @@ pub enum Container {
     Wav,
     /// FLAC without another container.
     Flac,
+    /// AIFF and AIFF-C.
+    Aiff,
+    /// Apple's Core Audio Format.
+    Caf,
+    /// AAC in ADTS frames without a container, with or without ID3 tags.
+    Adts,
 }
 
 /// Audio tracks taken of one source, at most.

@@ -8,9 +8,10 @@ mod boxes;
 mod harness;
 
 use std::ops::Range;
+use std::process::Command;
 
 use harness::Title;
-use reelmill_e2e::fixtures::{Film, film};
+use reelmill_e2e::fixtures::{Film, ffmpeg, film};
 use reelmill_e2e::sound;
 use reelmill_media::codec::AudioCodec;
 use reelmill_media::profile::Profile;
@@ -123,6 +124,11 @@ fn five_channels_and_a_subwoofer() {
 }
 
 #[test]
+fn seven_channels_and_a_subwoofer() {
+    check(Film { layout: "7.1", ..STEREO }, AudioCodec::Aac);
+}
+
+#[test]
 fn mono() {
     check(Film { layout: "mono", ..STEREO }, AudioCodec::Aac);
     check(Film { layout: "mono", ..STEREO }, AudioCodec::Opus);
@@ -133,5 +139,65 @@ fn odd_rates() {
     for rate_hz in [8_000, 11_025, 22_050, 96_000] {
         check(Film { rate_hz, ..STEREO }, AudioCodec::Aac);
         check(Film { rate_hz, ..STEREO }, AudioCodec::Opus);
+    }
+}
+
+/// Packets that are missing, as a recorder leaves them out whose disk was busy or whose microphone was muted.
+const MISSING: Range<usize> = 235..305;
+
+/// How far off the truth sound is placed, of these numbers of samples: what fits best.
+fn lag(truth: &[[i16; 2]], heard: &[[i16; 2]], at: usize, among: Range<i64>) -> i64 {
+    let error = |lag: i64| -> f64 {
+        let there = &heard[(at as i64 + lag) as usize..];
+        truth[at..at + 2 * WINDOW]
+            .iter()
+            .zip(there)
+            .map(|(a, b)| (f64::from(a[0]) - f64::from(b[0])).powi(2))
+            .sum()
+    };
+    among.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap()
+}
+
+#[test]
+fn holes_are_silent_and_move_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = film(STEREO);
+    let truth = sound::read_sound_through(&original, STEREO.to_stereo());
+    for (container, codec) in [("mp4", "aac"), ("mkv", "aac"), ("ts", "aac"), ("flv", "aac"), ("mkv", "mp2")]
+    {
+        let file = folder.path().join("holed").with_extension(container);
+        let drop = format!("noise=drop=between(n\\,{}\\,{})", MISSING.start, MISSING.end - 1);
+        let mut command = Command::new(ffmpeg());
+        command.args(["-nostdin", "-v", "error", "-y", "-i"]).arg(&original);
+        command.args(["-c:a", codec, "-b:a", "192k", "-bsf:a", &drop]).arg(&file);
+        assert!(command.status().unwrap().success());
+        let bytes = std::fs::read(&file).unwrap();
+        let title = Title::of(&bytes).unwrap();
+        let packet = if codec == "mp2" { 1152 } else { 1024 };
+        // The packets at the ends are faded by what is missing beside them.
+        let hole = (MISSING.start + 1) * packet..(MISSING.end - 2) * packet;
+        let mut late = None;
+        for cut in [&[1_000usize][..], &[1], &[2, 1]] {
+            let what = format!("{codec} in {container}, chunks of {cut:?}");
+            let made = title.make(&bytes, cut).unwrap();
+            let rendition = made.values().next().unwrap();
+            let rows: Vec<_> = rendition.segments.iter().flat_map(boxes::rows).collect();
+            assert!(rows.windows(2).all(|w| w[0].dts + w[0].duration == w[1].dts), "{what}: a hole");
+            let whole = folder.path().join("made.mp4");
+            std::fs::write(&whole, rendition.file()).unwrap();
+            let heard = sound::read_sound(&whole);
+            let heard = &heard[boxes::unskipped(&rendition.init)..];
+            let lag = |at: usize, among| lag(&truth, heard, at * sound::RATE_HZ as usize, among);
+            let late = *late.get_or_insert_with(|| lag(3, -3_000..3_000));
+            for at in [3, 8, 15, 25] {
+                // Matroska and Flash count milliseconds.
+                let here = lag(at, late - 200..late + 200);
+                assert!((here - late).abs() <= 48, "{what}: {here} samples late after {at} s, not {late}");
+            }
+            let silent =
+                &heard[(hole.start as i64 + late.max(0)) as usize..(hole.end as i64 + late.min(0)) as usize];
+            let loudest = silent.iter().flatten().map(|s| s.unsigned_abs()).max();
+            assert!(loudest < Some(8), "{what}: {loudest:?} in the hole");
+        }
     }
 }

@@ -46,6 +46,12 @@ pub enum Format {
     Wav,
     /// FLAC without another container.
     Flac,
+    /// AIFF and AIFF-C.
+    Aiff,
+    /// Core Audio Format.
+    Caf,
+    /// AAC in ADTS frames.
+    Adts,
 }
 
 impl Format {
@@ -61,6 +67,9 @@ impl Format {
             Format::MpegAudio => c"mp3",
             Format::Wav => c"wav",
             Format::Flac => c"flac",
+            Format::Aiff => c"aiff",
+            Format::Caf => c"caf",
+            Format::Adts => c"aac",
         }
     }
 
@@ -76,7 +85,10 @@ impl Format {
             | Format::MpegPs
             | Format::MpegAudio
             | Format::Wav
-            | Format::Flac => self.demuxer(),
+            | Format::Flac
+            | Format::Aiff
+            | Format::Caf
+            | Format::Adts => self.demuxer(),
         }
     }
 }

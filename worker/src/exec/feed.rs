@@ -64,6 +64,9 @@ pub fn format(container: Container) -> Option<Format> {
         Container::MpegAudio => Some(Format::MpegAudio),
         Container::Wav => Some(Format::Wav),
         Container::Flac => Some(Format::Flac),
+        Container::Aiff => Some(Format::Aiff),
+        Container::Caf => Some(Format::Caf),
+        Container::Adts => Some(Format::Adts),
     }
 }
 
@@ -150,11 +153,15 @@ impl Demuxed {
             .get(self.stream as usize)
             .ok_or_else(|| internal("a stream of the index is not there"))?;
         let to = match format {
-            Format::MpegTs | Format::MpegPs | Format::MpegAudio | Format::Wav | Format::Flac => {
-                Seek::Byte(first.offset)
-            }
+            Format::MpegTs
+            | Format::MpegPs
+            | Format::MpegAudio
+            | Format::Wav
+            | Format::Flac
+            | Format::Aiff
+            | Format::Adts => Seek::Byte(first.offset),
             Format::Flv => Seek::Byte(first.offset.saturating_sub(flv_header_bytes(&facts.codec))),
-            Format::Matroska | Format::Avi | Format::Ogg | Format::Asf => {
+            Format::Matroska | Format::Avi | Format::Ogg | Format::Asf | Format::Caf => {
                 // Seconds are `ticks × num / den` on the container's clock. One tick early never lands late.
                 let (num, den) = facts.time_base;
                 let ticks = i128::from(first.pts.0.min(first.dts.0)) * i128::from(den)

@@ -4,7 +4,7 @@ use reelmill_media::index::Container;
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::failure::fail;
-use super::mpeg_audio;
+use super::{adts, mpeg_audio};
 
 /// Bytes to look at.
 pub const HEAD_BYTES: usize = 4096;
@@ -29,7 +29,7 @@ const PICTURES: [(&[u8], &str); 8] = [
 ];
 
 /// Containers that begin with a mark of their own.
-const MARKED: [(&[u8], Container); 8] = [
+const MARKED: [(&[u8], Container); 9] = [
     (b"\x1a\x45\xdf\xa3", Container::Matroska),
     (b"FLV\x01", Container::Flv),
     (b"OggS", Container::Ogg),
@@ -37,12 +37,13 @@ const MARKED: [(&[u8], Container); 8] = [
     (b"\0\0\x01\xba", Container::MpegPs),
     (b"RF64", Container::Wav),
     (b"fLaC", Container::Flac),
+    (b"caff\0\x01", Container::Caf),
     (b"ID3", Container::MpegAudio),
 ];
 
 /// Containers that we know of and do not read.
-const UNSUPPORTED: [(&[u8], &str); 4] =
-    [(b"\x06\x0e\x2b\x34", "MXF"), (b".RMF", "RealMedia"), (b"FORM", "AIFF"), (b"MThd", "MIDI")];
+const UNSUPPORTED: [(&[u8], &str); 3] =
+    [(b"\x06\x0e\x2b\x34", "MXF"), (b".RMF", "RealMedia"), (b"MThd", "MIDI")];
 
 /// Texts that would have a demuxer open other files.
 const PLAYLISTS: [&[u8]; 5] = [b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]"];
@@ -64,6 +65,9 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
             Some(_) | None => not_media("the file is no video container that is known here".into()),
         };
     }
+    if head.starts_with(b"FORM") && matches!(head.get(8..12), Some(b"AIFF" | b"AIFC")) {
+        return Ok(Container::Aiff);
+    }
     if let Some(kind) = head.get(4..8).filter(|kind| MP4_STARTS.iter().any(|start| kind == *start)) {
         if kind == b"ftyp" && head.get(8..12).is_some_and(|b| PICTURE_BRANDS.iter().any(|p| b == *p)) {
             return not_media("the file is a HEIF or AVIF image, not a video".into());
@@ -80,6 +84,9 @@ pub fn container(head: &[u8], length: u64) -> Result<Container, Failure> {
     }
     if mpeg_audio::begins_with_frames(begins) {
         return Ok(Container::MpegAudio);
+    }
+    if adts::begins_with_frames(begins) {
+        return Ok(Container::Adts);
     }
     if let Some((_, name)) = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(fail(FailureCode::Unsupported, format!("{name} is not supported")));
@@ -138,6 +145,9 @@ mod tests {
         assert_eq!(code(b"Dear all, this is no video."), FailureCode::NotMedia);
         assert_eq!(container(b"OggS\0\x02......", 99), Ok(Container::Ogg));
         assert_eq!(container(b"RIFF\0\0\0\0WAVEfmt ", 99), Ok(Container::Wav));
+        assert_eq!(container(b"FORM\0\0\0\x2eAIFFCOMM", 99), Ok(Container::Aiff));
+        assert_eq!(code(b"FORM\0\0\0\x2eILBMBMHD"), FailureCode::NotMedia);
+        assert_eq!(container(b"caff\0\x01\0\0desc", 99), Ok(Container::Caf));
         assert_eq!(container(b"ID3\x04\0\0\0\0\x01\0", 9999), Ok(Container::MpegAudio), "a tag of 128 bytes");
         assert_eq!(container(b"ID3\x04\0\0\0\0\0\x02..fLaC", 9999), Ok(Container::Flac));
         assert_eq!(code(b".RMF\0\0\0\x12...."), FailureCode::Unsupported);

@@ -1,5 +1,6 @@
 //! What runs inside the child process: one synchronous loop that reads a job, makes it, and waits for the next one.
 
+mod adts;
 mod allowance;
 mod audio;
 mod cut;

@@ -157,7 +157,10 @@ impl Scan {
             | Container::Asf
             | Container::MpegAudio
             | Container::Wav
-            | Container::Flac => None,
+            | Container::Flac
+            | Container::Aiff
+            | Container::Caf
+            | Container::Adts => None,
         };
         Ok(Self {
             clock,
@@ -320,9 +323,15 @@ impl Scan {
             | Container::MpegPs
             | Container::Avi
             | Container::Flv
-            | Container::Asf => unbounded,
+            | Container::Asf
+            | Container::Adts => unbounded,
             // These count samples.
-            Container::Ogg | Container::MpegAudio | Container::Wav | Container::Flac => {
+            Container::Ogg
+            | Container::MpegAudio
+            | Container::Wav
+            | Container::Flac
+            | Container::Aiff
+            | Container::Caf => {
                 let (Some(rate), Some(first), Some(last)) =
                     (Timescale::new(sample_rate), self.samples.first(), self.samples.last())
                 else {

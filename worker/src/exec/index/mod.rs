@@ -47,7 +47,10 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
         | Container::MpegPs
         | Container::MpegAudio
         | Container::Wav
-        | Container::Flac => {
+        | Container::Flac
+        | Container::Aiff
+        | Container::Caf
+        | Container::Adts => {
             // A demuxer reads to the end: while that is missing there is no use in beginning.
             input.read_at(length.saturating_sub(1), &mut [0]).map_err(internal)?;
             demuxed::run(parent, container, length)?
