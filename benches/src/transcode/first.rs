@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use reelmill_benches::usage::{Cost, Meter, median};
+use anyhow::{Context, bail};
+use reelmill_benches::usage::{Cost, Meter, cpu_of_process, cpu_of_this_process, median};
 use reelmill_media::task::{Outcome, Task, Work};
 use reelmill_worker::child::{Child, Nursery};
 use reelmill_worker::perform::Kitchen;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ours::{Ours, store_source};
 
-/// Children whose start is measured, and tasks without media.
-const STARTS: usize = 25;
+/// Children whose start and end are measured, and tasks without media.
+const STARTS: usize = 15;
 
 /// First segments measured.
 const FIRSTS: usize = 5;
@@ -24,12 +24,15 @@ const WARM: Duration = Duration::from_millis(500);
 /// What is measured.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct First {
-    /// The first segment of the lowest rung, from a child that is there; its CPU time includes the start of the child.
+    /// The first segment of the lowest rung, in a child that waits for it: CPU time of child and parent.
     pub segment: Cost,
     /// Start of a child that ends at once: CPU seconds.
     pub start_cpu: f64,
-    /// Wall-clock time of a task without media in a child that waits for it and ends with it, in seconds.
-    pub empty_task: f64,
+    /// Wall-clock time of a task without media in a child that waits for it, and that ends because the task fails, in
+    /// seconds.
+    pub failed_task: f64,
+    /// The same of such an end, which a child that is kept does without.
+    pub end: f64,
 }
 
 impl First {
@@ -45,23 +48,30 @@ impl First {
         // A text is refused with its first bytes: what is left is what a task costs whatever its media.
         let text = store_source(&kitchen.store, b"Nothing that can be played.".as_slice()).await?;
         let nothing = Task { source: text, recipe: None, work: Work::Index, ..task.clone() };
-        let mut empty = Vec::new();
+        let (mut failed, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..STARTS {
-            let child = ready(nursery).await?;
+            let (child, idle) = (ready(nursery).await?, ready(nursery).await?);
             let began = Instant::now();
             let (outcome, _) = kitchen.perform(&nothing, child, |_| {}).await;
-            empty.push(began.elapsed().as_secs_f64());
+            failed.push(began.elapsed().as_secs_f64());
             let Outcome::Failed(_) = outcome else { bail!("a text was indexed") };
+            let began = Instant::now();
+            idle.end().await;
+            ends.push(began.elapsed().as_secs_f64());
         }
         let mut segments = Vec::new();
         for _ in 0..FIRSTS {
-            let child = ready(nursery).await?;
             let meter = Meter::start()?;
+            let child = ready(nursery).await?;
+            let started = cpu_of_process(child.id().context("no child")?)? + cpu_of_this_process()?;
+            let began = Instant::now();
             let (Outcome::Made { .. }, Some(child)) = kitchen.perform(task, child, |_| {}).await else {
                 bail!("the first segment cannot be made");
             };
+            let wall = began.elapsed().as_secs_f64();
+            let parent = cpu_of_this_process()?.as_secs_f64();
             child.end().await;
-            segments.push(meter.cost()?);
+            segments.push(Cost { cpu: meter.cpu()? + parent - started.as_secs_f64(), wall });
         }
         Ok(First {
             segment: Cost {
@@ -69,7 +79,8 @@ impl First {
                 wall: median(segments.iter().map(|cost| cost.wall)),
             },
             start_cpu: median(starts.into_iter()),
-            empty_task: median(empty.into_iter()),
+            failed_task: median(failed.into_iter()),
+            end: median(ends.into_iter()),
         })
     }
 }

@@ -176,12 +176,15 @@ fn first_segment(options: &Options) -> anyhow::Result<()> {
     let first = made.first.context("nothing was measured")?;
     println!("\n| what | measured | bar |\n|---|---|---|");
     println!(
-        "| first segment of the lowest rung, 1 s: CPU, its child's start included | {:.2} s (wall {:.2} s) | 0.6 s |",
-        first.segment.cpu, first.segment.wall
+        "| first segment of the lowest rung, {:.1} s long, in a child that waits for it: CPU | {:.2} s (wall {:.2} s) | 0.6 s |",
+        made.cuts.get(1).copied().unwrap_or_default(),
+        first.segment.cpu,
+        first.segment.wall
     );
     println!(
-        "| a task without media in a child that waits for it: wall | {:.1} ms | 5 ms |",
-        first.empty_task * 1e3
+        "| a task without media in a child that waits for it: wall | {:.1} ms, and {:.1} ms for the end of a child that failed | 5 ms |",
+        (first.failed_task - first.end) * 1e3,
+        first.end * 1e3
     );
     println!("| start of a child, ahead of need: CPU | {:.0} ms | |", first.start_cpu * 1e3);
     let store = tempfile::tempdir()?;
