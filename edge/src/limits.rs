@@ -29,8 +29,9 @@ pub(crate) const H3_CONTROL_STREAM_BYTES: u64 = 1024 * 1024;
 /// Requests at once on one connection (RFC 9114 §6.1 asks for 100 or more).
 pub(crate) const STREAMS_PER_CONNECTION: u32 = 100;
 
-/// Unidirectional streams at once on one QUIC connection: three of HTTP/3's own and room for reserved types.
-pub(crate) const UNI_STREAMS_PER_CONNECTION: u32 = 16;
+/// Unidirectional streams at once on one QUIC connection: three of HTTP/3's own and room for reserved types. quinn keeps a
+/// table of all that may be open, which has 112 places until it doubles.
+pub(crate) const UNI_STREAMS_PER_CONNECTION: u32 = 8;
 
 /// QUIC receive window of one stream and of one connection, in bytes: requests are small.
 pub(crate) const QUIC_STREAM_RECEIVE_WINDOW: u32 = 32 * 1024;

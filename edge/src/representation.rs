@@ -22,6 +22,9 @@ const GROWING: &str = "public, max-age=1";
 /// A closed one may still be taken down.
 const CLOSED: &str = "public, max-age=60";
 
+/// How many fields a response usually has.
+const USUAL_FIELDS: usize = 14;
+
 /// What is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -43,6 +46,8 @@ impl Representation {
         let tag = self.tag();
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
+        // For all that are added here and by others, at once.
+        headers.reserve(USUAL_FIELDS);
         headers.insert(header::ETAG, tag.header_value());
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(self.cache_control()));
         match conditional::judge(request, &tag) {

@@ -272,7 +272,7 @@ impl Drop for RecvStream {
     }
 }
 
-/// A sending stream as the HTTP/3 layer sees it; it writes header sections and control frames.
+/// A sending stream as the HTTP/3 layer sees it; it writes control frames and what refuses too large a header section.
 pub(crate) struct SendStream {
     half: Arc<SendHalf>,
     writing: Option<WriteBuf<Bytes>>,

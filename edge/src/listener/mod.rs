@@ -3,6 +3,7 @@
 mod activity;
 pub(crate) mod connection_id;
 pub(crate) mod endpoint;
+mod field_section;
 mod h3_streams;
 pub(crate) mod path_stats;
 mod peer;
@@ -14,6 +15,7 @@ pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod transport;
 mod turns;
+mod udp;
 pub(crate) mod udp_drops;
 
 use std::sync::Arc;

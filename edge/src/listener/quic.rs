@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use h3::error::Code;
 use h3::server::RequestResolver;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, header};
 use quinn::{AsyncUdpSocket, Connecting, Incoming, ServerConfig, VarInt, ZeroRttAccepted};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -259,12 +259,14 @@ impl Accept<'_> {
             let context = self.context.clone();
             // Where it is now: connections move.
             let (peer, from) = (self.peer.clone(), self.quic.remote_address().ip());
-            self.running.spawn(self.context.tasks.track_future(async move {
+            let answering = async move {
                 tokio::select! {
                     () = request(resolver, half, from, &peer, &context) => {}
                     () = context.end.cancelled() => {}
                 }
-            }));
+            };
+            // Boxed, for tasks are moved about before and after they run, and this is a large one.
+            self.running.spawn(self.context.tasks.track_future(Box::pin(answering)));
         }
     }
 }
@@ -317,10 +319,7 @@ async fn request(
     }
     let revoked = body.revoked();
     let content = async {
-        stalls(stream.send_response(Response::from_parts(head, ()))).await?;
-        if length > 0 {
-            stalls(half.begin_content(length)).await?;
-        }
+        stalls(half.begin(head.status, &head.headers, length)).await?;
         let mut turn = peer.turns.of(&half);
         let mut next = |cx: &mut TaskContext<'_>, turn: &mut Turn<'_>| {
             let polled = body.poll_next(cx);
@@ -356,7 +355,7 @@ async fn request(
     };
     let sent = async {
         content?;
-        stalls(stream.finish()).await?;
+        half.finish();
         timeout(STALL, half.acknowledged()).await.map_err(|_| Unsent)
     };
     let sent = sent.await;

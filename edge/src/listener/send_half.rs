@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h3::error::Code;
 use h3::quic::StreamId;
+use http::{HeaderMap, StatusCode};
 use quinn::WriteError;
 
+use super::field_section;
 use super::h3_streams::{stream_id, varint};
 use super::priority::Urgency;
 
@@ -52,22 +54,26 @@ impl SendHalf {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins content of `length` bytes as one DATA frame (RFC 9114 §7.2.1).
-    pub(crate) async fn begin_content(&self, length: u64) -> Result<(), WriteError> {
+    /// Writes the head, and begins content of `length` bytes as one DATA frame (RFC 9114 §7.2).
+    pub(crate) async fn begin(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        length: u64,
+    ) -> Result<(), WriteError> {
         const DATA: u8 = 0x00;
-        let mut header = Vec::with_capacity(9);
-        header.push(DATA);
-        // RFC 9000 §16: two bits of length, then the number, most significant byte first.
-        match length {
-            0..=0x3f => header.push(length as u8),
-            0x40..=0x3fff => header.extend_from_slice(&(length as u16 | 0x4000).to_be_bytes()),
-            0x4000..=0x3fff_ffff => header.extend_from_slice(&(length as u32 | 0x8000_0000).to_be_bytes()),
-            _ => header.extend_from_slice(&(length | 0xc000_0000_0000_0000).to_be_bytes()),
+        const HEADERS: u8 = 0x01;
+        let section = field_section::encode(status, fields);
+        let mut head = Vec::with_capacity(section.len() + 2 * FRAME_HEADER_BYTES);
+        frame_header(&mut head, HEADERS, section.len() as u64);
+        head.extend_from_slice(&section);
+        if length > 0 {
+            frame_header(&mut head, DATA, length);
         }
-        self.write_content(header.into()).await
+        self.write_content(head.into()).await
     }
 
-    /// Writes bytes of the content without copying them.
+    /// Writes bytes without copying them.
     pub(crate) async fn write_content(&self, bytes: Bytes) -> Result<(), WriteError> {
         let mut rest = [bytes];
         while !rest[0].is_empty() {
@@ -128,6 +134,20 @@ impl SendHalf {
         state.ended = true;
         // An error means that the stream is over already.
         let _ = state.stream.reset(varint(code));
+    }
+}
+
+/// A frame's type and the longest number.
+const FRAME_HEADER_BYTES: usize = 9;
+
+/// RFC 9000 §16: two bits of length, then the number, most significant byte first.
+fn frame_header(frame: &mut Vec<u8>, kind: u8, length: u64) {
+    frame.push(kind);
+    match length {
+        0..=0x3f => frame.push(length as u8),
+        0x40..=0x3fff => frame.extend_from_slice(&(length as u16 | 0x4000).to_be_bytes()),
+        0x4000..=0x3fff_ffff => frame.extend_from_slice(&(length as u32 | 0x8000_0000).to_be_bytes()),
+        _ => frame.extend_from_slice(&(length | 0xc000_0000_0000_0000).to_be_bytes()),
     }
 }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt,
@@ -25,6 +25,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UnixDatagram;
 
 use super::connection_id::{Issuer, made_up};
+use super::udp::Udp;
 use crate::limits::{BEGUN_LATELY, RELAY_BUFFER_BYTES, RELAYED_BYTES};
 
 /// Datagrams of one client's first flight that others may come between.
@@ -33,7 +34,7 @@ const SAME_FLIGHT: usize = 16;
 /// The socket of one endpoint.
 #[derive(Debug)]
 pub(crate) struct SharedSocket {
-    socket: Arc<dyn AsyncUdpSocket>,
+    socket: Udp,
     /// Relays to older processes, by their generation.
     older: Vec<(u8, OwnedFd)>,
     reading: Mutex<Reading>,
@@ -95,7 +96,7 @@ impl SharedSocket {
     /// before [`Self::begin`].
     pub(crate) fn new(socket: std::net::UdpSocket, older: Vec<(u8, OwnedFd)>) -> io::Result<Self> {
         Ok(Self {
-            socket: TokioRuntime.wrap_udp_socket(socket)?,
+            socket: Udp::new(socket)?,
             older,
             reading: Mutex::new(Reading::NotYet),
             reader: AtomicWaker::new(),
@@ -231,7 +232,7 @@ impl Relayed {
 
 impl AsyncUdpSocket for SharedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.socket.clone().create_io_poller()
+        self.socket.poller()
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -273,14 +274,14 @@ impl AsyncUdpSocket for SharedSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.socket.max_transmit_segments()
+        self.socket.state().max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.socket.max_receive_segments()
+        self.socket.state().gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.socket.may_fragment()
+        self.socket.state().may_fragment()
     }
 }
