@@ -13,6 +13,8 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{UsageWho, getrusage};
 use reelmill_benches::usage::{Cost, Meter};
+use reelmill_coordinator::storyboard::Storyboards;
+use reelmill_media::image::{Image, ImageKind};
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_media::ladder::Rung;
@@ -200,7 +202,9 @@ impl Ours {
         }
         let tasks: Vec<Task> = (0..).zip(works).map(task).collect();
         let blocks = kitchen.blocks.clone();
-        let outputs = work_through(kitchen, nursery, tasks, self.slots).await?;
+        let (outputs, thumbnails) = work_through(kitchen, nursery, tasks, self.slots).await?;
+        // What a coordinator does with the stills in the end.
+        Storyboards::new(store).draw(&thumbnails).await?;
         for rung in &made.rungs {
             let output = outputs.get(rung.id.as_str()).with_context(|| format!("{} is missing", rung.id))?;
             let path = |hash, kind| self.store.join(keys::blob(&hash, kind));
@@ -247,18 +251,21 @@ pub async fn store_source(store: &Store, mut from: impl AsyncRead + Unpin) -> an
     Ok(SourceRef { blocks: store.put_blob(BlobKind::Record, list).await?, bytes })
 }
 
-/// Each slot takes the next task and keeps its child, as a worker's do.
+/// Each slot takes the next task and keeps its child, as a worker's do. Renditions by name, and the thumbnails.
 async fn work_through(
     kitchen: Kitchen,
     nursery: Nursery,
     tasks: Vec<Task>,
     slots: usize,
-) -> anyhow::Result<BTreeMap<String, RenditionOutput>> {
+) -> anyhow::Result<(BTreeMap<String, RenditionOutput>, Vec<Image>)> {
     let shared = Arc::new((kitchen, nursery, tasks, AtomicUsize::new(0)));
     let working: Vec<_> = (0..slots).map(|_| tokio::spawn(slot(shared.clone()))).collect();
     let mut all: BTreeMap<String, RenditionOutput> = BTreeMap::new();
+    let mut thumbnails = Vec::new();
     for slot in working {
-        for output in slot.await?? {
+        let (outputs, images) = slot.await??;
+        thumbnails.extend(images.into_iter().filter(|image| image.kind == ImageKind::Thumbnail));
+        for output in outputs {
             match all.entry(output.rendition.to_string()) {
                 std::collections::btree_map::Entry::Vacant(empty) => drop(empty.insert(output)),
                 std::collections::btree_map::Entry::Occupied(mut begun) => {
@@ -268,21 +275,25 @@ async fn work_through(
         }
     }
     all.values_mut().for_each(|output| output.segments.sort_by_key(|segment| segment.number));
-    Ok(all)
+    thumbnails.sort_by_key(|image| image.frame);
+    Ok((all, thumbnails))
 }
 
 type Shared = Arc<(Kitchen, Nursery, Vec<Task>, AtomicUsize)>;
 
-async fn slot(shared: Shared) -> anyhow::Result<Vec<RenditionOutput>> {
+async fn slot(shared: Shared) -> anyhow::Result<(Vec<RenditionOutput>, Vec<Image>)> {
     let (kitchen, nursery, tasks, next) = &*shared;
-    let mut made = Vec::new();
+    let (mut made, mut stills) = (Vec::new(), Vec::new());
     let mut known: Option<Child> = None;
     while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
         let child = known.take().map_or_else(|| nursery.start(), Ok)?;
         let (outcome, child) = kitchen.perform(task, child, |_| {}).await;
         known = child;
         match outcome {
-            Outcome::Made { outputs, .. } => made.extend(outputs),
+            Outcome::Made { outputs, images, .. } => {
+                made.extend(outputs);
+                stills.extend(images);
+            }
             Outcome::Indexed { .. } => bail!("an index came of {:?}", task.work),
             Outcome::Waiting { .. } => bail!("bytes of a whole source are missing"),
             Outcome::Failed(failure) => bail!("{:?}: {}", task.work, failure.reason),
@@ -291,7 +302,7 @@ async fn slot(shared: Shared) -> anyhow::Result<Vec<RenditionOutput>> {
     if let Some(child) = known {
         child.end().await;
     }
-    Ok(made)
+    Ok((made, stills))
 }
 
 /// The highest resident memory of this process, or of the largest child that has ended.
