@@ -11,6 +11,7 @@ use reelmill_media::ids::{AssetId, BlobHash, TenantId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::Recipe;
 use reelmill_platform::topology::BucketName;
+use reqwest::StatusCode;
 use tokio::process::Command;
 
 use super::nats::{Server, memory};
@@ -74,8 +75,16 @@ pub async fn run(server: &Server, finished: u64) -> anyhow::Result<()> {
     println!("start: feeds after {:.2} s", began.elapsed().as_secs_f64());
     let page = format!("http://{}/v1/assets", said["listen"].as_str().context("no address")?);
     for which in ["first", "second"] {
-        let asked = Instant::now();
-        client.get(&page).bearer_auth(KEY).send().await?.error_for_status()?.bytes().await?;
+        let mut asked = Instant::now();
+        loop {
+            let answer = client.get(&page).bearer_auth(KEY).send().await?;
+            // It says so while the list is not read yet.
+            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+                answer.error_for_status()?.bytes().await?;
+                break;
+            }
+            asked = Instant::now();
+        }
         println!(
             "list: {which} page after {:.3} s, {:.2} s after the start",
             asked.elapsed().as_secs_f64(),
