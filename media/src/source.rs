@@ -24,6 +24,9 @@ pub const fn block_end(at: u64) -> u64 {
     (at / bytes + 1) * bytes
 }
 
+/// The length of a source, in bytes, of which nobody has said where it ends: longer than any.
+pub const ENDLESS_BYTES: u64 = 1 << 62;
+
 /// One piece of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {

@@ -144,6 +144,10 @@ pub enum Outcome {
     Indexed {
         /// Blob holding the [`crate::index::SourceIndex`], postcard-encoded.
         index: BlobHash,
+        /// How many bytes of the source it speaks of, where that is not all: it is
+        /// [settled](crate::index::SourceIndex::settled).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upto: Option<u64>,
     },
     /// The source's metadata are not all there yet, since its upload still runs.
     Waiting {

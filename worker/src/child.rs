@@ -53,6 +53,8 @@ pub enum Made {
     Image(ImageOutput),
     /// The source's index.
     Index(Box<SourceIndex>),
+    /// The index of the part of the source that is there.
+    Beginning(Box<SourceIndex>),
 }
 
 /// How far a child may go.
@@ -219,6 +221,7 @@ impl Child {
                 FromChild::Segment(segment) => Made::Segment(segment),
                 FromChild::Image(image) => Made::Image(image),
                 FromChild::Index(index) => Made::Index(index),
+                FromChild::Beginning(index) => Made::Beginning(index),
                 FromChild::Done => return Ok(()),
                 FromChild::Failed(told) => {
                     for line in &told.log {

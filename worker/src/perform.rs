@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reelmill_media::ids::{BlobHash, RenditionId};
 use reelmill_media::image::Image;
+use reelmill_media::index::{Container, SourceIndex};
 use reelmill_media::keys::BlobKind;
 use reelmill_media::segment::{InitSegment, Segment};
 use reelmill_media::task::{Failure, FailureCode, Outcome, RenditionOutput, Task, Way, Work};
@@ -89,11 +90,19 @@ impl Kitchen {
             None => None,
         };
         let recipe = opened.as_deref().map(|o| (&o.index, &o.plan));
-        let mut job = Job::for_work(&task.work, task.source.bytes, recipe).map_err(internal)?;
+        let source = self.blocks.open(task.source).await.map_err(|e| e.failure())?;
+        let (source_bytes, there) = (task.source.bytes, source.there());
+        let mut job = match (&task.work, recipe) {
+            (Work::Index, _) if there < source_bytes => Job::IndexBeginning { source_bytes, there },
+            // A demuxer takes the part that is there for a file that was cut off.
+            (work, Some((index, _))) if index.container != Container::Mp4 => {
+                Job::for_work(work, there, recipe).map_err(internal)?
+            }
+            (work, _) => Job::for_work(work, source_bytes, recipe).map_err(internal)?,
+        };
         if task.way == Way::Concealed {
             job.conceal();
         }
-        let source = self.blocks.open(task.source).await.map_err(|e| e.failure())?;
         let bounds = self.bounds(task, &job, SHORTEST_LIMIT, PATIENCE);
         let reserved = match task.way {
             Way::Any => self.reserve(&job, opened.as_deref()),
@@ -103,6 +112,10 @@ impl Kitchen {
             let attempted = self.attempt(job, child, &source, bounds, progress).await;
             return match (attempted, &task.work, source.waits_for()) {
                 (Err(_), Work::Index, Some(upto)) => Ok((Outcome::Waiting { upto }, None)),
+                // What cannot be read of a beginning says nothing of the whole.
+                (Err(_), Work::Index, None) if there < source_bytes => {
+                    Ok((Outcome::Waiting { upto: there.saturating_mul(2) }, None))
+                }
                 (attempted, _, _) => {
                     let (results, child) = attempted?;
                     Ok((results.outcome(engine::recipe_of(task, None))?, Some(child)))
@@ -160,7 +173,7 @@ impl Kitchen {
         progress: impl Fn(u16),
     ) -> Result<(Results, Child), Failure> {
         let (sender, receiver) = mpsc::channel(UNSTORED);
-        let mut results = Results::new(self.store.clone());
+        let mut results = Results::new(self.store.clone(), source.there());
         // Both sides end together: a child that fails closes the channel, a store that fails stops the child.
         let (ran, stored) =
             tokio::join!(child.run(job, source, bounds, sender), results.gather(receiver, progress));
@@ -173,21 +186,23 @@ impl Kitchen {
 fn on_device(job: Job, reserved: &Reservation) -> Job {
     match job {
         Job::Video(job) => Job::Video(VideoJob { engine: Some(reserved.engine()), ..job }),
-        Job::Index { .. } | Job::Audio(_) => job,
+        Job::Index { .. } | Job::IndexBeginning { .. } | Job::Audio(_) => job,
     }
 }
 
 /// What has been made so far.
 struct Results {
     store: Store,
-    index: Option<BlobHash>,
+    /// Bytes of the source that are there, from the first on.
+    there: u64,
+    index: Option<(BlobHash, Option<u64>)>,
     renditions: BTreeMap<RenditionId, RenditionOutput>,
     images: Vec<Image>,
 }
 
 impl Results {
-    fn new(store: Store) -> Self {
-        Self { store, index: None, renditions: BTreeMap::new(), images: Vec::new() }
+    fn new(store: Store, there: u64) -> Self {
+        Self { store, there, index: None, renditions: BTreeMap::new(), images: Vec::new() }
     }
 
     async fn gather(
@@ -219,12 +234,8 @@ impl Results {
                     let Still { kind, frame, at_micros, width, height, .. } = still;
                     self.images.push(Image { kind, frame, at_micros, width, height, bytes: length, hash });
                 }
-                Made::Index(index) => {
-                    // What cannot be encoded is missing at the end, and reported there.
-                    if let Ok(bytes) = postcard::to_stdvec(&*index) {
-                        self.index = Some(self.put(&mut puts, BlobKind::Record, Bytes::from(bytes)));
-                    }
-                }
+                Made::Index(index) => self.keep(&mut puts, &index, None),
+                Made::Beginning(index) => self.keep(&mut puts, &index, Some(self.there)),
             }
         }
         while let Some(ended) = puts.join_next().await {
@@ -238,6 +249,13 @@ impl Results {
         let store = self.store.clone();
         puts.spawn(async move { store.put_hashed(kind, hash, bytes).await });
         hash
+    }
+
+    fn keep(&mut self, puts: &mut JoinSet<Result<(), StoreError>>, index: &SourceIndex, upto: Option<u64>) {
+        // What cannot be encoded is missing at the end, and reported there.
+        if let Ok(bytes) = postcard::to_stdvec(index) {
+            self.index = Some((self.put(puts, BlobKind::Record, Bytes::from(bytes)), upto));
+        }
     }
 
     fn begin(&mut self, init: &InitOutput, hash: BlobHash) {
@@ -271,8 +289,8 @@ impl Results {
     }
 
     fn outcome(self, recipe: BlobHash) -> Result<Outcome, Failure> {
-        if let Some(index) = self.index {
-            return Ok(Outcome::Indexed { index });
+        if let Some((index, upto)) = self.index {
+            return Ok(Outcome::Indexed { index, upto });
         }
         if self.renditions.is_empty() {
             return Err(internal("the media process ended without a result"));

@@ -121,6 +121,11 @@ impl SourceReader {
         Ok(out)
     }
 
+    /// How many bytes are there, from the first on without a gap.
+    pub fn there(&self) -> u64 {
+        self.source.gap().start
+    }
+
     /// Where the bytes end that were asked for in vain, if any were.
     pub fn waits_for(&self) -> Option<u64> {
         Some(self.wanted.load(Ordering::Relaxed)).filter(|upto| *upto > 0)

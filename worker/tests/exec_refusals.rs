@@ -134,6 +134,7 @@ fn a_source_that_cannot_be_read_is_not_called_bad() {
                 | FromChild::Segment(_)
                 | FromChild::Image(_)
                 | FromChild::Index(_)
+                | FromChild::Beginning(_)
                 | FromChild::Done) => {
                     panic!("{kind:?}: {other:?}")
                 }

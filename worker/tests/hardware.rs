@@ -146,7 +146,7 @@ impl Title {
             race: false,
         };
         let (indexed, _) = kitchen(&store, None).perform(&video, nursery().start().unwrap(), |_| {}).await;
-        let Outcome::Indexed { index } = indexed else { panic!("{indexed:?}") };
+        let Outcome::Indexed { index, .. } = indexed else { panic!("{indexed:?}") };
         let record = store.get_blob(BlobKind::Record, index).await.unwrap();
         let facts: SourceIndex = postcard::from_bytes(record.bytes()).unwrap();
         let plan = Plan::new(&facts, &Profile { hardware, ..Profile::default() }, 1).unwrap();

@@ -32,7 +32,8 @@ impl ReadAt for Bytes {
 }
 
 fn read(bytes: Vec<u8>) -> Result<Vec<Track>, Mp4Error> {
-    movie::read(&mut Bytes(bytes))
+    let length = bytes.len() as u64;
+    movie::read(&mut Bytes(bytes), length).map(|boxes| boxes.tracks)
 }
 
 /// One packet as ffprobe prints it: pts, dts, size, position, key.

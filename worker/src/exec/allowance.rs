@@ -16,7 +16,7 @@ impl Job {
     /// Bytes that a child may say in all while it does this job.
     pub fn allowance(&self) -> u64 {
         let made = match self {
-            Job::Index { .. } => MAX_MESSAGE_BYTES as u64,
+            Job::Index { .. } | Job::IndexBeginning { .. } => MAX_MESSAGE_BYTES as u64,
             Job::Video(job) => job.allowance(),
             Job::Audio(job) => job.allowance(),
         };

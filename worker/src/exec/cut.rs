@@ -62,7 +62,7 @@ impl Job {
     /// Has it fill in everything, and touch nothing of the source.
     pub fn conceal(&mut self) {
         match self {
-            Job::Index { .. } => {}
+            Job::Index { .. } | Job::IndexBeginning { .. } => {}
             Job::Video(job) => job.conceal = true,
             Job::Audio(job) => job.conceal = true,
         }
@@ -71,7 +71,7 @@ impl Job {
     /// Bytes of the source that this job reads for certain; nothing for indexing.
     pub fn source_span(&self) -> Option<Range<u64>> {
         match self {
-            Job::Index { .. } => None,
+            Job::Index { .. } | Job::IndexBeginning { .. } => None,
             Job::Video(job) => span(&job.feed.samples),
             Job::Audio(job) => span(&job.feed.samples),
         }

@@ -28,6 +28,11 @@ pub fn of_mp4(error: Mp4Error) -> Failure {
     fail(code, error.to_string())
 }
 
+/// A source of which the beginning is there says of a track that it has nothing of yet.
+pub fn not_begun() -> Failure {
+    fail(FailureCode::Truncated, "a track has not begun yet")
+}
+
 /// What it means that a container or a stream cannot be opened or read: what it says of itself is all that can be wrong,
 /// but for memory.
 pub fn of_source(error: AvError) -> Failure {

@@ -78,6 +78,15 @@ fn perform(parent: &Parent, job: &Job) -> Result<(), Failure> {
             parent.came_through()?;
             parent.say(&FromChild::Index(Box::new(index)))
         }),
+        Job::IndexBeginning { source_bytes, there } => index::beginning(parent, *source_bytes, *there)
+            .and_then(|(index, extent)| {
+                parent.came_through()?;
+                let index = Box::new(index);
+                parent.say(&match extent {
+                    index::Extent::Whole => FromChild::Index(index),
+                    index::Extent::Beginning => FromChild::Beginning(index),
+                })
+            }),
         Job::Video(job) => video::run(parent, job),
         Job::Audio(job) => audio::run(parent, job),
     };

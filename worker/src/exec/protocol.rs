@@ -59,8 +59,10 @@ pub enum FromChild {
     Segment(SegmentOutput),
     /// A finished still.
     Image(ImageOutput),
-    /// The result of [`Job::Index`].
+    /// The result of [`Job::Index`], and of [`Job::IndexBeginning`] where the beginning says all.
     Index(Box<SourceIndex>),
+    /// The result of [`Job::IndexBeginning`]: what is settled.
+    Beginning(Box<SourceIndex>),
     /// All is done; the last message of a job.
     Done,
     /// It cannot be done; the last message.
@@ -131,6 +133,13 @@ pub enum Job {
     Index {
         /// Length of the source in bytes.
         source_bytes: u64,
+    },
+    /// The same of a source of which only the first bytes are there, and perhaps some of its end.
+    IndexBeginning {
+        /// Length of the source in bytes, once it is there.
+        source_bytes: u64,
+        /// How many of the first are there.
+        there: u64,
     },
     /// Decode a run of segments once and encode every rung.
     Video(VideoJob),

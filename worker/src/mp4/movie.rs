@@ -1,5 +1,8 @@
 //! A whole file: walks its top-level boxes and reads only those that describe media.
 
+use reelmill_media::index::Sample;
+use reelmill_media::source::ENDLESS_BYTES;
+
 use super::fragments;
 use super::read::{Cursor, Mp4Error, ReadAt, boxes, find, need};
 use super::track::{self, Track};
@@ -10,16 +13,32 @@ const MAX_MOOV_BYTES: u64 = 256 << 20;
 const MAX_MOOF_BYTES: u64 = 16 << 20;
 /// Top-level boxes passed: fragments of half a second for three days.
 const MAX_BOXES: usize = 1_000_000;
+/// Length of the longest box header, in bytes.
+const LONGEST_HEADER: u64 = 16;
 /// Tracks read.
 const MAX_TRACKS: usize = 64;
 
-/// Reads tracks and samples of all fragments; samples are in decode order and lie wholly in the file.
-pub fn read(source: &mut impl ReadAt) -> Result<Vec<Track>, Mp4Error> {
+/// What the boxes say.
+#[derive(Debug)]
+pub struct Boxes {
+    /// Tracks and samples; samples are in decode order and lie wholly in what is there.
+    pub tracks: Vec<Track>,
+    /// There are no more samples than these.
+    pub whole: bool,
+}
+
+/// Reads tracks and samples of all fragments of which the first `there` bytes of the file tell. What comes before the
+/// first fragment is read wherever it lies.
+pub fn read(source: &mut impl ReadAt, there: u64) -> Result<Boxes, Mp4Error> {
     let length = source.length();
     let mut found: Option<Movie> = None;
     let mut at = 0u64;
     let mut cut_short = false;
+    let endless = length >= ENDLESS_BYTES;
     for _ in 0..MAX_BOXES {
+        if found.is_some() && there < length && at.saturating_add(LONGEST_HEADER) > there {
+            break;
+        }
         let Some(header) = BoxHeader::read(source, at, length)? else { break };
         cut_short = header.end > length;
         match &header.kind {
@@ -32,6 +51,8 @@ pub fn read(source: &mut impl ReadAt) -> Result<Vec<Track>, Mp4Error> {
                     break;
                 }
             }
+            // The next fragment is on its way.
+            b"moof" if header.end > there && there < length => break,
             b"moof" => {
                 if let Some(Movie { tracks, extends: Some(defaults) }) = &mut found {
                     // The last fragment of a recording that was cut off is left out.
@@ -48,10 +69,23 @@ pub fn read(source: &mut impl ReadAt) -> Result<Vec<Track>, Mp4Error> {
         at = header.end;
     }
     match found {
-        Some(movie) => Ok(movie.tracks),
+        Some(Movie { mut tracks, extends }) => {
+            let whole = there == length || (extends.is_none() && !endless);
+            if !whole {
+                tracks.iter_mut().for_each(|track| keep_what_is_there(track, there));
+            }
+            Ok(Boxes { tracks, whole })
+        }
         None if cut_short => Err(Mp4Error::Truncated("it ends before its moov box")),
         None => Err(Mp4Error::Corrupt("it has no moov box")),
     }
+}
+
+fn keep_what_is_there(track: &mut Track, there: u64) {
+    let samples = &mut track.samples.samples;
+    let is_there = |sample: &Sample| sample.offset.saturating_add(u64::from(sample.bytes)) <= there;
+    let known = samples.iter().take_while(|sample| is_there(sample)).count();
+    samples.truncate(known);
 }
 
 struct Movie {

@@ -74,7 +74,7 @@ pub fn converse(
             FromChild::Init(init) => made.inits.push(init),
             FromChild::Segment(segment) => made.segments.push(segment),
             FromChild::Image(image) => made.images.push(image),
-            FromChild::Index(index) => made.index = Some(*index),
+            FromChild::Index(index) | FromChild::Beginning(index) => made.index = Some(*index),
             FromChild::Done => return Ok(made),
             FromChild::Failed(failed) => return Err(failed.failure),
         }

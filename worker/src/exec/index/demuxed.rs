@@ -11,7 +11,7 @@ use reelmill_media::index::{
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::{Ticks, Timescale};
 
-use super::super::failure::{fail, internal, of_source};
+use super::super::failure::{fail, internal, not_begun, of_source};
 use super::super::feed;
 use super::super::parent::{Input, Parent, READ_AHEAD_BYTES};
 use super::super::progress::Progress;
@@ -30,8 +30,8 @@ const MPEG_CLOCK_BITS: u32 = 33;
 const ONE_FRAME_DEEP: [&str; 8] =
     ["mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4v3", "wmv2", "wmv3", "vc1"];
 
-/// Scans the source.
-pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceIndex, Failure> {
+/// Scans the source, or as much as is there of it: then every stream must have begun.
+pub fn run(parent: &Parent, container: Container, length: u64, whole: bool) -> Result<SourceIndex, Failure> {
     let format = feed::format(container).ok_or_else(|| internal("MP4 needs no demuxer"))?;
     let input = Input::new(parent, length, READ_AHEAD_BYTES);
     let mut demuxer = Demuxer::open(format, input, true).map_err(of_source)?;
@@ -81,6 +81,9 @@ pub fn run(parent: &Parent, container: Container, length: u64) -> Result<SourceI
         }
         let permille = packet.position().map_or(0, |p| p.saturating_mul(1000) / length.max(1));
         progress.tell(parent, permille as usize)?;
+    }
+    if !whole && scans.iter().any(|scan| scan.samples.is_empty()) {
+        return Err(not_begun());
     }
     let mut scans = scans.into_iter();
     let video = video.and_then(|(stream, facts)| Some(scans.next()?.video(stream, facts)));

@@ -30,17 +30,37 @@ const MAX_SECONDS: i64 = 7 * 24 * 3600;
 /// Bytes read at once while hopping from box to box.
 const HOP_BYTES: usize = 64 << 10;
 
+/// How much of a source an index speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// What is settled by its first bytes.
+    Beginning,
+}
+
 /// Indexes the source of `length` bytes.
 pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
+    beginning(parent, length, length).map(|(index, _)| index)
+}
+
+/// The same of a source of which the first `there` bytes are there. Reading fails where it needs others.
+pub fn beginning(parent: &Parent, length: u64, there: u64) -> Result<(SourceIndex, Extent), Failure> {
     let mut input = Input::new(parent, length, HOP_BYTES);
     let mut head = vec![0; HEAD_BYTES.min(usize::try_from(length).unwrap_or(HEAD_BYTES))];
     input.read_at(0, &mut head).map_err(internal)?;
     let container = magic::container(&head, length)?;
-    let mut index = match container {
-        Container::Mp4 => mp4::run(&mut input)?,
-        Container::Matroska
-        | Container::MpegTs
-        | Container::Avi
+    let extent = |whole| if whole { Extent::Whole } else { Extent::Beginning };
+    let (mut index, readable, extent) = match container {
+        Container::Mp4 => {
+            let (index, whole) = mp4::run(&mut input, there)?;
+            (index, length, extent(whole))
+        }
+        // What is there of these is a shorter file.
+        Container::Matroska | Container::MpegTs => {
+            (demuxed::run(parent, container, there, there == length)?, there, extent(there == length))
+        }
+        Container::Avi
         | Container::Flv
         | Container::Ogg
         | Container::Asf
@@ -53,7 +73,7 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
         | Container::Adts => {
             // A demuxer reads to the end: while that is missing there is no use in beginning.
             input.read_at(length.saturating_sub(1), &mut [0]).map_err(internal)?;
-            demuxed::run(parent, container, length)?
+            (demuxed::run(parent, container, length, true)?, length, Extent::Whole)
         }
     };
     index.video = index.video.filter(|video| !video.samples.is_empty());
@@ -68,11 +88,14 @@ pub fn run(parent: &Parent, length: u64) -> Result<SourceIndex, Failure> {
     for audio in &mut index.audio {
         sound::snap(audio);
     }
+    if extent == Extent::Beginning {
+        index = index.settled();
+    }
     if let Some(video) = &mut index.video {
-        video.picture = probe::picture(parent, container, video, length)?;
+        video.picture = probe::picture(parent, container, video, readable)?;
         check(&video.picture)?;
     }
-    Ok(index)
+    Ok((index, extent))
 }
 
 fn check_length(index: &SourceIndex) -> Result<(), Failure> {

@@ -5,18 +5,23 @@ use reelmill_media::index::{
 };
 use reelmill_media::task::{Failure, FailureCode};
 
-use super::super::failure::{fail, of_mp4};
+use super::super::failure::{fail, not_begun, of_mp4};
 use super::super::parent::Input;
 use crate::mp4::entry::{AudioEntry, Entry, VideoEntry};
-use crate::mp4::movie;
+use crate::mp4::movie::{self, Boxes};
 use crate::mp4::track::Track;
 
 /// Codecs of cover art and thumbnails, which come second to any other picture.
 const STILLS: [&str; 1] = ["mjpeg"];
 
-/// Reads the boxes and chooses tracks.
-pub fn run(input: &mut Input) -> Result<SourceIndex, Failure> {
-    let tracks = movie::read(input).map_err(of_mp4)?;
+/// Reads the boxes and chooses tracks. Says whether that was all: of a source of which the first `there` bytes are there,
+/// fragments to come are not known.
+pub fn run(input: &mut Input, there: u64) -> Result<(SourceIndex, bool), Failure> {
+    let Boxes { tracks, whole } = movie::read(input, there).map_err(of_mp4)?;
+    let begins = |t: &Track| !matches!(t.entry, Entry::Unknown(_)) && t.samples.samples.is_empty();
+    if !whole && tracks.iter().any(begins) {
+        return Err(not_begun());
+    }
     let unknown = tracks.iter().find_map(|t| match &t.entry {
         Entry::Unknown(codec) if !codec.is_empty() => Some(codec.clone()),
         Entry::Unknown(_) | Entry::Video(_) | Entry::Audio(_) => None,
@@ -41,7 +46,7 @@ pub fn run(input: &mut Input) -> Result<SourceIndex, Failure> {
             }
         });
     }
-    Ok(SourceIndex { container: Container::Mp4, video, audio })
+    Ok((SourceIndex { container: Container::Mp4, video, audio }, whole))
 }
 
 /// The audio tracks that can be decoded: those meant to be played first, otherwise in the file's order.
