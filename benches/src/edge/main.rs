@@ -28,13 +28,13 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Bytes per cell and round, in MiB
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 128)]
     mebibytes: u64,
     /// Small requests per cell and round
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 10_000)]
     requests: u64,
     /// Handshakes per cell and round
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 300)]
     handshakes: u64,
     /// Connections whose memory is measured
     #[arg(long, default_value_t = 500)]

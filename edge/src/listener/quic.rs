@@ -76,12 +76,7 @@ pub(crate) async fn serve(listener: Listener, context: Context) {
     let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
 }
 
-fn admit(
-    incoming: Incoming,
-    listener: &Listener,
-    context: &Arc<Context>,
-    handshakes: &Arc<AtomicUsize>,
-) {
+fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>, handshakes: &Arc<AtomicUsize>) {
     let Ok(permit) = context.connections.clone().try_acquire_owned() else {
         context.metrics.refused_connection(Transport::Quic);
         incoming.refuse();
