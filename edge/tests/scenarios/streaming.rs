@@ -138,8 +138,11 @@ async fn no_flipped_bit_gets_through_and_none_is_seen_by_viewers() {
     let origin = Origin::new();
     let mut seen = 0;
     let world = World::with(Some(origin.store()), |_, _| {});
-    for round in 0..times("REELMILL_FLIPS", 60) as usize {
-        let bytes = noise(300_000 + round, 100 + round as u64);
+    let flips = times("REELMILL_FLIPS", 3400) as usize;
+    let content = noise(200_000 + flips, 100);
+    for round in 0..flips {
+        let length = [1000, 20_000, 65_536, 65_537, 131_073, 200_000][round % 6];
+        let bytes = content.slice(round..round + length);
         let hash = world.store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
         let byte = round * 5003 % bytes.len();
         origin.plan([Fault::Flip { byte, bit: round as u8 % 8 }]);
