@@ -159,7 +159,8 @@ impl Ours {
             race: false,
         };
         let child = nursery.start()?;
-        let (Outcome::Indexed { index: hash }, Some(child)) = kitchen.perform(&index, child, |_| {}).await
+        let (Outcome::Indexed { index: hash, .. }, Some(child)) =
+            kitchen.perform(&index, child, |_| {}).await
         else {
             bail!("the clip cannot be indexed");
         };
