@@ -57,6 +57,8 @@ pub struct Asset {
     #[serde(default)]
     pub error: Option<Failure>,
     #[serde(default)]
+    pub abandoned: Option<Abandoned>,
+    #[serde(default)]
     pub created_at: Option<String>,
 }
 
@@ -83,6 +85,12 @@ pub struct Rendition {
     pub height: Option<u32>,
     #[serde(default)]
     pub progress: f64,
+}
+
+/// Another edition that was not made.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Abandoned {
+    pub error: Failure,
 }
 
 /// Why an asset failed.

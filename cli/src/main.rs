@@ -6,6 +6,7 @@ mod caption;
 mod demo;
 mod list;
 mod open;
+mod publish;
 mod purge;
 mod rebuild;
 mod up;
@@ -52,6 +53,16 @@ enum Command {
     Watch {
         /// Its id
         asset: AssetId,
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Make a ready asset again by another profile; viewers keep what they have until all of it is there
+    Publish {
+        /// Its id
+        asset: AssetId,
+        /// What is to be made of it: a file with a profile in JSON
+        #[arg(long, value_name = "FILE")]
+        profile: PathBuf,
         #[command(flatten)]
         server: api::Options,
     },
@@ -141,6 +152,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             watch::run(&api, asset).await.map(drop)
         }
         Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
+        Command::Publish { asset, profile, server } => {
+            publish::run(&Api::open(&server)?, asset, &profile).await
+        }
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
         Command::Caption { captions, server } => caption::run(&Api::open(&server)?, captions).await,
         Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,

@@ -211,6 +211,10 @@ impl Assets {
             // Its sender is told that all is there: from now on the loss of NATS does not lose it.
             self.archive.keep(after).await?;
         }
+        if before.standing.is_none() && after.standing.is_some() {
+            // As well from now on.
+            self.archive.keep(after).await?;
+        }
         if before.is_closed() && !after.is_closed() {
             self.open.put(&key, &()).await?;
         }

@@ -106,10 +106,19 @@ impl Catalog {
         self.lock().unfinished.values().map(|sight| sight.asset.clone()).collect()
     }
 
-    /// Running tasks that another worker had better do as well; each attempt is told once.
-    pub fn stragglers(&self) -> Vec<Straggler> {
+    /// Running tasks that another worker of a fleet of so many slots had better do; each is told once.
+    pub fn stragglers(&self, slots: u32) -> Vec<Straggler> {
         let now_ms = self.now_ms();
-        self.lock().stragglers.due(now_ms)
+        let mut inner = self.lock();
+        let out = inner.schedule.out();
+        let idle = (slots as usize).saturating_sub(out.publish + out.ladder);
+        inner.stragglers.due(now_ms, idle)
+    }
+
+    /// Nobody can be heard now.
+    pub fn is_deaf(&self) {
+        let now_ms = self.now_ms();
+        self.lock().stragglers.is_deaf(now_ms);
     }
 
     fn now_ms(&self) -> u64 {
@@ -132,6 +141,11 @@ impl Catalog {
             Some(after) => owned.range(..after).rev().take(limit).copied().collect(),
             None => owned.iter().rev().take(limit).copied().collect(),
         })
+    }
+
+    /// How far the tasks in work of an asset said they are, in 1/1000.
+    pub fn running(&self, id: AssetId) -> BTreeMap<TaskNumber, u16> {
+        self.lock().unfinished.get(&id).map(|sight| sight.running.clone()).unwrap_or_default()
     }
 
     /// News of one asset from now on: always the latest only.
@@ -241,15 +255,14 @@ impl Catalog {
         if let Some(asset) = change.value {
             inner.owned.entry(asset.tenant.clone()).or_default().insert(id);
             let asset = Arc::new(asset);
+            let mut running = before.map(|sight| sight.running).unwrap_or_default();
+            running.retain(|number, _| asset.epoch(*number).is_some());
+            let sight = Sight { asset, revision, running };
             if let Some(sender) = inner.watched.get(&id) {
-                sender.send_modify(|sight| {
-                    let mut running = sight.take().map(|s| s.running).unwrap_or_default();
-                    running.retain(|number, _| asset.epoch(*number).is_some());
-                    *sight = Some(Sight { asset: asset.clone(), revision, running });
-                });
+                sender.send_replace(Some(sight.clone()));
             }
-            if !asset.is_closed() {
-                inner.unfinished.insert(id, Sight { asset, revision, running: BTreeMap::new() });
+            if !sight.asset.is_closed() {
+                inner.unfinished.insert(id, sight);
             }
         } else if let Some(Sight { asset, .. }) = before
             && let Some(owned) = inner.owned.get_mut(&asset.tenant)
@@ -265,18 +278,16 @@ impl Catalog {
 
     fn hear(&self, said: &TaskProgress) {
         let mut inner = self.lock();
-        let asset = inner.unfinished.get(&said.asset).map(|sight| &sight.asset);
-        if asset.is_some_and(|asset| asset.epoch(said.number) == Some(said.epoch)) {
-            inner.stragglers.hear(self.now_ms(), said);
+        let Some(sight) = inner.unfinished.get_mut(&said.asset) else { return };
+        if sight.asset.epoch(said.number) != Some(said.epoch) {
+            return;
         }
-        let Some(sender) = inner.watched.get(&said.asset) else { return };
-        sender.send_if_modified(|sight| match sight {
-            Some(sight) if sight.asset.epoch(said.number) == Some(said.epoch) => {
-                sight.running.insert(said.number, said.permille.min(1000));
-                true
-            }
-            Some(_) | None => false,
-        });
+        sight.running.insert(said.number, said.permille.min(1000));
+        let sight = sight.clone();
+        if let Some(sender) = inner.watched.get(&said.asset) {
+            sender.send_replace(Some(sight));
+        }
+        inner.stragglers.hear(self.now_ms(), said);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -252,19 +252,18 @@ impl Engine {
             return Ok(());
         };
         let (source, recipe, work, class, cost_ms) = match (&asset.stage, number.position()) {
-            (Stage::Indexing { source, .. }, None) => {
+            (Stage::Indexing { source, .. } | Stage::Processing { source, .. }, None) => {
                 (source, None, Work::Index, Class::Publish, INDEX_COST_MS)
             }
             (Stage::Processing { source, job }, Some(position)) => {
                 let plan = self.plans.get(job.recipe.plan).await?;
                 let Some(task) = plan.tasks.get(position as usize) else { return Ok(()) };
-                (source, Some(job.recipe), task.work.clone(), task.class, task.cost_ms)
+                (source, Some(job.recipe), task.work.clone(), job.class_of(position), task.cost_ms)
             }
             (
                 Stage::Uploading
                 | Stage::Queued { .. }
                 | Stage::Indexing { .. }
-                | Stage::Processing { .. }
                 | Stage::Ready { .. }
                 | Stage::Failed { .. }
                 | Stage::Deleted { .. },
@@ -301,9 +300,12 @@ impl Engine {
 
     /// What somebody waits for is published at once; growth comes at a pace that the store can bear.
     async fn render(&self, asset: &Asset) -> Result<(), EngineError> {
+        if asset.is_behind_another() {
+            return Ok(());
+        }
         let waited_for = match &asset.stage {
             Stage::Processing { job, .. } => {
-                asset.timings.playable_at.is_none() || job.done.len() == job.tasks
+                asset.timings.playable_at.is_none() || job.is_done()
             }
             Stage::Uploading
             | Stage::Queued { .. }

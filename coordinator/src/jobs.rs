@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
-use reelmill_media::plan::Plan;
+use reelmill_media::plan::{Extent, Plan};
 use reelmill_media::task::{Failure, FailureCode, Outcome, TaskNumber, TaskReport};
 use reelmill_platform::bus::BusError;
 use reelmill_platform::queue::{Delivery, Lease, Queue};
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::assets::ApplyError;
 use crate::engine::{Engine, EngineError};
 use crate::outputs::{self, CommitError, OutputRecord};
-use crate::plans::{PlanningError, Plans};
+use crate::plans::{Grown, PlanningError, Plans};
 use crate::publish::PublishError;
 use crate::state::{Input, Stage};
 
@@ -143,9 +143,17 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
     }
     let input = match outcome {
         Outcome::Failed(failure) => Err(failure),
-        Outcome::Indexed { index } => {
-            match engine.plans.make(index, &asset.profile, engine.fleet.slots()).await {
-                Ok(plan) => Ok(Input::Indexed { epoch, plan: Box::new(plan) }),
+        Outcome::Indexed { index, upto } => {
+            let slots = engine.fleet.slots();
+            let extent = upto.map_or(Extent::Whole { slots }, |bytes| Extent::Beginning { bytes });
+            let before = asset.stage.recipe_in_work();
+            match engine.plans.grow(before, index, &asset.profile, extent).await {
+                Ok(Grown::Planned(plan)) => Ok(Input::Indexed { epoch, plan }),
+                Ok(Grown::TooShort { upto }) => Ok(Input::IndexWaits { epoch, upto }),
+                Ok(Grown::Differs) => {
+                    tracing::info!(asset = %id, "the source is not what its beginning said, and is made anew");
+                    Ok(Input::Differs { epoch })
+                }
                 Err(PlanningError::Refused(failure)) => Err(failure),
                 Err(error @ PlanningError::Store(_)) => return Err(EngineError::Plan(error).into()),
             }
@@ -177,12 +185,15 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         | Input::WaitFor { .. }
         | Input::IndexWaits { .. }
         | Input::StartOver
+        | Input::Differs { .. }
         | Input::UploadComplete { .. }
+        | Input::Republish { .. }
         | Input::UploadFailed(_)
         | Input::HandOut { .. }
         | Input::Again { .. }
         | Input::TaskLost { .. }
         | Input::Straggles { .. }
+        | Input::FallsSilent { .. }
         | Input::Published { .. }
         | Input::Described(_)
         | Input::Captioned(_)

@@ -15,6 +15,7 @@ pub mod outputs;
 pub mod overload;
 pub mod plans;
 pub mod process;
+pub mod progress;
 pub mod publish;
 pub mod pulls;
 pub mod quarantine;

@@ -166,6 +166,10 @@ impl Metrics {
             return;
         }
         match &after.stage {
+            Stage::Ready { .. } if before.standing.is_some() => {
+                let end = if after.abandoned.is_none() { "republished" } else { "republish_failed" };
+                self.assets_ended.with_label_values(&[end]).inc();
+            }
             Stage::Ready { .. } => {
                 self.assets_ended.with_label_values(&["ready"]).inc();
                 if let Some(completed) = after.timings.completed_at {

@@ -18,9 +18,6 @@ use crate::state::{Asset, Input, Moment, Stage, StageName, Timings, handle};
 /// Assets brought back at once.
 const AT_ONCE: usize = 32;
 
-/// Epochs of tasks that may still be in work: what is made of them does not count.
-const EPOCHS_BEFORE: u32 = 1 << 16;
-
 /// Why not all was brought back.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
@@ -120,8 +117,13 @@ fn again(kept: Asset, published: Option<Timestamp>, moment: Moment) -> (Asset, F
         Stage::Queued { source } | Stage::Indexing { source, .. } | Stage::Processing { source, .. } => {
             let timings = Timings { playable_at: published, ..kept.timings };
             let stage = Stage::Queued { source };
-            let fence = kept.fence.saturating_add(EPOCHS_BEFORE);
-            (Asset { stage, timings, fence, renditions: Vec::new(), ..kept }, Fate::Queued)
+            let mut asset = Asset { stage, timings, renditions: Vec::new(), ..kept };
+            asset.fence_off();
+            if asset.standing.is_some() {
+                // Of the edition before it something may be published.
+                asset.renumber();
+            }
+            (asset, Fate::Queued)
         }
         Stage::Ready { source, recipe, .. } => {
             (Asset { stage: Stage::Ready { source, recipe, closed: true }, ..kept }, Fate::Restored)

@@ -62,7 +62,6 @@ pub async fn reuse(engine: &Engine, id: AssetId, source: SourceRef) -> Result<Op
     let found = engine.assets.get(id).await?.filter(|(asset, _)| asset.stage == Stage::Uploading);
     let Some((asset, _)) = found else { return Ok(None) };
     let Some(twin) = publish(engine, &asset, source).await? else { return Ok(None) };
-    let renditions = twin.renditions.clone();
     let asset = engine.feed(id, Input::Reused { source, twin: Box::new(twin) }).await?;
     match asset.stage.name() {
         StageName::Ready => {
@@ -71,7 +70,7 @@ pub async fn reuse(engine: &Engine, id: AssetId, source: SourceRef) -> Result<Op
             }
         }
         // It was taken away meanwhile.
-        StageName::Failed | StageName::Deleted => engine.publisher.withdraw(&asset, &renditions).await?,
+        StageName::Failed | StageName::Deleted => engine.publisher.withdraw(asset.id).await?,
         // Somebody else has begun to make it, and will write over what was published here.
         StageName::Uploading | StageName::Queued | StageName::Indexing | StageName::Processing => {}
     }
@@ -86,7 +85,7 @@ async fn publish(engine: &Engine, asset: &Asset, source: SourceRef) -> Result<Op
     if known != source {
         return Ok(None);
     }
-    if !engine.publisher.publish_again(other.id, asset).await? {
+    if !engine.publisher.publish_again(&other, asset).await? {
         return Ok(None);
     }
     Ok(Some(Twin { recipe, facts: other.facts, renditions: other.renditions }))

@@ -299,11 +299,12 @@ impl Follower {
     /// The blobs that an asset's texts name at the origin.
     async fn named(&self, asset: AssetId) -> Result<Vec<BlobHash>, FollowError> {
         let index = self.text(&keys::multivariant_playlist(asset)).await?;
-        let mut blobs: Vec<BlobHash> = named::blobs(&index).collect();
-        for rendition in named::media_playlists(&index) {
-            blobs.extend(named::blobs(&self.text(&keys::media_playlist(asset, &rendition)).await?));
+        let presentation = self.text(&keys::presentation(asset)).await?;
+        let mut blobs: Vec<BlobHash> = named::blobs(&index).chain(named::blobs(&presentation)).collect();
+        // The presentation names the playlists of earlier editions.
+        for playlist in named::media_playlists(&index).chain(named::media_playlists(&presentation)) {
+            blobs.extend(named::blobs(&self.text(&keys::media_playlist(asset, &playlist)).await?));
         }
-        blobs.extend(named::blobs(&self.text(&keys::presentation(asset)).await?));
         Ok(blobs)
     }
 

@@ -1,11 +1,11 @@
 //! What tasks made, gathered in whatever order they report, and what can be shown of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{AssetId, RenditionId};
 use crate::image::{Image, ImageKind};
 use crate::plan::Plan;
-use crate::presentation::{AudioRendition, Presentation, Run, Track, VideoRendition};
+use crate::presentation::{AudioRendition, Edition, Presentation, Run, Track, VideoRendition};
 use crate::segment::{InitSegment, Segment};
 use crate::task::RenditionOutput;
 
@@ -99,7 +99,8 @@ impl Gathered {
         self.renditions.get(id)?.track(id, planned)
     }
 
-    /// What can be shown now. A storyboard is made of its thumbnails afterwards, and captions come from elsewhere.
+    /// What can be shown now, as a first edition. A storyboard is made of its thumbnails afterwards, and captions come from
+    /// elsewhere.
     pub fn presentation(&self, asset: AssetId, plan: &Plan) -> Presentation {
         let pictures = plan.video.iter().flat_map(|video| {
             plan.ladder.lanes().flat_map(move |lane| {
@@ -130,9 +131,15 @@ impl Gathered {
         let complete = tracks().count() == planned && tracks().all(|track| track.complete);
         let of_kind = |kind| self.images.values().filter(move |image| image.kind == kind).copied();
         let poster = best_poster(of_kind(ImageKind::Poster));
-        let thumbnails = of_kind(ImageKind::Thumbnail).collect();
+        // Tasks that were planned of a beginning have taken more than are wanted in the end.
+        let wanted =
+            plan.images.iter().flat_map(|images| &images.thumbnails).copied().collect::<BTreeSet<_>>();
+        let thumbnails =
+            of_kind(ImageKind::Thumbnail).filter(|image| wanted.contains(&image.frame)).collect();
         Presentation {
             asset,
+            edition: Edition::default(),
+            past: Vec::new(),
             complete,
             target_duration: plan.target_duration(),
             duration_micros: plan.duration_micros(),

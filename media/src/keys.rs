@@ -8,13 +8,17 @@
 //! assets/<asset>/c-<hash>.m3u8     captions of one language, by the beginning of their blob's hash
 //! assets/<asset>/storyboard.vtt    which part of which sprite sheet shows which time
 //! assets/<asset>/presentation.json all of the above, typed
+//! assets/<asset>/past-<n>.json     the same of an earlier edition, for a while; its media playlists stay as long
 //! twins/<tenant>/…                 which asset has been made of the same bytes
 //! records/<asset>.json             what is known of an asset, should NATS be lost
 //! settings/<bucket>/<key>.json     what people have said: policies, takedowns
 //! trash/<hh>/<hash>.<ext>          blobs that nothing names, for a while
 //! ```
 
-use crate::ids::{AssetId, BlobHash, RenditionId, TenantId};
+use std::fmt;
+
+use crate::ids::{AssetId, BlobHash, TenantId};
+use crate::presentation::Edition;
 
 /// What a blob holds; decides its extension and its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,19 +174,24 @@ pub fn multivariant_playlist(asset: AssetId) -> String {
     format!("assets/{asset}/index.m3u8")
 }
 
-/// `assets/<asset>/<rendition>.m3u8`
-pub fn media_playlist(asset: AssetId, rendition: &RenditionId) -> String {
-    format!("assets/{asset}/{rendition}.m3u8")
+/// The file name of a media playlist, from the rendition's name among the asset's playlists.
+pub fn media_playlist_name(playlist: impl fmt::Display) -> String {
+    format!("{playlist}.m3u8")
 }
 
-/// The name of a rendition's I-frame playlist among the asset's media playlists.
-pub fn iframe_playlist_name(rendition: &RenditionId) -> String {
-    format!("{rendition}-iframes.m3u8")
+/// `assets/<asset>/<rendition>.m3u8`
+pub fn media_playlist(asset: AssetId, playlist: impl fmt::Display) -> String {
+    format!("assets/{asset}/{}", media_playlist_name(playlist))
+}
+
+/// The file name of a rendition's I-frame playlist.
+pub fn iframe_playlist_name(playlist: impl fmt::Display) -> String {
+    format!("{playlist}-iframes.m3u8")
 }
 
 /// `assets/<asset>/<rendition>-iframes.m3u8`
-pub fn iframe_playlist(asset: AssetId, rendition: &RenditionId) -> String {
-    format!("assets/{asset}/{}", iframe_playlist_name(rendition))
+pub fn iframe_playlist(asset: AssetId, playlist: impl fmt::Display) -> String {
+    format!("assets/{asset}/{}", iframe_playlist_name(playlist))
 }
 
 /// The name of the playlist of captions among the asset's media playlists: another one for other words, so that no cache
@@ -211,6 +220,11 @@ pub fn twin(tenant: &TenantId, source: &BlobHash, profile: &BlobHash) -> String 
 /// `assets/<asset>/presentation.json`
 pub fn presentation(asset: AssetId) -> String {
     format!("assets/{asset}/presentation.json")
+}
+
+/// `assets/<asset>/past-<n>.json`
+pub fn past(asset: AssetId, edition: Edition) -> String {
+    format!("assets/{asset}/past-{}.json", edition.0)
 }
 
 #[cfg(test)]

@@ -6,14 +6,52 @@ use crate::captions::Captions;
 use crate::codec::{AudioCodec, VideoCodec};
 use crate::ids::{AssetId, BlobHash, RenditionId};
 use crate::image::Image;
+use crate::keys;
 use crate::segment::{InitSegment, Segment};
 use crate::time::{FrameRate, Timescale};
+
+/// Which of an asset's presentations: the first, or one that was made later by another profile and took its place. Those
+/// of one asset have ever higher numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Edition(pub u32);
+
+impl Edition {
+    /// It has taken no other's place.
+    pub const fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// A rendition's name among the asset's playlists: another one in each edition, so that nobody ever gets a bit of one
+    /// and a bit of another.
+    pub fn playlist_of(self, rendition: &RenditionId) -> String {
+        match self {
+            Edition(0) => rendition.to_string(),
+            Edition(number) => format!("{rendition}-e{number}"),
+        }
+    }
+}
+
+/// An edition whose place another has taken. Who watched it then may go on to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Which.
+    pub edition: Edition,
+    /// File names of its media playlists: what they name is still the asset's.
+    pub playlists: Vec<String>,
+}
 
 /// Everything that viewers can see of an asset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presentation {
     /// Whose.
     pub asset: AssetId,
+    /// Which of the asset's.
+    #[serde(default, skip_serializing_if = "Edition::is_first")]
+    pub edition: Edition,
+    /// Those before it that are not collected yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
     /// Every segment of every rendition is there.
     pub complete: bool,
     /// EXT-X-TARGETDURATION of all playlists, in seconds. Known from the plan, so it never changes.
@@ -132,5 +170,22 @@ impl Presentation {
     /// All tracks, video first.
     pub fn tracks(&self) -> impl Iterator<Item = &Track> {
         self.video.iter().map(|r| &r.track).chain(self.audio.iter().map(|r| &r.track))
+    }
+
+    /// A track's name among the asset's playlists.
+    pub fn playlist_of(&self, track: &Track) -> String {
+        self.edition.playlist_of(&track.id)
+    }
+
+    /// The renditions that scrubbing is shown from.
+    pub fn lowest(&self) -> impl Iterator<Item = &VideoRendition> {
+        self.video.iter().filter(|rendition| rendition.lowest)
+    }
+
+    /// How it is remembered when another edition takes its place.
+    pub fn as_past(&self) -> Past {
+        let media = self.tracks().map(|track| keys::media_playlist_name(self.playlist_of(track)));
+        let iframes = self.lowest().map(|r| keys::iframe_playlist_name(self.playlist_of(&r.track)));
+        Past { edition: self.edition, playlists: media.chain(iframes).collect() }
     }
 }

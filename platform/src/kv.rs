@@ -107,12 +107,24 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         purged.map(drop).map_err(|e| BusError::kv(pattern, &e))
     }
 
+    /// A revision that no value has which is written from now on.
+    pub async fn now(&self) -> Result<Revision, BusError> {
+        let info = self.store.stream.get_info().await.map_err(|e| BusError::kv(">", &e))?;
+        Ok(Revision(info.state.last_sequence))
+    }
+
+    /// Removes all keys that match `pattern` as they were at the time of `seen`, and none that was written since. Without a
+    /// trace, as [`Bucket::remove_all`].
+    pub async fn remove_all_seen(&self, pattern: &str, seen: Revision) -> Result<(), BusError> {
+        let subjects = format!("{}{pattern}", self.store.prefix);
+        // Up to this sequence, not including it.
+        let purge = self.store.stream.purge().sequence(seen.0.saturating_add(1)).filter(subjects);
+        purge.await.map(drop).map_err(|e| BusError::kv(pattern, &e))
+    }
+
     /// Removes a value as it was `seen`, and none that was written since. Without a trace, as [`Bucket::remove_all`].
     pub async fn remove_seen(&self, key: &str, seen: Revision) -> Result<(), BusError> {
-        let subject = format!("{}{key}", self.store.prefix);
-        // Up to this sequence, not including it.
-        let purge = self.store.stream.purge().sequence(seen.0.saturating_add(1)).filter(subject);
-        purge.await.map(drop).map_err(|e| BusError::kv(key, &e))
+        self.remove_all_seen(key, seen).await
     }
 
     /// The present values of all keys as they are written, and nothing after the last of them.

@@ -12,7 +12,7 @@ pub fn blobs(text: &[u8]) -> impl Iterator<Item = BlobHash> {
         .filter_map(|run| std::str::from_utf8(run).ok()?.parse().ok())
 }
 
-/// The media playlists that a multivariant playlist names.
+/// The media playlists that a multivariant playlist names, or a presentation those of earlier editions.
 pub fn media_playlists(text: &[u8]) -> impl Iterator<Item = RenditionId> {
     let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
     text.split(move |b| !name(b))

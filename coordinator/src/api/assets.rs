@@ -67,7 +67,8 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (asset, _) = find(&api, &tenant, &id).await?;
-    Ok(fresh(Json(view::show(&asset, None, api.edge_url.as_deref()))))
+    let progress = api.progress(&asset, &api.catalog.running(asset.id)).await;
+    Ok(fresh(Json(view::show(&asset, progress.as_ref(), api.edge_url.as_deref()))))
 }
 
 /// Changes what its owner says of an asset, by JSON merge patch (RFC 7396).

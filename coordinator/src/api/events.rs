@@ -1,6 +1,7 @@
 //! `GET /v1/assets/{id}/events`: server-sent events until the asset is ready or failed. Whoever was cut off says by
 //! `Last-Event-ID` what it heard last, and hears only what is new.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,39 +10,57 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reelmill_media::presentation::Edition;
+use reelmill_media::task::TaskNumber;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::keyring::Caller;
 use super::problem::Problem;
+use super::view::Told;
 use super::{Api, assets, view};
 use crate::catalog::Sight;
+use crate::progress::Progress;
+use crate::state::Asset;
 
 /// Events come at most this often; the last one comes at once.
 const EVENTS_EVERY: Duration = Duration::from_millis(200);
+
+/// An id speaks of so many renditions at most: more than any profile has.
+const MAX_RENDITIONS: usize = 256;
 
 /// Whoever is cut off comes back after so long.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What a listener has heard: the asset's revision, and progress, which never goes back.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Heard {
     revision: u64,
-    /// 0 to 1.
-    progress: f64,
+    told: Told,
 }
 
 impl Heard {
     /// From `Last-Event-ID`. What is no id of ours was not heard here.
     fn parse(id: &str) -> Option<Heard> {
-        let (revision, millionths) = id.split_once('-')?;
-        let millionths: u32 = millionths.parse().ok().filter(|millionths| *millionths <= 1_000_000)?;
-        Some(Heard { revision: revision.parse().ok()?, progress: f64::from(millionths) / 1e6 })
+        let (revision, rest) = id.split_once('-')?;
+        let (edition, parts) = rest.split_once('-')?;
+        let part = |text: &str| {
+            let millionths: u32 = text.parse().ok().filter(|millionths| *millionths <= 1_000_000)?;
+            Some(f64::from(millionths) / 1e6)
+        };
+        let mut parts = parts.split('.').map(part);
+        let whole = parts.next()??;
+        let renditions = parts.take(MAX_RENDITIONS).collect::<Option<_>>()?;
+        let edition = Edition(edition.parse().ok()?);
+        Some(Heard { revision: revision.parse().ok()?, told: Told { edition, whole, renditions } })
     }
 
     fn id(&self) -> String {
+        let Told { edition, whole, renditions } = &self.told;
         // Rounded up: what follows is not less.
-        format!("{}-{}", self.revision, (self.progress * 1e6).ceil() as u32)
+        let millionths = |part: &f64| ((part * 1e6).ceil() as u32).to_string();
+        let parts: Vec<String> = [whole].into_iter().chain(renditions).map(millionths).collect();
+        format!("{}-{}-{}", self.revision, edition.0, parts.join("."))
     }
 }
 
@@ -52,7 +71,7 @@ struct Listener {
     next: Option<Sight>,
     heard: Heard,
     sent_at: Option<Instant>,
-    edge_url: Option<Arc<str>>,
+    api: Api,
     over: bool,
 }
 
@@ -67,27 +86,41 @@ pub(super) async fn follow(
     let news = api.catalog.subscribe(asset.id);
     // Read again after subscribing: a change between the two would be missed.
     let (asset, revision) = assets::find(&api, &tenant, &id).await?;
-    let is_new = last.is_none_or(|last| last.revision != revision.0);
+    let is_new = last.as_ref().is_none_or(|last| last.revision != revision.0);
     if !is_new && asset.stage.name().is_final() {
         // By this a browser knows that there is nothing to come back for.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let now = Sight { asset: Arc::new(asset), revision: revision.0, running: Default::default() };
+    let running = api.catalog.running(asset.id);
+    let now = Sight { asset: Arc::new(asset), revision: revision.0, running };
     let listener = Listener {
         news,
         next: is_new.then_some(now),
         heard: last.unwrap_or_default(),
         sent_at: None,
-        edge_url: api.edge_url.clone(),
         over: false,
+        api,
     };
-    let drained = api.engine.drain.clone().cancelled_owned();
+    let drained = listener.api.engine.drain.clone().cancelled_owned();
     let events = stream::unfold(listener, Listener::next_event).take_until(drained);
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     // Says to proxies that this is not to be gathered up.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+impl Api {
+    /// How far a job is; `None` where there is none, or its plan cannot be had now.
+    pub(super) async fn progress(
+        &self,
+        asset: &Asset,
+        running: &BTreeMap<TaskNumber, u16>,
+    ) -> Option<Progress> {
+        let job = asset.stage.job()?;
+        let plan = self.engine.plans.get(job.recipe.plan).await.ok()?;
+        Some(Progress::of(job, &plan, running))
+    }
 }
 
 impl Listener {
@@ -103,8 +136,9 @@ impl Listener {
         let is_first = self.sent_at.is_none();
         self.sent_at = Some(Instant::now());
         self.over = sight.asset.stage.name().is_final();
-        let shown = view::show(&sight.asset, Some(&sight), self.edge_url.as_deref())
-            .not_before(&mut self.heard.progress);
+        let progress = self.api.progress(&sight.asset, &sight.running).await;
+        let shown = view::show(&sight.asset, progress.as_ref(), self.api.edge_url.as_deref())
+            .not_before(&mut self.heard.told);
         let event = Event::default().event("asset").id(self.heard.id());
         let event = if is_first { event.retry(COME_BACK_AFTER) } else { event };
         Some((event.json_data(shown), self))
@@ -143,14 +177,27 @@ mod tests {
 
     #[test]
     fn ids_say_what_was_heard() {
-        for (revision, progress) in [(0, 0.0), (7, 1.0 / 3.0), (u64::MAX, 1.0)] {
-            let heard = Heard { revision, progress };
-            let again = Heard::parse(&heard.id()).unwrap();
-            assert_eq!(again.revision, revision);
-            assert!((progress..progress + 2e-6).contains(&again.progress), "{again:?}");
-            assert_eq!(Heard::parse(&again.id()).unwrap().revision, revision);
+        for (revision, whole) in [(0, 0.0), (7, 1.0 / 3.0), (u64::MAX, 1.0)] {
+            let told = Told { edition: Edition(3), whole, renditions: vec![whole / 2.0, 1.0] };
+            let again = Heard::parse(&Heard { revision, told: told.clone() }.id()).unwrap();
+            assert_eq!((again.revision, again.told.edition), (revision, told.edition));
+            let parts = |told: Told| [told.whole].into_iter().chain(told.renditions);
+            assert!(
+                parts(told).zip(parts(again.told)).all(|(said, heard)| (said..said + 2e-6).contains(&heard))
+            );
         }
-        for strange in ["", "7", "7-", "-7", "7-1000001", "x-1", "1-x", "18446744073709551616-0"] {
+        for strange in [
+            "",
+            "7",
+            "7-1",
+            "-7",
+            "7-0-1000001",
+            "x-0-1",
+            "1-x-1",
+            "1-0-",
+            "1-0-1.x",
+            "18446744073709551616-0-0",
+        ] {
             assert_eq!(Heard::parse(strange), None, "{strange}");
         }
     }

@@ -11,6 +11,7 @@ mod problem;
 mod profiles;
 mod pull;
 mod purges;
+mod republish;
 mod role;
 mod server;
 mod tus;
@@ -90,6 +91,7 @@ impl Api {
                 get(captions::get).put(captions::put).delete(captions::delete),
             )
             .route("/v1/assets/{id}/events", get(events::follow))
+            .route("/v1/assets/{id}/profile", put(republish::put))
             .route("/openapi.json", get(openapi::get))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use reelmill_media::task::FailureCode;
+use reelmill_media::task::{Failure, FailureCode};
 use reelmill_platform::bus::BusError;
 use reelmill_platform::store::StoreError;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::assets::ApplyError;
 use crate::catalog::NotListed;
 use crate::engine::EngineError;
+use crate::plans::PlanningError;
 use crate::quotas::OverQuota;
 use crate::state::NotTaken;
 use crate::uploads::{AdvanceError, FinishError};
@@ -47,6 +48,8 @@ pub enum Code {
     UnknownWorker,
     /// What is sent is neither WebVTT nor SubRip.
     NotCaptions,
+    /// An asset cannot be made by this profile.
+    UnfitProfile,
     /// It does not go with what is there.
     Conflict,
     /// The upload was there and takes no more bytes.
@@ -106,7 +109,9 @@ impl Code {
             // By the tus protocol; HTTP itself has no name for it.
             Code::ChecksumMismatch => StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST),
             Code::UploadGone | Code::AssetGone => StatusCode::GONE,
-            Code::Empty | Code::OriginRefused | Code::NotCaptions => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::Empty | Code::OriginRefused | Code::NotCaptions | Code::UnfitProfile => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
             Code::OffsetMismatch | Code::ConcurrentUpload | Code::Conflict => StatusCode::CONFLICT,
@@ -164,6 +169,7 @@ impl Problem {
             | Code::UnknownPurge
             | Code::UnknownWorker
             | Code::NotCaptions
+            | Code::UnfitProfile
             | Code::Conflict
             | Code::UploadGone
             | Code::Empty
@@ -210,6 +216,7 @@ impl Problem {
             | Code::UnknownPurge
             | Code::UnknownWorker
             | Code::NotCaptions
+            | Code::UnfitProfile
             | Code::Conflict
             | Code::UploadGone
             | Code::OffsetMismatch
@@ -299,6 +306,18 @@ impl From<NotListed> for Problem {
 impl From<ApplyError> for Problem {
     fn from(error: ApplyError) -> Problem {
         unavailable(&error)
+    }
+}
+
+impl From<PlanningError> for Problem {
+    fn from(error: PlanningError) -> Problem {
+        match error {
+            PlanningError::Refused(Failure { reason, .. }) => Problem::new(
+                Code::UnfitProfile,
+                format!("This asset cannot be made by this profile: {reason}"),
+            ),
+            PlanningError::Store(error) => unavailable(&*error),
+        }
     }
 }
 

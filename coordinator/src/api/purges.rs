@@ -195,12 +195,11 @@ async fn asset_target(api: &Api, asset: AssetId, whole: bool) -> Result<Target, 
 /// Stores the list of blobs that an asset's texts name; `None` where there is no text any more, so that a tombstone from
 /// when there were some stays as it is.
 async fn named_by(api: &Api, asset: AssetId) -> Result<Option<BlobHash>, Problem> {
-    let index = text(api, &keys::multivariant_playlist(asset)).await?;
-    let mut blobs: Vec<BlobHash> = named::blobs(&index).collect();
-    for rendition in named::media_playlists(&index) {
-        blobs.extend(named::blobs(&text(api, &keys::media_playlist(asset, &rendition)).await?));
+    let mut blobs: Vec<BlobHash> = Vec::new();
+    let mut texts = std::pin::pin!(api.engine.store.list(&keys::published(asset)));
+    while let Some(listed) = texts.try_next().await? {
+        blobs.extend(named::blobs(&text(api, &listed.key).await?));
     }
-    blobs.extend(named::blobs(&text(api, &keys::presentation(asset)).await?));
     if blobs.is_empty() {
         return Ok(None);
     }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use reelmill_media::captions::{Captions, CaptionsKind, Language};
 use reelmill_media::ids::{AssetId, RenditionId};
 use reelmill_media::index::Container;
+use reelmill_media::presentation::Edition;
 use reelmill_media::profile::Profile;
 use reelmill_media::task::{Failure, FailureCode};
 use serde::Serialize;
 
-use crate::catalog::Sight;
-use crate::state::{Asset, RenditionKind, Stage, StageName};
+use crate::progress::Progress;
+use crate::state::{Abandoned, Asset, Job, RenditionKind, Stage, StageName, Standing};
 
 /// The JSON of an asset.
 #[derive(Debug, Serialize)]
@@ -25,6 +26,12 @@ pub(super) struct AssetView<'a> {
     playable: bool,
     created_at: Timestamp,
     profile: &'a Profile,
+    /// Grows with each profile by which it is published again.
+    edition: Edition,
+    /// What viewers have while another edition is made.
+    standing: Option<StandingView<'a>>,
+    /// The last try at another edition, if it came to nothing.
+    abandoned: Option<AbandonedView<'a>>,
     upload: UploadView,
     duration_seconds: Option<f64>,
     source: Option<SourceView<'a>>,
@@ -35,6 +42,19 @@ pub(super) struct AssetView<'a> {
     playback: PlaybackView,
     error: Option<ErrorView<'a>>,
     timings: TimingsView,
+}
+
+#[derive(Debug, Serialize)]
+struct StandingView<'a> {
+    edition: Edition,
+    profile: &'a Profile,
+}
+
+#[derive(Debug, Serialize)]
+struct AbandonedView<'a> {
+    edition: Edition,
+    profile: &'a Profile,
+    error: ErrorView<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +128,12 @@ struct ErrorView<'a> {
     reason: &'a str,
 }
 
+impl<'a> ErrorView<'a> {
+    fn of(Failure { code, reason }: &'a Failure) -> ErrorView<'a> {
+        ErrorView { code: *code, reason }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct TimingsView {
     received_at: Option<Timestamp>,
@@ -116,16 +142,37 @@ struct TimingsView {
 }
 
 impl AssetView<'_> {
-    /// What a listener was told before does not become less: what running tasks say is an estimate.
-    pub(super) fn not_before(mut self, told: &mut f64) -> Self {
-        self.progress = self.progress.max(*told);
-        *told = self.progress;
+    /// What a listener was told before does not become less: what running tasks say is an estimate, and they may fail.
+    pub(super) fn not_before(mut self, told: &mut Told) -> Self {
+        if told.edition != self.edition || told.renditions.len() != self.renditions.len() {
+            let whole = if told.edition == self.edition { told.whole } else { 0.0 };
+            *told = Told { edition: self.edition, whole, renditions: vec![0.0; self.renditions.len()] };
+        }
+        let parts = self.renditions.iter_mut().map(|rendition| &mut rendition.progress);
+        let all = [&mut told.whole].into_iter().chain(&mut told.renditions);
+        for (told, now) in all.zip([&mut self.progress].into_iter().chain(parts)) {
+            *now = now.max(*told);
+            *told = *now;
+        }
         self
     }
 }
 
-/// Shows an asset; `sight` adds how far its running tasks are.
-pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option<&str>) -> AssetView<'a> {
+/// What a listener was told of an edition's progress, 0 to 1.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Told {
+    pub(super) edition: Edition,
+    pub(super) whole: f64,
+    /// In the asset's order.
+    pub(super) renditions: Vec<f64>,
+}
+
+/// Shows an asset; `progress` says how far its job is with what is in work.
+pub(super) fn show<'a>(
+    asset: &'a Asset,
+    progress: Option<&Progress>,
+    edge_url: Option<&str>,
+) -> AssetView<'a> {
     let id = asset.id;
     let path = format!("/assets/{id}/index.m3u8");
     let renditions = asset.renditions.iter().map(|rendition| RenditionView {
@@ -135,7 +182,11 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
         codecs: rendition.codecs.as_deref(),
         encoders: rendition.encoders.iter().map(|encoder| encoder.name.as_str()).collect(),
         concealed: rendition.concealed,
-        progress: part(u64::from(rendition.made), u64::from(rendition.planned.segments)),
+        progress: planned(asset)
+            * match progress.and_then(|progress| progress.renditions.get(&rendition.planned.id)) {
+                Some(progress) => *progress,
+                None => part(u64::from(rendition.made), u64::from(rendition.planned.segments)),
+            },
         segments: rendition.made,
         segments_planned: rendition.planned.segments,
     });
@@ -148,6 +199,16 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
         playable: asset.is_playable(),
         created_at: asset.created_at,
         profile: &asset.profile,
+        edition: asset.edition,
+        standing: asset
+            .standing
+            .as_ref()
+            .map(|Standing { edition, profile, .. }| StandingView { edition: *edition, profile }),
+        abandoned: asset.abandoned.as_ref().map(|Abandoned { edition, profile, failure }| AbandonedView {
+            edition: *edition,
+            profile,
+            error: ErrorView::of(failure),
+        }),
         upload: UploadView { bytes: asset.upload.bytes, length: asset.upload.length },
         duration_seconds: asset.facts.as_ref().map(|facts| facts.duration_micros as f64 / 1e6),
         source: asset.facts.as_ref().map(|facts| {
@@ -164,23 +225,13 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
         }),
         renditions: renditions.collect(),
         captions: asset.captions.iter().map(|captions| CaptionsView::of(id, captions)).collect(),
-        progress: progress(asset, sight),
+        progress: planned(asset) * progress.map_or_else(|| done(asset), |progress| progress.whole),
         playback: PlaybackView {
             watch: format!("/watch/{id}"),
             url: edge_url.map(|edge| format!("{}{path}", edge.trim_end_matches('/'))),
             path,
         },
-        error: match &asset.stage {
-            Stage::Failed { failure: Failure { code, reason }, .. } => {
-                Some(ErrorView { code: *code, reason })
-            }
-            Stage::Uploading
-            | Stage::Queued { .. }
-            | Stage::Indexing { .. }
-            | Stage::Processing { .. }
-            | Stage::Ready { .. }
-            | Stage::Deleted { .. } => None,
-        },
+        error: asset.stage.failure().map(ErrorView::of),
         timings: TimingsView {
             received_at: asset.timings.received_at,
             playable_at: asset.timings.playable_at,
@@ -189,18 +240,27 @@ pub(super) fn show<'a>(asset: &'a Asset, sight: Option<&Sight>, edge_url: Option
     }
 }
 
-/// Work done by its cost; tasks in flight count as far as they say, at the mean cost.
-fn progress(asset: &Asset, sight: Option<&Sight>) -> f64 {
+/// How much of the source is planned.
+fn planned(asset: &Asset) -> f64 {
+    match &asset.stage {
+        Stage::Processing { job: Job { growth: Some(growth), .. }, .. } => {
+            part(growth.bytes, asset.upload.length.unwrap_or(asset.upload.bytes))
+        }
+        Stage::Uploading
+        | Stage::Queued { .. }
+        | Stage::Indexing { .. }
+        | Stage::Processing { .. }
+        | Stage::Ready { .. }
+        | Stage::Failed { .. }
+        | Stage::Deleted { .. } => 1.0,
+    }
+}
+
+/// Work done by its cost.
+fn done(asset: &Asset) -> f64 {
     match &asset.stage {
         Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => 0.0,
-        Stage::Processing { job, .. } => {
-            let running: f64 =
-                sight.map_or(0.0, |s| s.running.values().map(|permille| f64::from(*permille) / 1000.0).sum());
-            let running = running / f64::from(job.tasks.max(1));
-            let done = part(job.done_cost_ms, job.cost_ms);
-            // What is in flight is no more than what is left.
-            done + running.min((1.0 - done) * 0.99)
-        }
+        Stage::Processing { job, .. } => part(job.done_cost_ms, job.cost_ms),
         Stage::Ready { .. } => 1.0,
         Stage::Failed { .. } | Stage::Deleted { .. } => {
             let (made, planned) = asset.renditions.iter().fold((0, 0), |(made, planned), r| {

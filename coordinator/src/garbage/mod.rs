@@ -124,8 +124,8 @@ impl Collector {
     /// Collects once, while `go_on`.
     pub async fn collect(&self, go_on: impl Fn() -> bool) -> Result<Report, CollectError> {
         let begun_at = Timestamp::now();
-        let Names { mut marks, oldest_upload } = names::read(&self.bus, &self.store).await?;
         let past = begun_at - self.grace;
+        let Names { mut marks, oldest_upload } = names::read(&self.bus, &self.store, past).await?;
         let cutoff = Cutoff { put: oldest_upload.map_or(past, |begun| begun.min(past)), moved: past };
         let mut counts = Counts::default();
         for first in 0..=u8::MAX {

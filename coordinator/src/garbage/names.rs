@@ -9,11 +9,13 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys::{self, BlobKind};
+use reelmill_media::presentation::Past;
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Bucket;
 use reelmill_platform::named;
 use reelmill_platform::store::{Store, StoreError};
 use reelmill_platform::topology::BucketName;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::marks::Marks;
@@ -59,9 +61,12 @@ pub struct Names {
 }
 
 /// Reads all names there are.
-pub async fn read(bus: &Bus, store: &Store) -> Result<Names, NamesError> {
+///
+/// Editions whose place others took before `past_until` name nothing any more, and their playlists go.
+pub async fn read(bus: &Bus, store: &Store, past_until: Timestamp) -> Result<Names, NamesError> {
     let mut reading = Reading {
         store,
+        past_until,
         marks: Marks::default(),
         lists: BTreeSet::new(),
         read: HashSet::new(),
@@ -81,6 +86,7 @@ pub async fn read(bus: &Bus, store: &Store) -> Result<Names, NamesError> {
 
 struct Reading<'a> {
     store: &'a Store,
+    past_until: Timestamp,
     marks: Marks,
     /// Lists that are still to be read.
     lists: BTreeSet<BlobHash>,
@@ -174,8 +180,35 @@ impl Reading<'_> {
                 }
                 None if known.is_empty() => return Err(NamesError::NotRebuilt(asset)),
                 // Whose it is may not be known: it plays.
-                Some(_) | None => self.mark(&text)?,
+                Some(_) | None => {
+                    self.mark(&text)?;
+                    self.read_past(asset, &text).await?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Reads earlier editions for those who still watch them, and takes them away when nobody does.
+    async fn read_past(&mut self, asset: AssetId, presentation: &[u8]) -> Result<(), NamesError> {
+        /// Of a presentation, this alone.
+        #[derive(Deserialize)]
+        struct Pasts {
+            #[serde(default)]
+            past: Vec<Past>,
+        }
+        for Past { edition, playlists } in serde_json::from_slice::<Pasts>(presentation)?.past {
+            let key = keys::past(asset, edition);
+            let Some(since) = self.store.modified(&key).await? else { continue };
+            if since >= self.past_until {
+                self.mark(&self.store.get_object(&key, MAX_PRESENTATION_BYTES).await?)?;
+                continue;
+            }
+            for playlist in playlists {
+                self.store.delete_object(&format!("{}/{playlist}", keys::published(asset))).await?;
+            }
+            // Last, since it says what else must go.
+            self.store.delete_object(&key).await?;
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use reelmill_media::captions::{Captions, Language};
 use reelmill_media::ids::BlobHash;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::asset::{Asset, Stage};
+use super::asset::Asset;
+use super::stage::Stage;
 use super::words::Effect;
 
 /// Longest name, in characters.
@@ -163,6 +164,7 @@ impl Asset {
     fn captions_changed(&mut self, before: Option<BlobHash>) -> Vec<Effect> {
         match &mut self.stage {
             Stage::Processing { .. } => {}
+            Stage::Queued { .. } | Stage::Indexing { .. } if self.standing.is_some() => {}
             // Until it is closed again, the sweeper makes sure that they are published.
             Stage::Ready { closed, .. } => *closed = false,
             Stage::Uploading

@@ -3,14 +3,18 @@
 
 use jiff::Timestamp;
 use reelmill_media::captions::Captions;
-use reelmill_media::ids::{AssetId, BlobHash, RenditionId, TenantId, UploadId, WorkerId};
+use reelmill_media::ids::{AssetId, TenantId, UploadId};
 use reelmill_media::index::Container;
+use reelmill_media::presentation::Edition;
 use reelmill_media::profile::Profile;
-use reelmill_media::source::SourceRef;
-use reelmill_media::task::{Failure, Recipe, TaskNumber, Way};
+use reelmill_media::task::TaskNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{About, DoneSet, Notice};
+use super::attempt::Attempt;
+use super::edition::{Abandoned, Standing};
+use super::rendition::{Rendition, RenditionKind};
+use super::stage::Stage;
+use super::{About, Notice};
 
 /// One asset and the state of its job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,15 @@ pub struct Asset {
     /// Epochs up to this one were given out by jobs, or tries at indexing, that count no more.
     #[serde(default)]
     pub fence: u32,
+    /// Which edition its profile and renditions are of.
+    #[serde(default, skip_serializing_if = "Edition::is_first")]
+    pub edition: Edition,
+    /// What viewers have, where another edition is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+    /// The last try at another edition, if it came to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<Abandoned>,
     /// What its owner is still to be told, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Notice>,
@@ -134,238 +147,6 @@ pub struct VideoFacts {
     pub frame_rate: f64,
 }
 
-/// One rendition and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rendition {
-    /// What was planned.
-    #[serde(flatten)]
-    pub planned: Planned,
-    /// Segments that are made.
-    pub made: u32,
-    /// What has encoded parts of it: all parts from one encoder have the same init segment.
-    #[serde(default)]
-    pub encoders: Vec<Encoder>,
-    /// RFC 6381 codec string, from the first part made.
-    pub codecs: Option<String>,
-    /// Frames (of sound, packets) of the source that could not be decoded and were filled in.
-    #[serde(default)]
-    pub concealed: u32,
-    /// Segments of those made that show nothing of the source: see [`Way::Concealed`].
-    #[serde(default)]
-    pub blank: u32,
-}
-
-/// An encoder at work on a rendition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Encoder {
-    /// Its name.
-    pub name: String,
-    /// The init segment of its parts.
-    pub init: BlobHash,
-}
-
-impl Rendition {
-    /// Whether a part from this encoder with this init segment belongs to it.
-    pub fn fits(&self, encoder: &str, init: BlobHash) -> bool {
-        match self.encoders.iter().find(|known| known.name == encoder) {
-            Some(known) => known.init == init,
-            None => self.encoders.len() < MAX_ENCODERS,
-        }
-    }
-}
-
-/// Encoders of one rendition: software, and a device that gave up or came late.
-const MAX_ENCODERS: usize = 4;
-
-/// A rendition to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Planned {
-    /// Its name.
-    pub id: RenditionId,
-    /// Picture or sound.
-    #[serde(flatten)]
-    pub kind: RenditionKind,
-    /// ISO 639-2 code, of sound and if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub language: Option<String>,
-    /// How many segments it will have.
-    pub segments: u32,
-}
-
-/// Picture or sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum RenditionKind {
-    /// Picture.
-    Video {
-        /// In pixels.
-        width: u32,
-        /// In pixels.
-        height: u32,
-    },
-    /// Sound.
-    Audio,
-}
-
-/// Where an asset is on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "stage", rename_all = "snake_case")]
-pub enum Stage {
-    /// Bytes are coming.
-    Uploading,
-    /// So many bytes are there that the job may begin; it was announced.
-    Queued {
-        /// The bytes that are there; all of them once the upload is complete. So it is in the stages after this.
-        source: SourceRef,
-    },
-    /// A worker reads its metadata.
-    Indexing {
-        /// The bytes.
-        source: SourceRef,
-        /// The present attempt.
-        attempt: Attempt,
-        /// It began before the last byte was there.
-        #[serde(default)]
-        partial: bool,
-    },
-    /// Workers make segments.
-    Processing {
-        /// The bytes.
-        source: SourceRef,
-        /// The work.
-        job: Job,
-    },
-    /// Everything is made and published.
-    Ready {
-        /// The bytes.
-        source: SourceRef,
-        /// How they were cut.
-        recipe: Recipe,
-        /// Nothing is left to tidy up.
-        closed: bool,
-    },
-    /// It cannot be done.
-    Failed {
-        /// Why.
-        failure: Failure,
-        /// Nothing is left to tidy up.
-        closed: bool,
-    },
-    /// Its owner took it away. The record goes last, when everything else is gone.
-    Deleted {
-        /// When.
-        at: Timestamp,
-        /// Nothing of it is published any more.
-        retracted: bool,
-    },
-}
-
-/// The work of a planned asset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
-    /// Index and plan.
-    pub recipe: Recipe,
-    /// Number of planned tasks.
-    pub tasks: u32,
-    /// How many of them come first because a publish waits for them.
-    #[serde(default)]
-    pub urgent: u32,
-    /// Tasks, in the plan's order, that read nothing but what is durable; all of them once the upload is complete.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub released: Option<u32>,
-    /// Position of the first task that was not handed out yet.
-    pub next: u32,
-    /// Positions that are done.
-    pub done: DoneSet,
-    /// Tasks handed out and not done, those that wait for another attempt included.
-    pub in_flight: Vec<Attempt>,
-    /// Estimated cost of all tasks in milliseconds of one core.
-    pub cost_ms: u64,
-    /// Of that, what a publish waits for.
-    #[serde(default)]
-    pub urgent_cost_ms: u64,
-    /// Of all, done.
-    pub done_cost_ms: u64,
-}
-
-/// The present attempt at a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
-    /// Which task.
-    pub number: TaskNumber,
-    /// Which attempt: reports of another one are late.
-    pub epoch: u32,
-    /// Attempts at this task that have failed.
-    pub failures: u8,
-    /// Attempts that came to nothing because something they needed was not there. They cost nothing but time.
-    #[serde(default)]
-    pub outages: u8,
-    /// How it is gone about.
-    #[serde(default)]
-    pub way: Way,
-    /// Workers that have failed at this task.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failed_by: Vec<WorkerId>,
-    /// It takes this worker too long, so that the same attempt was given to another as well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub raced: Option<WorkerId>,
-    /// It waits in no queue before this: the attempt before it has failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::optional")]
-    pub not_before: Option<Timestamp>,
-    /// When this attempt began.
-    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
-    pub opened_at: Timestamp,
-    /// When it was last put in the queue.
-    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
-    pub published_at: Timestamp,
-}
-
-/// The names of stages, for metrics and for the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StageName {
-    /// See [`Stage::Uploading`].
-    Uploading,
-    /// See [`Stage::Queued`].
-    Queued,
-    /// See [`Stage::Indexing`].
-    Indexing,
-    /// See [`Stage::Processing`].
-    Processing,
-    /// See [`Stage::Ready`].
-    Ready,
-    /// See [`Stage::Failed`].
-    Failed,
-    /// See [`Stage::Deleted`].
-    Deleted,
-}
-
-impl StageName {
-    /// Ready, failed or deleted: nothing more will happen.
-    pub const fn is_final(self) -> bool {
-        match self {
-            StageName::Uploading | StageName::Queued | StageName::Indexing | StageName::Processing => false,
-            StageName::Ready | StageName::Failed | StageName::Deleted => true,
-        }
-    }
-}
-
-impl Stage {
-    /// Its name.
-    pub const fn name(&self) -> StageName {
-        match self {
-            Stage::Uploading => StageName::Uploading,
-            Stage::Queued { .. } => StageName::Queued,
-            Stage::Indexing { .. } => StageName::Indexing,
-            Stage::Processing { .. } => StageName::Processing,
-            Stage::Ready { .. } => StageName::Ready,
-            Stage::Failed { .. } => StageName::Failed,
-            Stage::Deleted { .. } => StageName::Deleted,
-        }
-    }
-}
-
 impl Asset {
     /// An asset whose upload begins.
     pub fn new(
@@ -389,6 +170,9 @@ impl Asset {
             facts: None,
             renditions: Vec::new(),
             fence: 0,
+            edition: Edition::default(),
+            standing: None,
+            abandoned: None,
             notices: Vec::new(),
             stage: Stage::Uploading,
         }

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::task::{FailureCode, TaskNumber, Way};
+use serde::{Deserialize, Serialize};
 
-use super::asset::Attempt;
 use super::words::Effect;
 
 /// A task that nobody reported on for so long is put in the queue again; it refuses what it still has.
@@ -17,6 +17,42 @@ pub(super) const MAX_ATTEMPTS: u8 = 5;
 /// Pauses grow so often.
 const LONGEST_PAUSE: u8 = 3;
 
+/// The present attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which task.
+    pub number: TaskNumber,
+    /// Which attempt: reports of another one are late.
+    pub epoch: u32,
+    /// Attempts at this task that have failed.
+    pub failures: u8,
+    /// Attempts that came to nothing because something they needed was not there. They cost nothing but time.
+    #[serde(default)]
+    pub outages: u8,
+    /// How it is gone about.
+    #[serde(default)]
+    pub way: Way,
+    /// Workers that have failed at this task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_by: Vec<WorkerId>,
+    /// It takes this worker too long, so that the same attempt was given to another as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raced: Option<WorkerId>,
+    /// Workers that were at this attempt and are not heard of any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<WorkerId>,
+    /// It waits in no queue before this: the attempt before it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::optional")]
+    pub not_before: Option<Timestamp>,
+    /// When this attempt began.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    pub opened_at: Timestamp,
+    /// When it was last put in the queue.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
+    pub published_at: Timestamp,
+}
+
 impl Attempt {
     /// The first attempt at a task.
     pub(super) const fn first(number: TaskNumber, now: Timestamp) -> Attempt {
@@ -28,6 +64,7 @@ impl Attempt {
             way: Way::Any,
             failed_by: Vec::new(),
             raced: None,
+            silent: Vec::new(),
             not_before: None,
             opened_at: now,
             published_at: now,
@@ -53,6 +90,7 @@ impl Attempt {
     pub(super) fn renew(&mut self, now: Timestamp) {
         self.epoch = self.epoch.saturating_add(1);
         self.raced = None;
+        self.silent.clear();
         self.opened_at = now;
         self.published_at = now;
     }

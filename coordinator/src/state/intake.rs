@@ -4,12 +4,14 @@
 //! of the whole; [`Job::released`] says how many of its tasks need no byte that is not there.
 
 use jiff::SignedDuration;
-use reelmill_media::source::SourceRef;
+use reelmill_media::source::{ENDLESS_BYTES, SourceRef};
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::Occasion;
-use super::asset::{Arrival, Asset, Attempt, Job, Stage};
+use super::asset::{Arrival, Asset};
+use super::attempt::Attempt;
 use super::machine::Step;
+use super::stage::{Job, Stage};
 use super::words::{Effect, Twin};
 
 /// An upload in one request without a byte for so long has lost its coordinator: idle bodies are cut much earlier.
@@ -18,8 +20,6 @@ const WHOLE_UPLOAD_LOST_AFTER: SignedDuration = SignedDuration::from_secs(180);
 const RESUMABLE_UPLOAD_CHECK_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// A resumable upload is given up after so long without a byte.
 pub const UPLOAD_EXPIRES_AFTER: SignedDuration = SignedDuration::from_hours(72);
-/// Epochs between two jobs of one asset: more than one task ever has.
-const EPOCHS_PER_JOB: u32 = 1 << 16;
 
 impl Asset {
     /// Its last byte is still to come.
@@ -78,8 +78,9 @@ impl Step {
         }
         upload.durable = durable;
         upload.bytes = upload.bytes.max(durable);
-        upload.length = upload.length.or(Some(grown.bytes));
+        upload.length = upload.length.or(Some(grown.bytes).filter(|bytes| *bytes < ENDLESS_BYTES));
         upload.touched_at = self.moment.now;
+        self.index_more();
     }
 
     /// Nothing is begun before byte `upto` is there, or all are.
@@ -100,9 +101,9 @@ impl Step {
         let receiving = self.asset.is_receiving();
         match &self.asset.stage {
             Stage::Indexing { source, attempt, .. } if attempt.epoch == epoch => {
-                // Where it is again and again a little more, twice as much is waited for: tries stay few.
-                let again = self.asset.fence > 0;
-                let upto = if again { upto.max(self.asset.upload.durable.saturating_mul(2)) } else { upto };
+                // Where it is again and again a little more, half as much again is waited for: tries stay few.
+                let (again, durable) = (self.asset.fence > 0, self.asset.upload.durable);
+                let upto = if again { upto.max(durable.saturating_add(durable / 2)) } else { upto };
                 self.asset.fence = epoch;
                 if receiving {
                     self.asset.stage = Stage::Uploading;
@@ -113,10 +114,10 @@ impl Step {
                     self.asset.stage = Stage::Queued { source: *source };
                 }
             }
+            Stage::Processing { .. } => self.growth_waits(epoch, upto),
             Stage::Indexing { .. }
             | Stage::Uploading
             | Stage::Queued { .. }
-            | Stage::Processing { .. }
             | Stage::Ready { .. }
             | Stage::Failed { .. }
             | Stage::Deleted { .. } => {}
@@ -131,9 +132,10 @@ impl Step {
         let upload = &mut self.asset.upload;
         (upload.bytes, upload.durable, upload.wants) = (0, 0, 0);
         upload.touched_at = self.moment.now;
+        // Who has looked at the bytes before must not tell of them now.
+        self.asset.fence_off();
         if self.asset.stage != Stage::Uploading {
             self.asset.stage = Stage::Uploading;
-            self.asset.fence = self.asset.fence.saturating_add(EPOCHS_PER_JOB);
             self.asset.timings.playable_at = None;
             self.effects.push(Effect::Retract);
         }
@@ -157,6 +159,7 @@ impl Step {
             }
             Stage::Ready { .. } | Stage::Failed { .. } | Stage::Deleted { .. } => {}
         }
+        self.index_the_rest();
     }
 
     /// Everything is there already: nothing is queued, and all ends at once.
@@ -202,10 +205,6 @@ impl Step {
             }
             Arrival::Whole | Arrival::Resumable { .. } | Arrival::Pulled { .. } => {}
         }
-        // Of a job that was given up.
-        if self.asset.stage == Stage::Uploading && !self.asset.renditions.is_empty() {
-            self.effects.push(Effect::Retract);
-        }
     }
 }
 
@@ -228,7 +227,7 @@ mod tests {
     }
 
     fn grown(durable: u64, released: u32) -> Input {
-        Input::Grown { source: source(durable), durable, released }
+        Input::Grown { source: source(durable), durable, released, fence: 0 }
     }
 
     fn new() -> Asset {
@@ -294,13 +293,18 @@ mod tests {
         for durable in 1..100 {
             if durable >= asset.upload.wants {
                 let hand_out = Input::HandOut { upto: TaskNumber::INDEX };
-                asset = after(asset, [grown(durable, 0), hand_out]).0;
+                let fence = asset.fence;
+                asset = after(
+                    asset,
+                    [Input::Grown { source: source(durable), durable, released: 0, fence }, hand_out],
+                )
+                .0;
                 tries += 1;
                 let waits = Input::IndexWaits { epoch: tries, upto: durable + 1 };
                 asset = after(asset, [waits.clone(), waits]).0;
             }
         }
-        assert!((6..10).contains(&tries), "{tries}");
+        assert!((8..14).contains(&tries), "{tries}");
     }
 
     #[test]
@@ -309,9 +313,12 @@ mod tests {
         let (asset, effects) = after(new(), [grown(10, 0), hand_out(), Input::StartOver]);
         assert_eq!(effects.last(), Some(&Effect::Retract));
         assert_eq!((asset.stage.name(), asset.upload.bytes), (StageName::Uploading, 0));
-        let (asset, effects) = after(asset, [grown(5, 0), hand_out()]);
+        let late = after(asset.clone(), [grown(20, 0)]).0;
+        assert_eq!(late, asset, "of the bytes before");
+        let growth = Input::Grown { source: source(5), durable: 5, released: 0, fence: asset.fence };
+        let (asset, effects) = after(asset, [growth, hand_out()]);
         let [Effect::PublishTask { epoch, .. }] = effects[..] else { panic!("{effects:?}") };
-        assert!(epoch > EPOCHS_PER_JOB);
+        assert!(epoch > asset.fence && asset.fence > 0);
         assert_eq!(source_of(&asset), Some(source(5)));
         // Nothing was begun: nothing has to be taken back.
         assert_eq!(after(new(), [Input::StartOver]).1, []);

@@ -2,12 +2,15 @@
 
 use jiff::SignedDuration;
 use reelmill_media::ids::WorkerId;
+use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, TaskNumber, Way};
 
 use super::Occasion;
-use super::asset::{Arrival, Asset, Attempt, Encoder, Job, Rendition, Stage};
-use super::attempt::MAX_ATTEMPTS;
+use super::asset::{Arrival, Asset};
+use super::attempt::{Attempt, MAX_ATTEMPTS};
 use super::done::DoneSet;
+use super::rendition::{Encoder, Rendition};
+use super::stage::{Job, Stage};
 use super::words::{Effect, Input, Made, Moment, PlanSummary, Transition};
 
 /// So many attempts at one task may come to nothing for want of something they need: an hour or so. Then the asset fails.
@@ -37,11 +40,17 @@ impl Step {
         match input {
             Input::UploadProgress { bytes, length } => self.upload_progress(bytes, length),
             Input::UploadComplete { source } => self.upload_complete(source),
-            Input::Grown { source, durable, released } => self.grown(source, durable, released),
+            Input::Grown { source, durable, released, fence } => {
+                if fence == self.asset.fence {
+                    self.grown(source, durable, released);
+                }
+            }
+            Input::Differs { epoch } => self.differs(epoch),
             Input::WaitFor { upto } => self.wait_for(upto),
             Input::StartOver => self.start_over(),
             Input::IndexWaits { epoch, upto } => self.index_waits(epoch, upto),
             Input::Reused { source, twin } => self.reused(source, *twin),
+            Input::Republish { profile, plan } => self.republish(profile, *plan),
             Input::UploadFailed(failure) => {
                 if self.asset.is_receiving() {
                     self.fail(failure);
@@ -54,6 +63,7 @@ impl Step {
                 self.task_failed(number, epoch, Some(worker), failure);
             }
             Input::Straggles { number, epoch, worker } => self.straggles(number, epoch, worker),
+            Input::FallsSilent { number, epoch, worker } => self.falls_silent(number, epoch, worker),
             Input::Again { number } => self.repeat(number),
             Input::TaskLost { number, epoch } => {
                 let reason =
@@ -79,9 +89,7 @@ impl Step {
                 | Stage::Deleted { .. } => {}
             },
             Input::ClaimNotice => self.asset.claim_notice(self.moment.now),
-            Input::NoticeTried { occasion, tries, told } => {
-                self.asset.notice_tried(occasion, tries, told, self.moment.now);
-            }
+            Input::NoticeTried { notice, told } => self.asset.notice_tried(&notice, told, self.moment.now),
             Input::Tick => self.tick(),
         }
     }
@@ -118,7 +126,8 @@ impl Step {
     fn indexed(&mut self, epoch: u32, plan: PlanSummary) {
         let source = match &self.asset.stage {
             Stage::Indexing { source, attempt, .. } if attempt.epoch == epoch => *source,
-            Stage::Indexing { .. } | Stage::Processing { .. } => return self.repeat(TaskNumber::INDEX),
+            Stage::Processing { .. } => return self.continue_job(epoch, plan),
+            Stage::Indexing { .. } => return self.repeat(TaskNumber::INDEX),
             Stage::Uploading
             | Stage::Queued { .. }
             | Stage::Ready { .. }
@@ -126,6 +135,14 @@ impl Step {
             | Stage::Deleted { .. } => return,
         };
         self.task_ends(TaskNumber::INDEX, None);
+        let growth = plan.growth;
+        self.begin_job(source, plan);
+        if let Some(beginning) = growth {
+            self.begins_to_grow(epoch, beginning);
+        }
+    }
+
+    pub(super) fn begin_job(&mut self, source: SourceRef, plan: PlanSummary) {
         self.asset.facts = Some(plan.facts);
         let begun = |planned| Rendition {
             planned,
@@ -137,16 +154,20 @@ impl Step {
         };
         self.asset.renditions = plan.renditions.into_iter().map(begun).collect();
         let receiving = self.asset.is_receiving();
+        // Nobody waits for another edition of what plays.
+        let (urgent, urgent_cost_ms) =
+            if self.asset.standing.is_none() { (plan.urgent, plan.urgent_cost_ms) } else { (0, 0) };
         let job = Job {
             recipe: plan.recipe,
             tasks: plan.tasks,
-            urgent: plan.urgent,
+            urgent,
             next: 0,
             released: receiving.then_some(0),
+            growth: None,
             done: DoneSet::default(),
             in_flight: Vec::new(),
             cost_ms: plan.cost_ms,
-            urgent_cost_ms: plan.urgent_cost_ms,
+            urgent_cost_ms,
             done_cost_ms: 0,
         };
         self.asset.stage = Stage::Processing { source, job };
@@ -198,7 +219,7 @@ impl Step {
     }
 
     /// What follows from the end of a task, apart from what it made.
-    fn task_ends(&mut self, number: TaskNumber, by: Option<WorkerId>) {
+    pub(super) fn task_ends(&mut self, number: TaskNumber, by: Option<WorkerId>) {
         let Some(attempt) = self.asset.attempt(number) else { return };
         if attempt.raced.is_some() {
             self.effects.push(Effect::WithdrawTask { number });
@@ -210,7 +231,18 @@ impl Step {
         }
     }
 
-    fn task_failed(&mut self, number: TaskNumber, epoch: u32, worker: Option<WorkerId>, failure: Failure) {
+    /// What cannot be shown of it may be left out.
+    pub(super) fn shows_something(&self) -> bool {
+        self.asset.shows_something() && self.asset.may_conceal()
+    }
+
+    pub(super) fn task_failed(
+        &mut self,
+        number: TaskNumber,
+        epoch: u32,
+        worker: Option<WorkerId>,
+        failure: Failure,
+    ) {
         if self.asset.epoch(number) != Some(epoch) {
             return self.repeat(number);
         }
@@ -218,13 +250,17 @@ impl Step {
             // What cannot be read of a part says nothing of the whole.
             return self.index_waits(epoch, u64::MAX);
         }
+        if number == TaskNumber::INDEX && self.asset.is_receiving() {
+            return self.growth_waits(epoch, 0);
+        }
         let now = self.moment.now;
-        let shows_something = self.asset.shows_something();
+        let shows_something = self.shows_something();
         let (attempt, hopeless) = match &mut self.asset.stage {
             Stage::Indexing { attempt, .. } => (attempt, true),
             Stage::Processing { job, .. } => {
                 // Corrupt here may be corrupt everywhere: then nobody is kept waiting.
-                let everywhere = job.next == job.tasks && job.in_flight.iter().all(|a| a.failures > 0);
+                let all_begun = job.growth.is_none() && job.next == job.tasks;
+                let everywhere = all_begun && job.in_flight.iter().all(|a| a.failures > 0);
                 let Some(attempt) = job.in_flight.iter_mut().find(|a| a.number == number) else { return };
                 (attempt, everywhere && !shows_something)
             }
@@ -259,27 +295,9 @@ impl Step {
         }
     }
 
-    /// Once per attempt: what takes two workers long takes long.
-    fn straggles(&mut self, number: TaskNumber, epoch: u32, worker: WorkerId) {
-        let attempt = match &mut self.asset.stage {
-            Stage::Indexing { attempt, .. } => Some(attempt).filter(|a| a.number == number),
-            Stage::Processing { job, .. } => job.in_flight.iter_mut().find(|a| a.number == number),
-            Stage::Uploading
-            | Stage::Queued { .. }
-            | Stage::Ready { .. }
-            | Stage::Failed { .. }
-            | Stage::Deleted { .. } => None,
-        };
-        let alone = |a: &&mut Attempt| a.epoch == epoch && a.not_before.is_none() && a.raced.is_none();
-        if let Some(attempt) = attempt.filter(alone) {
-            attempt.raced = Some(worker);
-            self.effects.push(Effect::RaceTask { number, epoch });
-        }
-    }
-
     fn published(&mut self, playable: bool, complete: bool) {
         let Stage::Processing { source, job } = &self.asset.stage else { return };
-        let all = complete && job.done.len() == job.tasks && !self.asset.is_receiving();
+        let all = complete && job.is_done() && !self.asset.is_receiving();
         let ready = all.then_some(Stage::Ready { source: *source, recipe: job.recipe, closed: false });
         if playable && self.asset.timings.playable_at.is_none() {
             self.asset.timings.playable_at = Some(self.moment.now);
@@ -288,7 +306,8 @@ impl Step {
         if let Some(ready) = ready {
             self.asset.timings.completed_at = Some(self.moment.now);
             self.asset.stage = ready;
-            self.owe(Occasion::Ready);
+            let was_standing = self.asset.standing.take();
+            self.owe(was_standing.map_or(Occasion::Ready, |_| Occasion::Republished));
         }
     }
 
@@ -299,6 +318,10 @@ impl Step {
         let now = self.moment.now;
         self.look_after_upload();
         match &mut self.asset.stage {
+            // Of a job that was given up.
+            Stage::Uploading | Stage::Queued { .. } if !self.asset.renditions.is_empty() => {
+                self.effects.push(Effect::Retract);
+            }
             Stage::Uploading | Stage::Queued { .. } => {}
             Stage::Indexing { attempt, .. } => attempt.look_after(now, &mut self.effects),
             Stage::Processing { job, .. } => {
@@ -326,7 +349,7 @@ impl Step {
     }
 
     /// The same report again: whoever applied it may have died before its effects.
-    fn repeat(&mut self, number: TaskNumber) {
+    pub(super) fn repeat(&mut self, number: TaskNumber) {
         match &self.asset.stage {
             Stage::Processing { job, .. } if number.position().is_some_and(|p| job.done.contains(p)) => {
                 self.effects.push(Effect::RenderPlaylists);
@@ -346,6 +369,9 @@ impl Step {
         let reason = failure.reason.chars().take(MAX_REASON_CHARS).collect();
         let failure = Failure { code: failure.code, reason };
         self.asset.timings.completed_at = Some(self.moment.now);
+        if let Some((source, standing)) = self.asset.stage.source().zip(self.asset.standing.take()) {
+            return self.abandon(source, standing, failure);
+        }
         let closed = !had_tasks && self.asset.upload.arrival == Arrival::Whole;
         self.asset.stage = Stage::Failed { failure, closed };
         self.owe(Occasion::Failed);
@@ -356,7 +382,11 @@ impl Step {
 
     pub(super) fn owe(&mut self, occasion: Occasion) {
         if self.moment.webhook {
-            self.asset.owe(occasion, self.moment.now);
+            let edition = match occasion {
+                Occasion::RepublishFailed => self.asset.abandoned.as_ref().map(|abandoned| abandoned.edition),
+                Occasion::Playable | Occasion::Ready | Occasion::Failed | Occasion::Republished => None,
+            };
+            self.asset.owe(occasion, edition.unwrap_or(self.asset.edition), self.moment.now);
         }
     }
 

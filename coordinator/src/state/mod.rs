@@ -8,22 +8,29 @@ mod about;
 mod asset;
 mod attempt;
 mod done;
+mod edition;
+mod growth;
 mod intake;
 mod machine;
 mod notice;
+mod rendition;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod simulation;
+mod stage;
+mod suspect;
 mod words;
 
 pub use about::{About, AboutPatch, MAX_NAME_CHARS, NotTaken};
-pub use asset::{
-    Arrival, Asset, Attempt, Encoder, Job, Planned, Rendition, RenditionKind, SourceFacts, Stage, StageName,
-    Timings, Upload, VideoFacts,
-};
+pub use asset::{Arrival, Asset, SourceFacts, Timings, Upload, VideoFacts};
+pub use attempt::Attempt;
 pub use done::DoneSet;
+pub use edition::{Abandoned, Standing};
+pub use growth::Growth;
 pub use intake::UPLOAD_EXPIRES_AFTER;
 pub use machine::{MAX_IN_FLIGHT, handle};
 pub use notice::{Notice, Occasion};
-pub use words::{Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, Twin};
+pub use rendition::{Encoder, Planned, Rendition, RenditionKind};
+pub use stage::{Job, Stage, StageName};
+pub use words::{Beginning, Effect, Input, Made, MadePart, Moment, PlanSummary, Transition, Twin};

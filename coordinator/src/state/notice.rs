@@ -2,6 +2,7 @@
 //! makes them true, and paid in order.
 
 use jiff::{SignedDuration, Timestamp};
+use reelmill_media::presentation::Edition;
 use serde::{Deserialize, Serialize};
 
 use super::asset::Asset;
@@ -15,6 +16,9 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(1800);
 /// A receiver that cannot be told for so long is not told any more.
 const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// So many notices may wait for a receiver that is down; of an asset that is published again and again, the oldest go.
+const MAX_NOTICES: usize = 32;
+
 /// What is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,6 +29,10 @@ pub enum Occasion {
     Ready,
     /// It cannot be made.
     Failed,
+    /// Another edition has taken the place of the one before.
+    Republished,
+    /// Another edition cannot be made.
+    RepublishFailed,
 }
 
 impl Occasion {
@@ -34,6 +42,8 @@ impl Occasion {
             Occasion::Playable => "asset.playable",
             Occasion::Ready => "asset.ready",
             Occasion::Failed => "asset.failed",
+            Occasion::Republished => "asset.republished",
+            Occasion::RepublishFailed => "asset.republish_failed",
         }
     }
 }
@@ -43,6 +53,9 @@ impl Occasion {
 pub struct Notice {
     /// What to tell.
     pub occasion: Occasion,
+    /// Of which edition.
+    #[serde(default, skip_serializing_if = "Edition::is_first")]
+    pub edition: Edition,
     /// Since when it is true.
     pub at: Timestamp,
     /// Tries so far.
@@ -53,8 +66,11 @@ pub struct Notice {
 
 impl Asset {
     /// From now on this is owed.
-    pub(super) fn owe(&mut self, occasion: Occasion, now: Timestamp) {
-        self.notices.push(Notice { occasion, at: now, tries: 0, not_before: now });
+    pub(super) fn owe(&mut self, occasion: Occasion, edition: Edition, now: Timestamp) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.remove(0);
+        }
+        self.notices.push(Notice { occasion, edition, at: now, tries: 0, not_before: now });
     }
 
     /// The first notice, if it may be told now. The others wait for it.
@@ -71,10 +87,10 @@ impl Asset {
     }
 
     /// A try ended.
-    pub(super) fn notice_tried(&mut self, occasion: Occasion, tries: u32, told: bool, now: Timestamp) {
-        let Some(notice) = self.notices.first_mut().filter(|notice| notice.occasion == occasion) else {
-            return;
-        };
+    pub(super) fn notice_tried(&mut self, tried: &Notice, told: bool, now: Timestamp) {
+        let Notice { occasion, edition, tries, .. } = *tried;
+        let is_it = |notice: &&mut Notice| (notice.occasion, notice.edition) == (occasion, edition);
+        let Some(notice) = self.notices.first_mut().filter(is_it) else { return };
         let pause =
             FIRST_PAUSE.saturating_mul(2i32.saturating_pow(tries.saturating_sub(1))).min(LONGEST_PAUSE);
         if told || now.duration_since(notice.at) + pause > GIVEN_UP_AFTER {
@@ -97,19 +113,20 @@ mod tests {
         let up = begun + SignedDuration::from_hours(1);
         let id = AssetId::from_parts(1, 1);
         let mut asset = Asset::new(id, "demo".parse().unwrap(), None, None, Arrival::Whole, begun);
-        asset.owe(Occasion::Playable, begun);
-        asset.owe(Occasion::Ready, begun + SignedDuration::from_secs(90));
+        let edition = Edition::default();
+        asset.owe(Occasion::Playable, edition, begun);
+        asset.owe(Occasion::Ready, edition, begun + SignedDuration::from_secs(90));
         let (mut now, mut told) = (begun, Vec::new());
         while let Some(notice) = asset.notices.first().cloned() {
             now = now.max(notice.not_before);
             asset.claim_notice(now);
-            let (tries, takes) = (asset.notices[0].tries, now >= up);
+            let (claimed, takes) = (asset.notices[0].clone(), now >= up);
             if takes {
                 told.push(notice.occasion);
             }
             // As long as a receiver may take to say no.
             now += if takes { SignedDuration::ZERO } else { SignedDuration::from_secs(15) };
-            asset.notice_tried(notice.occasion, tries, takes, now);
+            asset.notice_tried(&claimed, takes, now);
         }
         assert_eq!(told, [Occasion::Playable, Occasion::Ready]);
         assert!(now.duration_since(up) <= LONGEST_PAUSE, "{now} is long after {up}");

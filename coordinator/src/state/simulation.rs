@@ -24,8 +24,8 @@ enum Event {
     WorkerDone { pick: usize, dies_before_ack: bool },
     /// One of three workers reports a failure: its own, the source's, or the store's.
     WorkerFails { pick: usize, worker: u64, code: FailureCode },
-    /// A worker takes long, or is silent.
-    Straggles { pick: usize, worker: u64, effects: usize },
+    /// A worker takes long, or is not heard of any more.
+    Straggles { pick: usize, worker: u64, silent: bool, effects: usize },
     /// The queue gives a message up.
     GivenUp { pick: usize },
     /// A task message vanishes without a trace, with everything that NATS held of it.
@@ -55,8 +55,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (pick.clone(), any::<bool>()).prop_map(|(pick, dies_before_ack)| Event::WorkerDone { pick, dies_before_ack }),
         2 => (pick.clone(), 1..4u64, code)
             .prop_map(|(pick, worker, code)| Event::WorkerFails { pick, worker, code }),
-        2 => (pick.clone(), 1..4u64, effects.clone())
-            .prop_map(|(pick, worker, effects)| Event::Straggles { pick, worker, effects }),
+        2 => (pick.clone(), 1..4u64, any::<bool>(), effects.clone())
+            .prop_map(|(pick, worker, silent, effects)| Event::Straggles { pick, worker, silent, effects }),
         1 => pick.clone().prop_map(|pick| Event::GivenUp { pick }),
         1 => pick.clone().prop_map(|pick| Event::MessageVanishes { pick }),
         8 => (pick, effects.clone(), any::<bool>())
@@ -113,8 +113,13 @@ impl World {
 
     pub(super) fn apply(&mut self, input: Input, effects: usize) {
         let moment = Moment { now: self.now, retry_after: RETRY_AFTER, webhook: true };
+        let fence = self.asset.fence;
         let transition = handle(self.asset.clone(), moment, input);
         self.asset = transition.asset;
+        if self.asset.fence != fence {
+            // Another job, of which nothing is done.
+            self.done.clear();
+        }
         self.check();
         for effect in transition.effects.into_iter().take(effects) {
             self.perform(effect);
@@ -165,6 +170,7 @@ impl World {
             urgent: self.tasks.min(2),
             cost_ms: u64::from(self.tasks) * 100,
             urgent_cost_ms: u64::from(self.tasks.min(2)) * 100,
+            growth: None,
             facts: SourceFacts {
                 container: Container::Mp4,
                 video: None,
@@ -225,9 +231,13 @@ impl World {
                 self.failed.insert((worker(n), number));
                 self.reports.push(Input::TaskFailed { number, epoch, worker: worker(n), failure });
             }
-            Event::Straggles { pick, worker: n, effects } => {
+            Event::Straggles { pick, worker: n, silent, effects } => {
                 let Some((number, epoch)) = self.pick(pick) else { return };
-                self.apply(Input::Straggles { number, epoch, worker: worker(n) }, effects);
+                if silent {
+                    self.falls_silent(number.0, epoch, n, effects);
+                } else {
+                    self.apply(Input::Straggles { number, epoch, worker: worker(n) }, effects);
+                }
             }
             Event::GivenUp { pick } => {
                 let Some((number, epoch)) = self.pick(pick) else { return };
@@ -282,7 +292,7 @@ impl World {
         }
         if let Stage::Ready { .. } = &self.asset.stage {
             assert!(self.closed_playlists, "ready before its playlists were closed");
-            assert_eq!(self.done.len() as u32, self.tasks);
+            assert!(self.done.len() as u32 == self.tasks || self.asset.abandoned.is_some());
             assert!(self.asset.shows_something(), "ready, and nothing to be seen");
             assert!(self.asset.timings.completed_at.is_some());
         }
@@ -309,11 +319,17 @@ impl World {
         self.apply(Input::TaskFailed { number, epoch, worker, failure }, usize::MAX);
     }
 
+    pub(super) fn falls_silent(&mut self, number: u32, epoch: u32, by: u64, effects: usize) {
+        let (number, worker) = (TaskNumber(number), worker(by));
+        self.failed.insert((worker, number));
+        self.apply(Input::FallsSilent { number, epoch, worker }, effects);
+    }
+
     /// From here on nothing goes wrong any more.
     pub(super) fn settle(&mut self) {
         for _ in 0..2000 {
-            while let Some(Notice { occasion, tries, .. }) = self.asset.notices.first().cloned() {
-                self.apply(Input::NoticeTried { occasion, tries, told: true }, usize::MAX);
+            while let Some(notice) = self.asset.notices.first().cloned() {
+                self.apply(Input::NoticeTried { notice, told: true }, usize::MAX);
             }
             if self.asset.is_closed() {
                 return;

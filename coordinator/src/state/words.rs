@@ -3,11 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::captions::{Captions, Language};
 use reelmill_media::ids::{BlobHash, RenditionId, WorkerId};
+use reelmill_media::profile::Profile;
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, Recipe, TaskNumber};
 
-use super::asset::{Asset, Planned, Rendition, SourceFacts};
-use super::{AboutPatch, Occasion};
+use super::asset::{Asset, SourceFacts};
+use super::rendition::{Planned, Rendition};
+use super::{AboutPatch, Notice};
 
 /// What the machine must know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,8 @@ pub enum Input {
         durable: u64,
         /// Tasks of the plan, in its order, that need no more.
         released: u32,
+        /// [`Asset::fence`] of the asset that was looked at.
+        fence: u32,
     },
     /// It is of no use to begin before so many bytes are there.
     WaitFor {
@@ -50,6 +54,11 @@ pub enum Input {
         epoch: u32,
         /// As in the report.
         upto: u64,
+    },
+    /// The source is indexed further, and is not what its beginning said.
+    Differs {
+        /// As in the report.
+        epoch: u32,
     },
     /// The bytes so far are void, and others come in their place.
     StartOver,
@@ -64,6 +73,13 @@ pub enum Input {
         source: SourceRef,
         /// What was made of them.
         twin: Box<Twin>,
+    },
+    /// Its owner wants it made by another profile, by which it is planned.
+    Republish {
+        /// By which.
+        profile: Profile,
+        /// What is to be done.
+        plan: Box<PlanSummary>,
     },
     /// The upload ended without its bytes.
     UploadFailed(Failure),
@@ -122,6 +138,15 @@ pub enum Input {
         /// Who is at it.
         worker: WorkerId,
     },
+    /// Nothing is heard any more of a worker that is at a task.
+    FallsSilent {
+        /// As in the task.
+        number: TaskNumber,
+        /// As in the task.
+        epoch: u32,
+        /// Who was at it.
+        worker: WorkerId,
+    },
     /// Playlists were published.
     Published {
         /// They play.
@@ -145,10 +170,8 @@ pub enum Input {
     ClaimNotice,
     /// A try to tell it ended.
     NoticeTried {
-        /// Which.
-        occasion: Occasion,
-        /// Which try.
-        tries: u32,
+        /// Which, as it was claimed.
+        notice: Notice,
         /// The receiver took it.
         told: bool,
     },
@@ -180,10 +203,21 @@ pub struct PlanSummary {
     pub cost_ms: u64,
     /// The cost of the urgent ones in milliseconds of one core.
     pub urgent_cost_ms: u64,
+    /// How far it goes, where more of the source is to come.
+    pub growth: Option<Beginning>,
     /// What the index says of the source.
     pub facts: SourceFacts,
     /// What will be made.
     pub renditions: Vec<Planned>,
+}
+
+/// A part of a source that was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// With so many bytes it is worth while to go on.
+    pub goes_on_at: u64,
 }
 
 /// What a task made.

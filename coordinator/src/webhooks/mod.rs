@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, TenantId};
+use reelmill_media::presentation::Edition;
 use reelmill_media::task::{Failure, FailureCode};
 use reqwest::redirect;
 use serde::Serialize;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::reach::Reach;
-use crate::state::{About, Asset, Input, Notice, Stage};
+use crate::state::{About, Asset, Input, Notice, Occasion};
 
 /// Between two looks for what is owed: a look reads the copy at hand only.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -144,15 +145,15 @@ impl Teller {
         // Unchanged means that somebody else tells it.
         let Some(notice) = claimed.asset.notices.first().filter(|_| claimed.changed) else { return Ok(()) };
         let Some(endpoint) = self.endpoints.get(&claimed.asset.tenant) else { return Ok(()) };
-        let (occasion, tries) = (notice.occasion, notice.tries);
         let told = match self.send(endpoint, &claimed.asset, notice).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(asset = %id, occasion = occasion.name(), tries, %error, "a receiver was not told");
+                let (occasion, tries) = (notice.occasion.name(), notice.tries);
+                tracing::warn!(asset = %id, occasion, tries, %error, "a receiver was not told");
                 false
             }
         };
-        self.engine.assets.apply(id, Input::NoticeTried { occasion, tries, told }).await?;
+        self.engine.assets.apply(id, Input::NoticeTried { notice: notice.clone(), told }).await?;
         Ok(())
     }
 
@@ -161,7 +162,7 @@ impl Teller {
             return Err(TellError::NotPublic);
         }
         let body = serde_json::to_string(&body(asset, notice))?;
-        let id = format!("msg_{}_{}", asset.id, notice.occasion.name().trim_start_matches("asset."));
+        let id = message_id(asset.id, notice);
         let timestamp = Timestamp::now().as_second();
         let response = self
             .client
@@ -177,21 +178,25 @@ impl Teller {
     }
 }
 
+/// The same at each try, and another for each notice of an asset.
+fn message_id(asset: AssetId, notice: &Notice) -> String {
+    let occasion = notice.occasion.name().trim_start_matches("asset.");
+    match notice.edition {
+        Edition(0) => format!("msg_{asset}_{occasion}"),
+        Edition(number) => format!("msg_{asset}_{occasion}_{number}"),
+    }
+}
+
 fn body<'a>(asset: &'a Asset, notice: &Notice) -> Body<'a> {
-    let error = match &asset.stage {
-        Stage::Failed { failure: Failure { code, reason }, .. }
-            if notice.occasion == crate::state::Occasion::Failed =>
-        {
-            Some(Reason { code: *code, reason })
+    let failure = match notice.occasion {
+        Occasion::Failed => asset.stage.failure(),
+        Occasion::RepublishFailed => {
+            let abandoned = asset.abandoned.as_ref().filter(|abandoned| abandoned.edition == notice.edition);
+            abandoned.map(|abandoned| &abandoned.failure)
         }
-        Stage::Uploading
-        | Stage::Queued { .. }
-        | Stage::Indexing { .. }
-        | Stage::Processing { .. }
-        | Stage::Ready { .. }
-        | Stage::Failed { .. }
-        | Stage::Deleted { .. } => None,
+        Occasion::Playable | Occasion::Ready | Occasion::Republished => None,
     };
+    let error = failure.map(|Failure { code, reason }| Reason { code: *code, reason });
     let playback = format!("/assets/{}/index.m3u8", asset.id);
     let data = Data { id: asset.id, name: asset.name.as_deref(), about: &asset.about, playback, error };
     Body { occasion: notice.occasion.name(), timestamp: notice.at, data }

@@ -1,11 +1,19 @@
 //! Server-sent events over connections that are cut.
 
+use std::sync::{Arc, Mutex};
+
+use reelmill_media::keys::BlobKind;
+use reelmill_media::plan::Plan;
+use reelmill_media::task::{FailureCode, Task, TaskProgress};
+use reelmill_platform::kv::Bucket;
+use reelmill_platform::topology::BucketName;
 use reqwest::Response;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::client::{Caller, header};
-use crate::machines::{DEADLINE, Machines};
-use crate::worker::Worker;
+use crate::machines::{DEADLINE, Machines, until};
+use crate::worker::{Act, Worker};
 
 /// Reads one event after the other.
 struct Events {
@@ -98,4 +106,100 @@ async fn a_listener_that_comes_back_hears_only_what_is_new() {
     let mut listener = Events::of(&other, &id, Some(&first)).await;
     assert_eq!(listener.next().await.unwrap().1["state"], "ready");
     assert_eq!(listener.next().await, None);
+}
+
+/// Whole, and of each rendition.
+fn progress(said: &Value) -> Vec<f64> {
+    let renditions = said["renditions"].as_array().unwrap().iter();
+    [said].into_iter().chain(renditions).map(|of| of["progress"].as_f64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn progress_is_that_of_the_work_and_never_goes_back() {
+    let machines = Machines::start().await;
+    let mut coordinator = machines.coordinator(&["--retry-after-ms", "20"]).await;
+    let (gate, given) = (Arc::new(Semaphore::new(1)), Arc::new(Mutex::new(Vec::<Task>::new())));
+    let (hand, seen) = (gate.clone(), given.clone());
+    let _worker = Worker::start(&machines, 100, move |task| {
+        let (hand, seen) = (hand.clone(), seen.clone());
+        async move {
+            // The first to come fails once.
+            let fails = task.number.0 == 1 && task.epoch == 1;
+            seen.lock().unwrap().push(task);
+            hand.acquire().await.unwrap().forget();
+            if fails { Act::Fail(FailureCode::Internal) } else { Act::Do }
+        }
+    })
+    .await;
+    let id = Caller::of(&coordinator).put(vec![1; 1000]).await;
+    let record: Bucket<Value> = machines.bus().await.bucket(BucketName::Assets).await.unwrap();
+    let bus = machines.bus().await;
+    let plan = until("a plan", async || {
+        let (asset, _) = record.get(&id).await.unwrap().unwrap();
+        asset["stage"]["job"]["recipe"]["plan"].as_str()?.parse().ok()
+    })
+    .await;
+    let plan = machines.store.get_blob(BlobKind::Record, plan).await.unwrap();
+    let plan: Plan = postcard::from_bytes(plan.bytes()).unwrap();
+    let whole: u64 = plan.tasks.iter().map(|task| task.cost_ms).sum();
+
+    let (mut last, mut before): (Option<String>, Vec<f64>) = (None, Vec::new());
+    for step in 0u16.. {
+        // Killed in the midst of it: who listens then has heard of what was in work.
+        if step == 3 {
+            coordinator.kill().await;
+            coordinator = machines.coordinator(&["--retry-after-ms", "20"]).await;
+        }
+        let caller = Caller::of(&coordinator);
+        let (next, said) = Events::of(&caller, &id, None).await.next().await.unwrap();
+        if said["state"] == "ready" {
+            break;
+        }
+        // All that are in work get on: as far as the steps are.
+        let permille = (100 * (step + 1)).min(900);
+        let share = async || {
+            let (asset, _) = record.get(&id).await.unwrap().unwrap();
+            let Some(job) = asset["stage"]["job"].as_object() else { return 1.0 };
+            let in_flight = job["in_flight"].as_array().unwrap();
+            let (mut running, mut out) = (0, Vec::new());
+            for task in given.lock().unwrap().iter() {
+                let is_it = |a: &&Value| {
+                    a["number"] == task.number.0 && a["epoch"] == task.epoch && a["not_before"].is_null()
+                };
+                if in_flight.iter().any(|attempt| is_it(&attempt)) {
+                    running += task.cost_ms * u64::from(permille) / 1000;
+                    out.push(task.clone());
+                }
+            }
+            for Task { asset, number, epoch, cost_ms, .. } in out {
+                let progress = TaskProgress { asset, number, epoch, permille, worker: None, cost_ms };
+                bus.publish_progress(&progress).await.unwrap();
+            }
+            (job["done_cost_ms"].as_u64().unwrap() + running) as f64 / whole as f64
+        };
+        until("what is told to be what is done", async || {
+            let truth = share().await;
+            let told = progress(&caller.asset(&id).await)[0];
+            ((told - truth).abs() <= 0.05).then_some(())
+        })
+        .await;
+        // Whoever listens all the time, to one coordinator or the other.
+        let heard = match &last {
+            Some(last) => Events::of(&caller, &id, Some(last)).await.next().await,
+            None => Some((next, said)),
+        };
+        let Some((next, said)) = heard else { break };
+        let now = progress(&said);
+        // An id holds millionths, rounded up.
+        let falls = before.iter().zip(&now).any(|(before, now)| now + 1e-6 < *before);
+        assert!(!falls && now.len() >= before.len(), "{now:?} after {before:?}");
+        (last, before) = (Some(next), now);
+        gate.add_permits(2);
+        until("tasks to be begun, or all to be done", async || {
+            (gate.available_permits() == 0 || caller.asset(&id).await["state"] == "ready").then_some(())
+        })
+        .await;
+    }
+    assert!(before.len() > 3 && before[0] > 0.5, "{before:?}");
+    assert!(progress(&Caller::of(&coordinator).reaches(&id, "ready").await).iter().all(|of| *of == 1.0));
 }

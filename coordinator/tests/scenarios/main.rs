@@ -22,6 +22,7 @@ mod pulls;
 mod purges;
 mod rebuild;
 mod relay;
+mod republish;
 mod resumable;
 mod tenants;
 mod twins;

@@ -13,7 +13,7 @@ use crate::machines::{Machines, until};
 use crate::uploads::bytes;
 use crate::worker::{Act, Worker};
 
-async fn rebuild(machines: &Machines) -> Output {
+pub async fn rebuild(machines: &Machines) -> Output {
     let store = format!("file://{}", machines.file("").display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"));
     command.args(["rebuild", "--store", store.trim_end_matches('/'), "--nats", &machines.nats_url]);

@@ -356,10 +356,12 @@ async fn read(access: Access, playlists: Playlists, assets: BTreeSet<AssetId>) -
 
 async fn read_one(access: &Access, playlists: &Playlists, asset: AssetId) -> Result<(), TextError> {
     let index = read_text(access, playlists, MutableObject::MultivariantPlaylist(asset)).await?;
-    for rendition in named::media_playlists(&index) {
-        read_text(access, playlists, MutableObject::MediaPlaylist(asset, rendition)).await?;
+    let presentation = read_text(access, playlists, MutableObject::Presentation(asset)).await?;
+    // The presentation names the playlists of earlier editions, which some may still be watching.
+    for playlist in named::media_playlists(&index).chain(named::media_playlists(&presentation)) {
+        read_text(access, playlists, MutableObject::MediaPlaylist(asset, playlist)).await?;
     }
-    read_text(access, playlists, MutableObject::Presentation(asset)).await.map(drop)
+    Ok(())
 }
 
 async fn read_text(

@@ -6,8 +6,8 @@ use super::bandwidth::BitRate;
 use super::{VERSION, subtitles};
 use crate::captions::Captions;
 use crate::codec::AudioCodec;
-use crate::keys::iframe_playlist_name;
-use crate::presentation::{AudioRendition, Presentation, VideoRendition};
+use crate::keys::{iframe_playlist_name, media_playlist_name};
+use crate::presentation::{AudioRendition, Edition, Presentation, VideoRendition};
 
 /// The multivariant playlist (RFC 8216bis §4.4.6), best rung of each codec last. Rates are those of the segments there
 /// are so far.
@@ -29,20 +29,21 @@ pub fn multivariant_playlist(presentation: &Presentation) -> String {
     for rendition in &presentation.video {
         let rate = BitRate::of(&rendition.track, target);
         if groups.is_empty() {
-            variant(&mut text, rendition, rate, None, captions);
+            variant(&mut text, presentation, rendition, rate, None);
         }
         for group in &groups {
-            variant(&mut text, rendition, rate.plus(group.rate), Some(group), captions);
+            variant(&mut text, presentation, rendition, rate.plus(group.rate), Some(group));
         }
     }
-    for rendition in presentation.video.iter().filter(|r| r.lowest) {
-        iframes(&mut text, rendition, target);
+    for rendition in presentation.lowest() {
+        iframes(&mut text, presentation, rendition);
     }
     text
 }
 
 /// The audio renditions of one codec: a player picks a variant by codec, and in its group the language.
 struct Group<'a> {
+    edition: Edition,
     codec: AudioCodec,
     members: Vec<&'a AudioRendition>,
     /// Of the most expensive member (§4.4.6.2).
@@ -58,6 +59,7 @@ impl<'a> Group<'a> {
             .filter_map(|members| {
                 let rates = members.iter().map(|m| BitRate::of(&m.track, target));
                 Some(Group {
+                    edition: presentation.edition,
                     codec: members.first()?.codec,
                     members: members.iter().collect(),
                     rate: rates.fold(BitRate::default(), BitRate::max),
@@ -75,8 +77,10 @@ impl<'a> Group<'a> {
             let default = if n == 0 { "YES" } else { "NO" };
             let _ = writeln!(
                 text,
-                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{}\",NAME=\"{name}\"{language},DEFAULT={default},AUTOSELECT=YES,CHANNELS=\"{}\",URI=\"{}.m3u8\"",
-                self.codec, member.channels, member.track.id,
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{}\",NAME=\"{name}\"{language},DEFAULT={default},AUTOSELECT=YES,CHANNELS=\"{}\",URI=\"{}\"",
+                self.codec,
+                member.channels,
+                self.address(member),
             );
         }
     }
@@ -90,13 +94,17 @@ impl<'a> Group<'a> {
         let group = if self.members.len() > 1 { format!(",AUDIO=\"{}\"", self.codec) } else { String::new() };
         let _ = writeln!(
             text,
-            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}{}\n{}.m3u8",
+            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}{}\n{}",
             self.rate.peak,
             self.rate.average,
             self.codecs,
             subtitles::of_variant(captions),
-            first.track.id,
+            self.address(first),
         );
+    }
+
+    fn address(&self, member: &AudioRendition) -> String {
+        media_playlist_name(self.edition.playlist_of(&member.track.id))
     }
 }
 
@@ -145,30 +153,30 @@ fn bcp47(iso639_2: &str) -> &str {
 
 fn variant(
     text: &mut String,
+    presentation: &Presentation,
     rendition: &VideoRendition,
     rate: BitRate,
     group: Option<&Group<'_>>,
-    captions: &[Captions],
 ) {
     let audio_codec: String = group.iter().map(|g| format!(",{}", g.codecs)).collect();
     let group: String = group.iter().map(|g| format!(",AUDIO=\"{}\"", g.codec)).collect();
     let _ = writeln!(
         text,
-        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}{audio_codec}\",RESOLUTION={}x{},FRAME-RATE={},VIDEO-RANGE=SDR,CLOSED-CAPTIONS=NONE{group}{}\n{}.m3u8",
+        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}{audio_codec}\",RESOLUTION={}x{},FRAME-RATE={},VIDEO-RANGE=SDR,CLOSED-CAPTIONS=NONE{group}{}\n{}",
         rate.peak,
         rate.average,
         rendition.track.codecs(),
         rendition.width,
         rendition.height,
         rendition.frame_rate,
-        subtitles::of_variant(captions),
-        rendition.track.id,
+        subtitles::of_variant(&presentation.captions),
+        media_playlist_name(presentation.playlist_of(&rendition.track)),
     );
 }
 
 /// §4.4.6.3
-fn iframes(text: &mut String, rendition: &VideoRendition, target: u32) {
-    let rate = BitRate::of_first_frames(&rendition.track, target);
+fn iframes(text: &mut String, presentation: &Presentation, rendition: &VideoRendition) {
+    let rate = BitRate::of_first_frames(&rendition.track, presentation.target_duration);
     let _ = writeln!(
         text,
         "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",RESOLUTION={}x{},VIDEO-RANGE=SDR,URI=\"{}\"",
@@ -177,6 +185,6 @@ fn iframes(text: &mut String, rendition: &VideoRendition, target: u32) {
         rendition.track.codecs(),
         rendition.width,
         rendition.height,
-        iframe_playlist_name(&rendition.track.id),
+        iframe_playlist_name(presentation.playlist_of(&rendition.track)),
     );
 }

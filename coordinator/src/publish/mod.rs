@@ -4,21 +4,22 @@
 //! only what is stored before it. After writing, the record is read again: whoever wrote an older text than the record
 //! now allows writes again, so that the last text is never an old one.
 
+mod edition;
+mod texts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use moka::future::Cache;
 use reelmill_media::captions::Captions;
 use reelmill_media::gathered::{Gathered, Misfit};
-use reelmill_media::hls;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_media::keys;
 use reelmill_media::plan::Plan;
-use reelmill_media::presentation::{Presentation, Storyboard, Track};
+use reelmill_media::presentation::{Edition, Past, Storyboard};
 use reelmill_media::task::{Recipe, TaskNumber};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::Bucket;
@@ -29,8 +30,8 @@ use crate::assets::{ApplyError, Assets};
 use crate::metrics::Metrics;
 use crate::outputs::{self, OutputRecord};
 use crate::plans::{PlanningError, Plans};
-use crate::state::{Asset, DoneSet, Input, Rendition, Stage};
-use crate::storyboard::{StoryboardError, Storyboards};
+use crate::state::{Asset, DoneSet, Input, Stage};
+use crate::storyboard::Storyboards;
 use crate::twins;
 
 /// Assets whose outputs are kept at hand.
@@ -102,6 +103,8 @@ struct Turn {
     gathered: Gathered,
     /// Drawn once all is there.
     storyboard: Option<Storyboard>,
+    /// The editions before this one that are still there.
+    past: Vec<Past>,
     /// What this process last wrote, by key.
     written: HashMap<String, BlobHash>,
 }
@@ -109,6 +112,8 @@ struct Turn {
 /// What may be published of an asset at this moment.
 enum Allowed {
     Nothing,
+    /// What viewers have, with the captions that it has now.
+    Captions,
     Done {
         recipe: Recipe,
         done: DoneSet,
@@ -172,8 +177,13 @@ impl Publisher {
         let active = self.active.get_with(id, async { Arc::default() }).await;
         let mut turn = active.turn.lock().await;
         turn.written.clear();
+        // Before the record is read: what another edition makes comes after.
+        let seen = self.outputs.now().await?;
+        if !self.read(id).await?.stage.name().is_final() {
+            return Ok(());
+        }
         self.render_until_current(id, &mut turn).await?;
-        self.outputs.remove_all(&format!("{id}.*")).await?;
+        self.outputs.remove_all_seen(&format!("{id}.*"), seen).await?;
         drop(turn);
         self.active.invalidate(&id).await;
         Ok(())
@@ -186,9 +196,10 @@ impl Publisher {
             if turn.fence != asset.fence {
                 *turn = Turn { served: turn.served, fence: asset.fence, ..Turn::default() };
             }
-            let playable = match self.allowed(&asset).await? {
+            let written = match self.allowed(&asset).await? {
                 Allowed::Nothing => return Ok(()),
                 Allowed::Gone => return self.retract(&asset, turn).await,
+                Allowed::Captions => self.write_captions(&asset, turn).await?,
                 Allowed::Done { recipe, done } => {
                     let plan = self.plans.get(recipe.plan).await?;
                     match (self.gather(id, &done, turn).await, &asset.stage) {
@@ -203,7 +214,7 @@ impl Publisher {
             };
             let now = self.read(id).await?;
             if shown(&now) == shown(&asset) {
-                return self.tell(&now, playable).await;
+                return self.tell(&now, written).await;
             }
             asset = now;
         }
@@ -216,6 +227,11 @@ impl Publisher {
 
     async fn allowed(&self, asset: &Asset) -> Result<Allowed, PublishError> {
         Ok(match &asset.stage {
+            Stage::Queued { .. } | Stage::Indexing { .. } | Stage::Processing { .. }
+                if asset.is_behind_another() =>
+            {
+                Allowed::Captions
+            }
             // A job that was given up leaves its renditions, which must go.
             Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. }
                 if asset.renditions.is_empty() =>
@@ -235,13 +251,15 @@ impl Publisher {
 
     /// Adds the outputs that are done and not known yet.
     async fn gather(&self, id: AssetId, done: &DoneSet, turn: &mut Turn) -> Result<(), PublishError> {
+        let fence = turn.fence;
         let missing: Vec<u32> = done.positions().filter(|p| !turn.known.contains(*p)).collect();
         let mut found = stream::iter(missing)
             .map(|position| async move {
                 let key = outputs::key(id, TaskNumber::planned(position));
                 match self.outputs.get(&key).await? {
-                    Some((record, _)) => Ok((position, record)),
-                    None => Err(PublishError::OutputMissing(key)),
+                    Some((record, _)) if record.epoch > fence => Ok((position, record)),
+                    // Of a job that counts no more.
+                    Some(_) | None => Err(PublishError::OutputMissing(key)),
                 }
             })
             .buffer_unordered(PARALLEL);
@@ -259,155 +277,23 @@ impl Publisher {
             turn.storyboard = self.draw(asset.id, &presentation).await?;
         }
         presentation.storyboard = turn.storyboard.clone();
-        presentation.captions.clone_from(&asset.captions);
+        // Their playlists say how long the presentation is, and never say it otherwise.
+        if !asset.stage.grows() {
+            presentation.captions.clone_from(&asset.captions);
+        }
+        presentation.edition = asset.edition;
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
         let others_wrote = asset.timings.playable_at.is_some() && turn.written.is_empty();
-        if others_wrote && self.would_shrink(&presentation).await? {
-            return Ok(Shown { playable: true, complete: false });
+        if (others_wrote || asset.standing.is_some())
+            && let Some(standing) = self.standing(asset.id).await? {
+            if edition::has_more(&standing, &presentation) {
+                return Ok(Shown { playable: true, complete: false });
+            }
+            turn.past = self.put_aside(standing, asset.edition).await?;
         }
+        presentation.past.clone_from(&turn.past);
         self.write_texts(&presentation, shown.playable, turn).await?;
         Ok(shown)
-    }
-
-    /// Whether more is published than this: of a job that is done again because NATS was lost. Players keep what they
-    /// have until as much is there.
-    async fn would_shrink(&self, presentation: &Presentation) -> Result<bool, PublishError> {
-        let key = keys::presentation(presentation.asset);
-        let text = match self.store.get_object(&key, MAX_PRESENTATION_BYTES).await {
-            Err(StoreError::NotFound { .. }) => return Ok(false),
-            text => text?,
-        };
-        let Ok(standing) = serde_json::from_slice::<Presentation>(&text) else { return Ok(false) };
-        let has = |track: &Track| {
-            presentation.tracks().any(|t| t.id == track.id && t.segments.len() >= track.segments.len())
-        };
-        Ok(!standing.tracks().all(has) || (standing.complete && !presentation.complete))
-    }
-
-    /// Writes what names captions, of an asset of which all else was published for good.
-    async fn write_captions(&self, asset: &Asset, turn: &mut Turn) -> Result<Shown, PublishError> {
-        if let Some(presentation) = self.published(asset.id).await? {
-            let presentation = Presentation { captions: asset.captions.clone(), ..presentation };
-            if self.write_index(&presentation, turn).await? {
-                self.announce(asset.id).await;
-            }
-        }
-        Ok(Shown { playable: true, complete: true })
-    }
-
-    /// Publishes under another asset what was made of the same bytes. Says whether there was anything whole.
-    pub async fn publish_again(&self, from: AssetId, to: &Asset) -> Result<bool, PublishError> {
-        let Some(presentation) = self.published(from).await? else { return Ok(false) };
-        let presentation = Presentation { asset: to.id, captions: to.captions.clone(), ..presentation };
-        let active = self.active.get_with(to.id, async { Arc::default() }).await;
-        self.write_texts(&presentation, true, &mut *active.turn.lock().await).await?;
-        Ok(true)
-    }
-
-    async fn write_texts(
-        &self,
-        presentation: &Presentation,
-        playable: bool,
-        turn: &mut Turn,
-    ) -> Result<(), PublishError> {
-        let id = presentation.asset;
-        let target = presentation.target_duration;
-        let media = presentation
-            .tracks()
-            .map(|track| (keys::media_playlist(id, &track.id), hls::media_playlist(track, target)));
-        let iframes = presentation.video.iter().filter(|rendition| rendition.lowest).map(|rendition| {
-            let track = &rendition.track;
-            (keys::iframe_playlist(id, &track.id), hls::iframe_playlist(track, target))
-        });
-        let storyboard = hls::storyboard(presentation).map(|text| (keys::storyboard(id), text));
-        let texts = media.chain(iframes).chain(storyboard).map(|(key, text)| (key, Bytes::from(text)));
-        let mut changed = self.put_changed(turn, texts.collect()).await?;
-        if playable {
-            changed |= self.write_index(presentation, turn).await?;
-        }
-        if changed {
-            self.announce(id).await;
-        }
-        Ok(())
-    }
-
-    /// Writes what leads to the media playlists. Says whether there was anything to write.
-    async fn write_index(&self, presentation: &Presentation, turn: &mut Turn) -> Result<bool, PublishError> {
-        let id = presentation.asset;
-        let captions = presentation.captions.iter().map(|captions| {
-            let text = hls::captions_playlist(captions, presentation.duration_micros);
-            (keys::captions_playlist(id, &captions.hash), Bytes::from(text))
-        });
-        let index = Bytes::from(hls::multivariant_playlist(presentation));
-        let described = Bytes::from(serde_json::to_vec::<Presentation>(presentation)?);
-        let mut changed = self.put_changed(turn, captions.collect()).await?;
-        changed |= self.put_changed(turn, vec![(keys::multivariant_playlist(id), index)]).await?;
-        changed |= self.put_changed(turn, vec![(keys::presentation(id), described)]).await?;
-        Ok(changed)
-    }
-
-    /// What is published of an asset whose every segment is there.
-    async fn published(&self, id: AssetId) -> Result<Option<Presentation>, PublishError> {
-        let text = match self.store.get_object(&keys::presentation(id), MAX_PRESENTATION_BYTES).await {
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            text => text?,
-        };
-        let presentation = serde_json::from_slice::<Presentation>(&text).ok();
-        Ok(presentation.filter(|presentation| presentation.asset == id && presentation.complete))
-    }
-
-    /// A presentation without a storyboard plays as well as one with it: only a failing store is worth another try.
-    async fn draw(
-        &self,
-        id: AssetId,
-        presentation: &Presentation,
-    ) -> Result<Option<Storyboard>, PublishError> {
-        match self.storyboards.draw(&presentation.thumbnails).await {
-            Ok(drawn) => Ok(drawn),
-            Err(
-                error @ (StoryboardError::Store(
-                    StoreError::NotFound { .. } | StoreError::Corrupt(_) | StoreError::TooLarge { .. },
-                )
-                | StoryboardError::Image(_)
-                | StoryboardError::Size
-                | StoryboardError::BrokeOff),
-            ) => {
-                tracing::warn!(asset = %id, %error, "there is no storyboard");
-                Ok(None)
-            }
-            Err(StoryboardError::Store(error)) => Err(error.into()),
-        }
-    }
-
-    /// Tells edges to look again; without that they do so a little later.
-    async fn announce(&self, id: AssetId) {
-        if let Err(error) = self.bus.publish_published(id).await {
-            tracing::debug!(asset = %id, %error, "nobody was told of new playlists");
-        }
-    }
-
-    /// Whether there was anything to write.
-    async fn put_changed(&self, turn: &mut Turn, texts: Vec<(String, Bytes)>) -> Result<bool, PublishError> {
-        let changed: Vec<(String, BlobHash, Bytes)> = texts
-            .into_iter()
-            .map(|(key, text)| (key, BlobHash::of(&text), text))
-            .filter(|(key, hash, _)| turn.written.get(key) != Some(hash))
-            .collect();
-        let any = !changed.is_empty();
-        // Until the store says otherwise it is unknown what lies there.
-        for (key, _, _) in &changed {
-            turn.written.remove(key);
-        }
-        let mut puts =
-            stream::iter(changed)
-                .map(|(key, hash, text)| async move {
-                    self.store.put_object(&key, text).await.map(|()| (key, hash))
-                })
-                .buffer_unordered(PARALLEL);
-        while let Some((key, hash)) = puts.try_next().await? {
-            turn.written.insert(key, hash);
-        }
-        Ok(any)
     }
 
     async fn tell(&self, asset: &Asset, Shown { playable, complete }: Shown) -> Result<(), PublishError> {
@@ -425,29 +311,12 @@ impl Publisher {
     /// Takes the playlists of an asset that failed or was deleted away, the one that players start with first.
     async fn retract(&self, asset: &Asset, turn: &mut Turn) -> Result<(), PublishError> {
         turn.written.clear();
-        if asset.renditions.is_empty() {
+        if asset.renditions.is_empty() && asset.standing.is_none() {
             return Ok(());
         }
-        self.withdraw(asset, &asset.renditions).await
+        self.withdraw(asset.id).await
     }
 
-    /// Takes all texts about these renditions away.
-    pub async fn withdraw(&self, asset: &Asset, renditions: &[Rendition]) -> Result<(), PublishError> {
-        let id = asset.id;
-        self.store.delete_object(&keys::multivariant_playlist(id)).await?;
-        for rendition in renditions {
-            let rendition = &rendition.planned.id;
-            self.store.delete_object(&keys::media_playlist(id, rendition)).await?;
-            self.store.delete_object(&keys::iframe_playlist(id, rendition)).await?;
-        }
-        for captions in &asset.captions {
-            self.store.delete_object(&keys::captions_playlist(id, &captions.hash)).await?;
-        }
-        self.store.delete_object(&keys::storyboard(id)).await?;
-        self.store.delete_object(&keys::presentation(id)).await?;
-        self.announce(id).await;
-        Ok(())
-    }
 }
 
 /// What was published.
@@ -458,12 +327,13 @@ struct Shown {
 }
 
 /// What decides the texts: the same for two records means the same texts.
-fn shown(asset: &Asset) -> (bool, u32, &[Captions]) {
+fn shown(asset: &Asset) -> (bool, Edition, u32, &[Captions]) {
     let (gone, done) = match &asset.stage {
         Stage::Uploading | Stage::Queued { .. } | Stage::Indexing { .. } => (false, 0),
+        Stage::Processing { .. } if asset.is_behind_another() => (false, 0),
         Stage::Processing { job, .. } => (false, job.done.len()),
         Stage::Ready { .. } => (false, u32::MAX),
         Stage::Failed { .. } | Stage::Deleted { .. } => (true, 0),
     };
-    (gone, done, &asset.captions)
+    (gone, asset.shown_edition(), done, &asset.captions)
 }

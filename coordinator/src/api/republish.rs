@@ -1,0 +1,41 @@
+//! `PUT /v1/assets/{id}/profile`: an asset made again by another profile, in place of what viewers have.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use reelmill_media::profile::Profile;
+
+use super::body::Object;
+use super::keyring::Caller;
+use super::problem::{Code, Problem};
+use super::{Api, assets, profiles, view};
+use crate::state::{Input, Stage};
+
+/// Has another edition made. By the profile that it has, or is being made by, nothing is begun.
+pub(super) async fn put(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(id): Path<String>,
+    Object(profile): Object<Profile>,
+) -> Result<Response, Problem> {
+    let profile = profiles::usable(profile)?;
+    let (asset, _) = assets::find(&api, &tenant, &id).await?;
+    let answer = |status: StatusCode, asset| {
+        let shown = Json(view::show(asset, None, api.edge_url.as_deref())).into_response();
+        assets::fresh((status, shown))
+    };
+    if asset.profile == profile {
+        return Ok(answer(StatusCode::OK, &asset));
+    }
+    let Stage::Ready { recipe, .. } = &asset.stage else {
+        return Err(Problem::new(Code::Conflict, "Only what is ready can be made again by another profile."));
+    };
+    api.admit()?;
+    let plan = Box::new(api.engine.plans.make(recipe.index, &profile, api.engine.fleet.slots()).await?);
+    let asset = api.engine.feed(asset.id, Input::Republish { profile: profile.clone(), plan }).await?;
+    if asset.profile != profile {
+        return Err(Problem::new(Code::Conflict, "Another profile came at the same time, and was first."));
+    }
+    Ok(answer(StatusCode::ACCEPTED, &asset))
+}
