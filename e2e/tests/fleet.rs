@@ -9,7 +9,7 @@ use std::time::Duration;
 use reelmill_e2e::fixtures::{Fixture, Kind, fixture};
 use reelmill_e2e::fleet::{Fleet, Member};
 use reelmill_e2e::judge::Expected;
-use reelmill_e2e::system::{Signal, children, kill, until};
+use reelmill_e2e::system::{Asset, Signal, children, kill, until};
 
 const READY: Duration = Duration::from_secs(240);
 
@@ -112,4 +112,30 @@ fn a_worker_that_stands_still_holds_nothing_up() {
         (ends >= said.matches("task taken").count()).then_some(())
     });
     assert_eq!(fleet.published(&asset).blobs(), before);
+}
+
+#[test]
+fn a_chunk_that_kills_its_workers_is_left_out_before_it_has_killed_five() {
+    const POISON: &str = "task=4";
+    let mut fleet = Fleet::start();
+    let coordinator = fleet.coordinator();
+    let mut workers = vec![fleet.worker(&[]), fleet.worker(&[])];
+    let asset = fleet.put(&coordinator, &source(24).path);
+    let mut killed = Vec::new();
+    let ended = until("the end of it", READY, || {
+        for worker in &mut workers {
+            let said = worker.said();
+            let taken = said.lines().filter(|line| line.contains("task taken") && line.contains(POISON));
+            let way = taken.last().and_then(|line| line.split("way=").nth(1)?.split_whitespace().next());
+            // It is gone before the chunk is: as by the kernel when memory runs out.
+            if let Some(way) = way.filter(|way| *way != "Concealed") {
+                killed.push(way.to_owned());
+                std::mem::replace(worker, fleet.worker(&[])).kill();
+            }
+        }
+        fleet.asset(&coordinator, &asset).filter(Asset::is_at_its_end)
+    });
+    assert_eq!(ended.state, "ready", "{:?}", ended.error);
+    assert_eq!(killed, ["Any", "Any", "Software", "Software"]);
+    assert!(ended.renditions.iter().any(|rendition| rendition.concealed > 0), "{:?}", ended.renditions);
 }

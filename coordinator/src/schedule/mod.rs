@@ -25,7 +25,7 @@ use reelmill_media::task::{Class, TaskNumber};
 use reelmill_platform::kv::Revision;
 
 pub use demand::{Demand, INDEX_COST_MS};
-pub use stragglers::{Straggler, Stragglers};
+pub use stragglers::{Fault, Straggler, Stragglers};
 
 /// Units of a tag per millisecond of one core at weight 1: keeps shares exact to a thousandth for weights up to 1000.
 const TAG_UNITS: u64 = 1000;

@@ -1,11 +1,11 @@
-//! Has stragglers raced: whichever coordinator feeds the queues looks for them. Which they are says
-//! [`super::stragglers`].
+//! Has others do what a worker is late with, or what nothing is heard of any more: whichever coordinator feeds the queues looks
+//! for it. Which tasks these are says [`super::stragglers`].
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::stragglers::Straggler;
+use super::stragglers::{Fault, Straggler};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::state::Input;
@@ -20,11 +20,19 @@ pub async fn run(engine: Engine, catalog: Catalog, holds: watch::Receiver<bool>)
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = engine.drain.cancelled() => return,
         }
-        let due = if *holds.borrow() { catalog.stragglers() } else { Vec::new() };
-        for Straggler { asset, number, epoch, worker } in due {
-            tracing::info!(%asset, task = number.0, epoch, %worker, "a task takes long; another worker does it too");
+        if !engine.bus.is_connected() {
+            catalog.is_deaf();
+            continue;
+        }
+        let due = if *holds.borrow() { catalog.stragglers(engine.fleet.slots()) } else { Vec::new() };
+        for Straggler { asset, number, epoch, worker, fault } in due {
+            tracing::info!(%asset, task = number.0, epoch, %worker, ?fault, "another worker is to do a task too");
+            let input = match fault {
+                Fault::Slow => Input::Straggles { number, epoch, worker },
+                Fault::Silent => Input::FallsSilent { number, epoch, worker },
+            };
             engine.metrics.tasks_raced.inc();
-            if let Err(error) = engine.feed(asset, Input::Straggles { number, epoch, worker }).await {
+            if let Err(error) = engine.feed(asset, input).await {
                 tracing::warn!(%asset, %error, "a straggling task is not raced");
             }
         }

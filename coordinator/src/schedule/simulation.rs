@@ -205,6 +205,7 @@ impl World {
                     urgent,
                     cost_ms: urgent_cost_ms + u64::from(chunks) * chunk_ms,
                     urgent_cost_ms,
+                    growth: None,
                     facts: SourceFacts {
                         container: Container::Mp4,
                         video: None,
@@ -344,38 +345,4 @@ fn at_three_times_the_load_publishing_stays_quick_and_the_backlog_drains_by_itse
     );
     println!("drained {} min later", (world.now_ms - HOUR_MS) / 60_000);
     assert!(world.now_ms < 3 * HOUR_MS * 102 / 100, "the fleet was idle while it drained");
-}
-
-/// Prints what one decision costs; judges nothing, since the machine may be busy.
-#[test]
-fn decisions_per_second() {
-    const DECISIONS: u32 = 100_000;
-    let mut schedule = Schedule::default();
-    let (mut done, started) = (0, std::time::Instant::now());
-    let demand = |n: u64, next| Demand {
-        tenant: tenant(&format!("tenant{}", n % 500)),
-        next: TaskNumber(next),
-        ordinary: TaskNumber(1),
-        end: TaskNumber(8000),
-        room: 512,
-        out: PerClass { publish: 0, ladder: next as usize % 5 },
-        mean_ms: PerClass { publish: 100, ladder: 1000 + n % 7 },
-        backlog_ms: PerClass { publish: 0, ladder: 1000 },
-    };
-    for n in 0..10_000 {
-        schedule.see(AssetId::from_parts(n, 1), Revision(0), Some(demand(n, 1)));
-    }
-    let filled = started.elapsed();
-    let mut next = BTreeMap::new();
-    let started = std::time::Instant::now();
-    while done < DECISIONS {
-        // One pick, and the record that says so.
-        let Pick { asset, number, .. } = schedule.pick(usize::MAX).unwrap();
-        let n: u64 = *next.entry(asset).or_insert(u64::from(done));
-        schedule.see(asset, Revision(u64::from(done) + 1), Some(demand(n, number.0 + 1)));
-        done += 1;
-    }
-    let rate = f64::from(DECISIONS) / started.elapsed().as_secs_f64();
-    println!("{rate:.0} decisions per second among 10000 assets of 500 tenants (taken in within {filled:?})");
-    assert_eq!(schedule.waiting().ladder, 500);
 }

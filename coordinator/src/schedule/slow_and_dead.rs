@@ -9,10 +9,10 @@ use rand::{RngExt, SeedableRng};
 use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::index::Container;
 use reelmill_media::source::SourceRef;
-use reelmill_media::task::{Recipe, TaskNumber, TaskProgress};
+use reelmill_media::task::{Recipe, TaskNumber, TaskProgress, Way};
 use reelmill_platform::topology::ACK_WAIT;
 
-use super::stragglers::Stragglers;
+use super::stragglers::{Fault, Straggler, Stragglers};
 use crate::state::{Arrival, Asset, Effect, Input, Made, Moment, PlanSummary, SourceFacts, Stage, handle};
 
 /// Each chunk's cost, in milliseconds of one core.
@@ -45,6 +45,8 @@ struct World {
     workers: Vec<(WorkerId, Option<Run>)>,
     slowness: Vec<u64>,
     watch: Option<Stragglers>,
+    /// Takes every worker with it that goes about it in one of these ways.
+    poison: Option<(TaskNumber, &'static [Way])>,
     rng: StdRng,
     /// Work that was done twice, in milliseconds of one core.
     wasted_ms: u64,
@@ -64,6 +66,7 @@ impl World {
             workers: (0..WORKERS as u64).map(|n| (WorkerId::from_parts(n, 1), None)).collect(),
             slowness: vec![1; WORKERS],
             watch: watched.then(Stragglers::default),
+            poison: None,
             rng: StdRng::seed_from_u64(seed),
             wasted_ms: 0,
             deaths: 0,
@@ -85,6 +88,7 @@ impl World {
             urgent: 0,
             cost_ms: u64::from(CHUNKS) * CHUNK_MS,
             urgent_cost_ms: 0,
+            growth: None,
             facts,
             renditions: Vec::new(),
         };
@@ -108,9 +112,12 @@ impl World {
                 }
                 Effect::WithdrawTask { number } => self.withdraw(number),
                 Effect::RenderPlaylists => {}
+                Effect::Retract => {
+                    self.queue.clear();
+                    self.lost.clear();
+                }
                 Effect::Blame { .. }
                 | Effect::CheckUpload
-                | Effect::Retract
                 | Effect::Close
                 | Effect::RenderCaptions
                 | Effect::WithdrawCaptions { .. }
@@ -158,25 +165,38 @@ impl World {
         self.hand_out();
     }
 
+    /// As a worker does every few seconds, and when it begins.
+    fn say(&mut self, n: usize) {
+        let (worker, run) = self.workers[n];
+        let (Some(watch), Some(Run { message: (number, epoch), since_ms, takes_ms })) =
+            (&mut self.watch, run)
+        else {
+            return;
+        };
+        let said = TaskProgress {
+            asset: self.asset.id,
+            number,
+            epoch,
+            permille: ((self.now_ms - since_ms) * 1000 / takes_ms) as u16,
+            worker: Some(worker),
+            cost_ms: CHUNK_MS,
+        };
+        watch.hear(self.now_ms, &said);
+    }
+
     fn look(&mut self) {
+        for n in 0..WORKERS {
+            self.say(n);
+        }
         let Some(watch) = &mut self.watch else { return };
-        for (worker, run) in &self.workers {
-            let Some(Run { message: (number, epoch), since_ms, takes_ms }) = *run else { continue };
-            watch.hear(
-                self.now_ms,
-                &TaskProgress {
-                    asset: self.asset.id,
-                    number,
-                    epoch,
-                    permille: ((self.now_ms - since_ms) * 1000 / takes_ms) as u16,
-                    worker: Some(*worker),
-                    cost_ms: CHUNK_MS,
-                },
-            );
+        let idle = WORKERS.saturating_sub(self.asset.in_flight().len());
+        for Straggler { number, epoch, worker, fault, .. } in watch.due(self.now_ms, idle) {
+            self.apply(match fault {
+                Fault::Slow => Input::Straggles { number, epoch, worker },
+                Fault::Silent => Input::FallsSilent { number, epoch, worker },
+            });
         }
-        for due in watch.due(self.now_ms) {
-            self.apply(Input::Straggles { number: due.number, epoch: due.epoch, worker: due.worker });
-        }
+        self.apply(Input::Tick);
     }
 
     fn hand_out(&mut self) {
@@ -194,6 +214,14 @@ impl World {
             let Some((message, _)) = self.queue.remove(at) else { continue };
             let takes_ms = CHUNK_MS * self.rng.random_range(80..=120) / 100 * self.slowness[n];
             self.workers[n].1 = Some(Run { message, since_ms: self.now_ms, takes_ms });
+            self.say(n);
+            let way = self.asset.attempt(message.0).map(|attempt| attempt.way);
+            if self
+                .poison
+                .is_some_and(|(task, ways)| task == message.0 && way.is_some_and(|w| ways.contains(&w)))
+            {
+                self.kill(n);
+            }
         }
     }
 
@@ -265,6 +293,26 @@ fn a_worker_killed_every_ten_chunks_costs_a_quarter_at_most() {
     println!("makespan {:.3} with {} deaths", ratio(&disturbed, &undisturbed), disturbed.deaths);
     assert!(disturbed.deaths >= CHUNKS / 10 - 1);
     assert!(ratio(&disturbed, &undisturbed) <= 1.25);
+}
+
+#[test]
+fn a_task_that_takes_its_workers_with_it_is_gone_about_otherwise_before_it_has_taken_three() {
+    let mut world = World::new(9, true);
+    world.poison = Some((TaskNumber(7), &[Way::Any]));
+    let world = world.run(None);
+    assert_eq!(world.deaths, 2);
+}
+
+#[test]
+fn a_task_that_takes_everybody_with_it_takes_five_at_most_and_ends_its_asset() {
+    let mut world = World::new(9, true);
+    world.poison = Some((TaskNumber(7), &[Way::Any, Way::Software, Way::Concealed]));
+    while matches!(world.asset.stage, Stage::Processing { .. }) {
+        world.step();
+        assert!(world.now_ms < 24 * 3_600_000, "never over");
+    }
+    assert!(matches!(world.asset.stage, Stage::Failed { .. }));
+    assert_eq!(world.deaths, 5);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Which running tasks take much longer than they should, from what workers say of their progress.
 //!
 //! What a task should take is its estimated cost times what tasks lately took for each millisecond of theirs. One that takes
-//! several times that, or of which nothing is heard any more, is raced: another worker does the same, and the first report
-//! counts. Pure: time is an argument, in milliseconds from any beginning. Nothing rests on it but time and, at most, a
-//! twentieth more work.
+//! several times that is raced where a slot is idle: another worker does the same, and the first report counts. So is one
+//! of which nothing is heard any more, busy or not: its worker has probably died, perhaps of it. Pure: time is an argument,
+//! in milliseconds from any beginning. Nothing rests on it but time and, at most, a twentieth more work.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,8 +14,8 @@ use reelmill_media::task::{TaskNumber, TaskProgress};
 const TOO_LONG: f64 = 3.0;
 /// ...and so many times what the slowest tenth takes.
 const OUT_OF_LINE: f64 = 1.5;
-/// Shorter tasks are not worth a second message, in milliseconds.
-const WORTH_IT_MS: u64 = 2000;
+/// ...and so much longer than it should take, in milliseconds: what a busy machine does to a short task is no reason.
+const WORTH_IT_MS: u64 = 5000;
 /// A worker of which nothing was heard for so long may be dead: it says something every 3 s, and is back 4 s after it has lost
 /// its connection.
 const SILENT_MS: u64 = 8000;
@@ -28,7 +28,16 @@ const ONE_IN: u64 = 20;
 /// What may be done twice to begin with, and what is saved up at most, in milliseconds of one core.
 const CREDIT_MS: std::ops::RangeInclusive<u64> = 60_000..=600_000;
 
-/// A task to be raced.
+/// What is wrong with a worker's attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It takes much longer than it should.
+    Slow,
+    /// Nothing is heard of it any more.
+    Silent,
+}
+
+/// A task that another worker had better do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Straggler {
     /// Of which asset.
@@ -39,6 +48,8 @@ pub struct Straggler {
     pub epoch: u32,
     /// Who is at it.
     pub worker: WorkerId,
+    /// Why.
+    pub fault: Fault,
 }
 
 /// What is known of running tasks.
@@ -48,6 +59,8 @@ pub struct Stragglers {
     /// Milliseconds taken per millisecond of estimate, the latest last.
     pace: VecDeque<f64>,
     credit_ms: u64,
+    /// Silence counts from here on: before, nobody could be heard.
+    hears_since_ms: u64,
 }
 
 #[derive(Debug)]
@@ -65,11 +78,14 @@ struct Sight {
     since_ms: u64,
     heard_ms: u64,
     permille: u16,
+    /// It was said to be silent.
+    given_up: bool,
 }
 
 impl Default for Stragglers {
     fn default() -> Self {
-        Self { running: BTreeMap::new(), pace: VecDeque::new(), credit_ms: *CREDIT_MS.start() }
+        let credit_ms = *CREDIT_MS.start();
+        Self { running: BTreeMap::new(), pace: VecDeque::new(), credit_ms, hears_since_ms: 0 }
     }
 }
 
@@ -93,8 +109,14 @@ impl Stragglers {
                 since_ms: now_ms,
                 heard_ms: now_ms,
                 permille: said.permille,
+                given_up: false,
             }),
         }
+    }
+
+    /// Nobody can be heard now.
+    pub const fn is_deaf(&mut self, now_ms: u64) {
+        self.hears_since_ms = now_ms;
     }
 
     /// An asset's record changed: `epoch` says which attempts it has in flight, `at_work` that those which are gone are done.
@@ -132,25 +154,41 @@ impl Stragglers {
         }
     }
 
-    /// Those that are to be raced now; each is named once per attempt.
-    pub fn due(&mut self, now_ms: u64) -> Vec<Straggler> {
+    /// Those that others are to do now, where so many slots are `idle`. Who is slow is named once per attempt, and who falls
+    /// silent once each.
+    pub fn due(&mut self, now_ms: u64, mut idle: usize) -> Vec<Straggler> {
         let pace = self.pace();
         let mut due = Vec::new();
-        for ((asset, number), running) in &mut self.running {
+        for ((asset, number), Running { epoch, cost_ms, raced, workers }) in &mut self.running {
             // Who came last to it is the best hope.
-            let Some(latest) = running.workers.iter().max_by_key(|sight| sight.since_ms) else { continue };
-            let silent = now_ms.saturating_sub(latest.heard_ms) > SILENT_MS;
-            let slow = pace.is_some_and(|pace| pace.is_left_behind(now_ms, running.cost_ms, latest));
-            if running.raced || !(silent || slow) || running.cost_ms > self.credit_ms {
+            let Some(latest) = workers.iter_mut().max_by_key(|sight| sight.since_ms) else { continue };
+            let heard_ms = latest.heard_ms.max(self.hears_since_ms);
+            let silent = now_ms.saturating_sub(heard_ms) > SILENT_MS && !latest.given_up;
+            let slow =
+                idle > 0 && !*raced && pace.is_some_and(|pace| pace.is_left_behind(now_ms, *cost_ms, latest));
+            let fault = if silent {
+                Fault::Silent
+            } else if slow {
+                Fault::Slow
+            } else {
                 continue;
+            };
+            // What the second one is silent about is not done a third time for now: that costs no work.
+            if !*raced {
+                if *cost_ms > self.credit_ms {
+                    continue;
+                }
+                self.credit_ms -= *cost_ms;
+                idle = idle.saturating_sub(1);
             }
-            self.credit_ms -= running.cost_ms;
-            running.raced = true;
+            *raced = true;
+            latest.given_up = fault == Fault::Silent;
             due.push(Straggler {
                 asset: *asset,
                 number: *number,
-                epoch: running.epoch,
+                epoch: *epoch,
                 worker: latest.worker,
+                fault,
             });
         }
         due
@@ -176,7 +214,7 @@ impl Pace {
         let elapsed_ms = now_ms.saturating_sub(sight.since_ms);
         let (elapsed, cost) = (elapsed_ms as f64, cost_ms as f64);
         let left = elapsed * f64::from(1000 - sight.permille.min(1000)) / f64::from(sight.permille.max(1));
-        elapsed_ms >= WORTH_IT_MS
+        elapsed >= cost * self.median + WORTH_IT_MS as f64
             && elapsed > cost * f64::max(TOO_LONG * self.median, OUT_OF_LINE * self.slow)
             && left > cost * self.median
     }
@@ -213,7 +251,7 @@ mod tests {
     }
 
     fn due(all: &mut Stragglers, now_ms: u64) -> Vec<u32> {
-        all.due(now_ms).into_iter().map(|straggler| straggler.number.0).collect()
+        all.due(now_ms, 1).into_iter().map(|straggler| straggler.number.0).collect()
     }
 
     #[test]
@@ -221,15 +259,57 @@ mod tests {
         let mut all = warm();
         all.hear(10_000, &said(20, 2, 0));
         all.hear(10_000, &said(21, 3, 0));
-        all.hear(15_900, &said(20, 2, 300));
-        all.hear(15_900, &said(21, 3, 900));
-        assert_eq!(due(&mut all, 15_950), [] as [u32; 0]);
-        assert_eq!(due(&mut all, 16_050), [20]);
-        assert_eq!(due(&mut all, 16_100), [] as [u32; 0]);
+        all.hear(16_900, &said(20, 2, 300));
+        all.hear(16_900, &said(21, 3, 900));
+        assert_eq!(due(&mut all, 16_950), [] as [u32; 0]);
+        assert_eq!(all.due(17_050, 0), [], "no slot is idle");
+        assert_eq!(due(&mut all, 17_050), [20]);
+        assert_eq!(due(&mut all, 17_100), [] as [u32; 0]);
         // A new attempt is another matter.
         all.hear(20_000, &TaskProgress { epoch: 2, ..said(20, 4, 0) });
-        all.hear(26_050, &TaskProgress { epoch: 2, ..said(20, 4, 100) });
-        assert_eq!(all.due(26_100)[0].epoch, 2);
+        all.hear(27_050, &TaskProgress { epoch: 2, ..said(20, 4, 100) });
+        assert_eq!(all.due(27_100, 1)[0].epoch, 2);
+    }
+
+    #[test]
+    fn a_short_task_on_a_busy_machine_is_not_raced() {
+        let mut all = warm();
+        let short = |permille| TaskProgress { cost_ms: 300, ..said(20, 2, permille) };
+        all.hear(10_000, &short(0));
+        all.hear(15_000, &short(100));
+        assert_eq!(
+            due(&mut all, 15_000),
+            [] as [u32; 0],
+            "eight times as long as it should, but only for moments"
+        );
+        all.hear(15_700, &short(110));
+        assert_eq!(due(&mut all, 15_700), [20]);
+    }
+
+    #[test]
+    fn who_falls_silent_is_named_whether_or_not_a_slot_is_idle_and_so_is_the_next_one() {
+        let mut all = Stragglers::default();
+        let silent = |worker| Straggler {
+            asset: AssetId::from_parts(1, 1),
+            number: TaskNumber(1),
+            epoch: 1,
+            worker,
+            fault: Fault::Silent,
+        };
+        all.hear(0, &said(1, 1, 0));
+        assert_eq!(all.due(8_001, 0), [silent(worker(1))]);
+        assert_eq!(all.due(60_000, 0), []);
+        all.hear(60_000, &said(1, 2, 0));
+        assert_eq!((all.due(68_000, 0), all.due(68_001, 0)), (vec![], vec![silent(worker(2))]));
+        assert_eq!(all.due(99_000, 0), []);
+    }
+
+    #[test]
+    fn silence_counts_only_while_somebody_listens() {
+        let mut all = Stragglers::default();
+        all.hear(0, &said(1, 1, 0));
+        all.is_deaf(20_000);
+        assert_eq!((due(&mut all, 28_000), due(&mut all, 28_001)), (vec![], vec![1]));
     }
 
     #[test]
@@ -241,9 +321,10 @@ mod tests {
             all.hear(second * 1000, &said(2, 2, 0));
             assert_eq!(due(&mut all, second * 1000), if second == 9 { vec![1] } else { vec![] });
         }
-        // The queue has handed it to a third one: that one is looked at, and it was raced already.
+        // The queue has handed it to a third one.
         all.hear(100_000, &said(1, 3, 0));
-        assert_eq!(due(&mut all, 120_000), [2]);
+        assert_eq!(due(&mut all, 108_000), [2]);
+        assert_eq!(due(&mut all, 120_000), [1]);
     }
 
     #[test]
@@ -253,7 +334,7 @@ mod tests {
         for n in 100..2100 {
             let now = 10_000 * u64::from(n);
             all.hear(now, &said(n, 2, 0));
-            raced += all.due(now + 8000).len() as u64;
+            raced += all.due(now + 8000, 1).len() as u64;
             all.see(now + 8000, AssetId::from_parts(1, 1), true, |_| None);
             done += 1;
         }

@@ -167,6 +167,44 @@ fn a_straggling_attempt_is_raced_once_and_the_first_report_counts() {
 }
 
 #[test]
+fn a_task_that_takes_its_workers_with_it_gets_five_of_them_at_most() {
+    let mut world = indexed(2, 4);
+    world.apply(world.success(TaskNumber(2), 1), usize::MAX);
+    for (epoch, ways) in [(1, Way::Software), (2, Way::Concealed)] {
+        let n = u64::from(epoch) * 2;
+        world.falls_silent(1, epoch, n, usize::MAX);
+        world.falls_silent(1, epoch, n, usize::MAX);
+        let attempt = world.asset.attempt(TaskNumber(1)).unwrap();
+        assert_eq!((attempt.epoch, &world.races), (epoch, &[(TaskNumber(1), epoch)].into()), "once each");
+        world.falls_silent(1, epoch, n + 1, usize::MAX);
+        let left = world.queue.iter().any(|(number, _)| *number == TaskNumber(1));
+        assert!(world.races.is_empty() && !left, "nobody else takes it up meanwhile");
+        assert_eq!(next_way(&mut world, epoch + 1), ways);
+    }
+    let attempt = world.asset.attempt(TaskNumber(1)).unwrap();
+    assert_eq!((attempt.failures, attempt.failed_by.len()), (4, 4));
+    let before = world.asset.clone();
+    world.falls_silent(1, 3, 9, usize::MAX);
+    assert_eq!(world.asset.stage.name(), StageName::Failed, "the fifth is the last");
+    world.asset = before;
+    world.apply(world.success(TaskNumber(1), 3), usize::MAX);
+    assert_eq!(world.asset.stage.name(), StageName::Ready);
+}
+
+#[test]
+fn one_that_is_silent_beside_one_that_works_costs_no_attempt() {
+    let mut world = indexed(2, 4);
+    let slow = worker(1);
+    world.apply(Input::Straggles { number: TaskNumber(1), epoch: 1, worker: slow }, usize::MAX);
+    world.falls_silent(1, 1, 2, usize::MAX);
+    let attempt = world.asset.attempt(TaskNumber(1)).unwrap();
+    assert_eq!((attempt.failures, attempt.epoch, attempt.raced), (0, 1, Some(slow)));
+    world.falls_silent(1, 1, 1, usize::MAX);
+    let attempt = world.asset.attempt(TaskNumber(1)).unwrap();
+    assert_eq!((attempt.failures, attempt.epoch, attempt.raced), (2, 2, None));
+}
+
+#[test]
 fn failed_attempts_wait_longer_each_time_and_let_others_go_before() {
     let mut world = indexed(20, 4);
     let mut pauses = Vec::new();
@@ -342,7 +380,8 @@ fn owners_are_told_in_order_until_they_take_it_or_a_day_has_passed() {
     }
     let owed = |world: &World| world.asset.notices.iter().map(|n| n.occasion).collect::<Vec<_>>();
     assert_eq!(owed(&world), [Occasion::Playable, Occasion::Ready]);
-    let tried = |tries, told| Input::NoticeTried { occasion: Occasion::Playable, tries, told };
+    let first = world.asset.notices[0].clone();
+    let tried = |tries, told| Input::NoticeTried { notice: Notice { tries, ..first.clone() }, told };
     world.apply(Input::ClaimNotice, usize::MAX);
     let claimed = world.asset.clone();
     world.apply(Input::ClaimNotice, usize::MAX);
@@ -363,7 +402,8 @@ fn owners_are_told_in_order_until_they_take_it_or_a_day_has_passed() {
         world.now = world.asset.notices[0].not_before;
         world.apply(Input::ClaimNotice, usize::MAX);
         tries += 1;
-        world.apply(Input::NoticeTried { occasion: Occasion::Ready, tries, told: false }, usize::MAX);
+        let notice = world.asset.notices[0].clone();
+        world.apply(Input::NoticeTried { notice, told: false }, usize::MAX);
     }
     assert!(world.asset.is_closed());
     let hours = world.now.duration_since(begun).as_hours();

@@ -38,6 +38,9 @@ pub struct Rendition {
     /// 0 to 1.
     #[serde(default)]
     pub progress: f64,
+    /// Frames, or packets of sound, that were filled in.
+    #[serde(default)]
+    pub concealed: u32,
 }
 
 /// Why an asset failed.
