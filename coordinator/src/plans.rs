@@ -7,13 +7,13 @@ use moka::future::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::plan::{MAX_TASKS, Plan, PlanError};
+use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Plan, PlanError};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::{Class, Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::state::{PlanSummary, Planned, RenditionKind, SourceFacts, VideoFacts};
+use crate::state::{Beginning, PlanSummary, Planned, RenditionKind, SourceFacts, VideoFacts};
 
 /// Memory for plans at hand, in bytes by a rough count.
 const PLANS_BYTES: u64 = 128 << 20;
@@ -29,6 +29,20 @@ pub enum PlanningError {
     /// The store failed: try again.
     #[error(transparent)]
     Store(Arc<StoreError>),
+}
+
+/// What came of planning a source that may not be all there.
+#[derive(Debug)]
+pub enum Grown {
+    /// It is planned as far as its index goes.
+    Planned(Box<PlanSummary>),
+    /// Too little of it is there; about so many bytes may be enough.
+    TooShort {
+        /// How many.
+        upto: u64,
+    },
+    /// It is not what the plan before says.
+    Differs,
 }
 
 impl From<StoreError> for PlanningError {
@@ -72,25 +86,82 @@ impl Plans {
         profile: &Profile,
         slots: u32,
     ) -> Result<PlanSummary, PlanningError> {
+        match self.grow(None, index, profile, Extent::Whole { slots }).await? {
+            Grown::Planned(plan) => Ok(*plan),
+            Grown::TooShort { .. } | Grown::Differs => {
+                Err(refused(FailureCode::Internal, "a whole source was planned as a part".to_owned()))
+            }
+        }
+    }
+
+    /// The same of as much of the source as the index speaks of; where there is a plan already, it goes on from that one.
+    pub async fn grow(
+        &self,
+        before: Option<Recipe>,
+        index: BlobHash,
+        profile: &Profile,
+        extent: Extent,
+    ) -> Result<Grown, PlanningError> {
         // Never closed, so there is always a permit in the end.
         let _permit = self.planning.acquire().await;
-        let blob = match self.store.get_blob(BlobKind::Record, index).await {
-            Err(error @ (StoreError::NotFound { .. } | StoreError::Corrupt(_))) => {
-                return Err(refused(FailureCode::Internal, format!("the index is not usable: {error}")));
-            }
-            fetched => fetched?,
+        let now = self.index(index).await?;
+        let before = match before {
+            Some(recipe) => Some((self.get(recipe.plan).await?, self.index(recipe.index).await?)),
+            None => None,
         };
         let profile = profile.clone();
-        let planned = tokio::task::spawn_blocking(move || plan(blob.bytes(), &profile, slots)).await;
+        let planned = tokio::task::spawn_blocking(move || {
+            let now: SourceIndex = read(&now)?;
+            let plan = match (before, extent) {
+                (None, Extent::Whole { slots }) => {
+                    Plan::new(&now, &profile, slots).map_err(GrowthError::from)
+                }
+                (None, Extent::Beginning { bytes }) => Plan::of_beginning(&now, &profile, bytes),
+                (Some((plan, was)), extent) => plan.continued(&read(&was)?, &now, &profile, extent),
+            };
+            Ok((plan, now))
+        });
         // An index so strange that planning it panicked.
-        let planned = planned.map_err(|_| refused(FailureCode::Internal, "planning broke off".to_owned()))?;
-        let (plan, facts) = planned.map_err(PlanningError::Refused)?;
+        let planned =
+            planned.await.map_err(|_| refused(FailureCode::Internal, "planning broke off".to_owned()))?;
+        let (plan, now) = planned.map_err(PlanningError::Refused)?;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(GrowthError::TooShort { upto }) => return Ok(Grown::TooShort { upto }),
+            Err(GrowthError::Differs) => return Ok(Grown::Differs),
+            Err(GrowthError::Plan(error)) => {
+                let code = match error {
+                    PlanError::Nothing => FailureCode::NoTracks,
+                    PlanError::TooLong => FailureCode::TooLarge,
+                };
+                return Err(refused(code, error.to_string()));
+            }
+        };
+        if plan.tasks.is_empty() || plan.tasks.len() > MAX_TASKS {
+            let reason =
+                format!("The video would take {} tasks; 1 to {MAX_TASKS} are possible.", plan.tasks.len());
+            return Err(refused(FailureCode::TooLarge, reason));
+        }
+        let facts = facts(now, &plan);
         let bytes = postcard::to_stdvec(&plan)
             .map_err(|e| refused(FailureCode::Internal, format!("the plan cannot be written: {e}")))?;
         let hash = self.store.put_blob(BlobKind::Record, Bytes::from(bytes)).await?;
-        let summary = summary(Recipe { index, plan: hash }, &plan, facts);
+        let growth = match extent {
+            Extent::Whole { .. } => None,
+            Extent::Beginning { bytes } => Some(Beginning { bytes, goes_on_at: plan.goes_on_at(bytes) }),
+        };
+        let summary = PlanSummary { growth, ..summary(Recipe { index, plan: hash }, &plan, facts) };
         self.cache.insert(hash, Arc::new(plan)).await;
-        Ok(summary)
+        Ok(Grown::Planned(Box::new(summary)))
+    }
+
+    async fn index(&self, hash: BlobHash) -> Result<Bytes, PlanningError> {
+        match self.store.get_blob(BlobKind::Record, hash).await {
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Corrupt(_))) => {
+                Err(refused(FailureCode::Internal, format!("the index is not usable: {error}")))
+            }
+            fetched => Ok(fetched?.bytes().clone()),
+        }
     }
 }
 
@@ -98,37 +169,25 @@ fn refused(code: FailureCode, reason: String) -> PlanningError {
     PlanningError::Refused(Failure { code, reason })
 }
 
-fn plan(index: &[u8], profile: &Profile, slots: u32) -> Result<(Plan, SourceFacts), Failure> {
-    let unreadable = |e: postcard::Error| Failure {
+fn read(index: &[u8]) -> Result<SourceIndex, Failure> {
+    postcard::from_bytes(index).map_err(|e| Failure {
         code: FailureCode::Internal,
         reason: format!("the index cannot be read: {e}"),
-    };
-    let index: SourceIndex = postcard::from_bytes(index).map_err(unreadable)?;
-    let refuse = |error: PlanError| {
-        let code = match error {
-            PlanError::Nothing => FailureCode::NoTracks,
-            PlanError::TooLong => FailureCode::TooLarge,
-        };
-        Failure { code, reason: error.to_string() }
-    };
-    let plan = Plan::new(&index, profile, slots).map_err(refuse)?;
-    if plan.tasks.is_empty() || plan.tasks.len() > MAX_TASKS {
-        let reason =
-            format!("The video would take {} tasks; 1 to {MAX_TASKS} are possible.", plan.tasks.len());
-        return Err(Failure { code: FailureCode::TooLarge, reason });
-    }
+    })
+}
+
+fn facts(index: SourceIndex, plan: &Plan) -> SourceFacts {
     let video = index.video.zip(plan.video.as_ref()).map(|(track, video)| {
         let (width, height) = track.picture.display_size();
         let frame_rate = video.frame_rate.per_second() * f64::from(video.every);
         VideoFacts { codec: track.setup.codec, width, height, frame_rate }
     });
-    let facts = SourceFacts {
+    SourceFacts {
         container: index.container,
         video,
         audio_codecs: index.audio.into_iter().map(|audio| audio.setup.codec).collect(),
         duration_micros: plan.duration_micros(),
-    };
-    Ok((plan, facts))
+    }
 }
 
 fn summary(recipe: Recipe, plan: &Plan, facts: SourceFacts) -> PlanSummary {
@@ -151,6 +210,7 @@ fn summary(recipe: Recipe, plan: &Plan, facts: SourceFacts) -> PlanSummary {
         urgent: urgent.clone().count() as u32,
         cost_ms: plan.tasks.iter().map(|task| task.cost_ms).sum(),
         urgent_cost_ms: urgent.map(|task| task.cost_ms).sum(),
+        growth: None,
         facts,
         renditions: video.chain(audio).collect(),
     }

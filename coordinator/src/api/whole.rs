@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reelmill_media::ids::AssetId;
-use reelmill_media::source::{Block, Source};
+use reelmill_media::source::{Block, ENDLESS_BYTES, Source};
 use reelmill_media::task::Failure;
 use serde::Deserialize;
 
@@ -137,11 +137,14 @@ async fn begin(
     durable: u64,
     length: Option<u64>,
 ) -> Result<(), FinishError> {
-    let Some(length) = length.filter(|length| durable < *length) else { return Ok(()) };
+    let length = length.unwrap_or(ENDLESS_BYTES);
+    if durable >= length {
+        return Ok(());
+    }
     let held = Durable { head: durable, tail: 0, length };
-    let Some(released) = overlap::due(&api.engine, id, held).await? else { return Ok(()) };
+    let Some(due) = overlap::due(&api.engine, id, held).await? else { return Ok(()) };
     let source = Source::with_gap(blocks.to_vec(), length - durable, Vec::new());
-    overlap::tell(&api.engine, id, source, released).await
+    overlap::tell(&api.engine, id, source, due).await
 }
 
 fn cut(received: u64, length: Option<u64>) -> Problem {

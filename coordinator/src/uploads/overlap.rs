@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use reelmill_media::ids::{AssetId, UploadId};
 use reelmill_media::keys::BlobKind;
-use reelmill_media::source::{Source, SourceRef};
+use reelmill_media::source::{ENDLESS_BYTES, Source, SourceRef};
+use reelmill_media::task::TaskNumber;
 
 use super::{BlockList, Concat, FinishError, Phase, UploadRecord, parts, unfold};
 use crate::engine::{Engine, EngineError};
-use crate::state::{Asset, Input, Stage};
+use crate::state::{Asset, Input, Job, Stage};
 use crate::twins;
 
 /// A running job hears of growth when what is durable has grown by one part in so many: each time a list of all blocks
@@ -56,7 +57,7 @@ struct Held {
 /// Tells the asset of an upload, or of the one that it is part of, what may begin now.
 pub async fn grown(engine: &Engine, id: UploadId, record: &UploadRecord) -> Result<(), FinishError> {
     let Some(held) = look(engine, id, record).await? else { return Ok(()) };
-    let Some(released) = due(engine, held.asset, held.durable).await? else { return Ok(()) };
+    let Some(due) = due(engine, held.asset, held.durable).await? else { return Ok(()) };
     let (mut head, mut tail) = (Vec::new(), Vec::new());
     for list in &held.head {
         head.extend(unfold(&engine.store, list).await?);
@@ -65,7 +66,7 @@ pub async fn grown(engine: &Engine, id: UploadId, record: &UploadRecord) -> Resu
         tail.extend(unfold(&engine.store, list).await?);
     }
     let missing = held.durable.length - held.durable.bytes();
-    tell(engine, held.asset, Source::with_gap(head, missing, tail), released).await
+    tell(engine, held.asset, Source::with_gap(head, missing, tail), due).await
 }
 
 async fn look(engine: &Engine, id: UploadId, record: &UploadRecord) -> Result<Option<Held>, FinishError> {
@@ -77,16 +78,14 @@ async fn look(engine: &Engine, id: UploadId, record: &UploadRecord) -> Result<Op
         },
         (None, None) => return Ok(None),
     };
-    // Without a length nobody knows where the end is.
-    let (Some(asset), Some(length), Phase::Open) = (whole.asset, whole.length, whole.phase) else {
-        return Ok(None);
-    };
+    let (Some(asset), Phase::Open) = (whole.asset, whole.phase) else { return Ok(None) };
+    let length = whole.length.unwrap_or(ENDLESS_BYTES);
     let (head, tail) = match &whole.concat {
         Some(Concat::Final { of }) if !whole.is_full() => {
             let Some(parts) = parts::read(engine, last, of).await? else { return Ok(None) };
             let news = Input::UploadProgress {
                 bytes: parts.iter().map(|p| p.blocks.bytes).sum(),
-                length: Some(length),
+                length: whole.length,
             };
             engine.feed(asset, news).await?;
             parts::ends(parts)
@@ -103,20 +102,33 @@ pub async fn planned(engine: &Engine, asset: &Asset) -> Result<(), FinishError> 
     let Stage::Processing { source, .. } = asset.stage else { return Ok(()) };
     let durable = asset.upload.durable;
     let held = Durable { head: durable, tail: 0, length: source.bytes };
-    if let Some(released) = due(engine, asset.id, held).await? {
-        engine.feed(asset.id, Input::Grown { source, durable, released }).await?;
+    if let Some(Due { released, fence }) = due(engine, asset.id, held).await? {
+        engine.feed(asset.id, Input::Grown { source, durable, released, fence }).await?;
     }
     Ok(())
 }
 
-/// How many tasks of the plan may begin with what is there; nothing where the asset knows it, or has no use for it yet.
-pub async fn due(engine: &Engine, id: AssetId, durable: Durable) -> Result<Option<u32>, FinishError> {
+/// What there is to be told to an asset.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// How many tasks of the plan may begin with what is there.
+    released: u32,
+    /// Of which of the asset's jobs.
+    fence: u32,
+}
+
+/// What may begin with what is there; nothing where the asset knows it, or has no use for it yet.
+pub async fn due(engine: &Engine, id: AssetId, durable: Durable) -> Result<Option<Due>, FinishError> {
     let Some((asset, _)) = engine.assets.get(id).await? else { return Ok(None) };
     if !asset.is_receiving() || durable.bytes() < asset.upload.durable {
         return Ok(None);
     }
-    match &asset.stage {
-        Stage::Uploading => Ok(durable.holds(asset.upload.wants).then_some(0)),
+    let released = match &asset.stage {
+        Stage::Uploading => durable.holds(asset.upload.wants).then_some(0),
+        Stage::Processing { job: Job { growth: Some(growth), tasks, .. }, .. } => {
+            (durable.prefix() >= growth.goes_on_at && asset.attempt(TaskNumber::INDEX).is_none())
+                .then_some(*tasks)
+        }
         Stage::Processing { job, .. } => {
             let enough = asset.upload.durable + asset.upload.durable / PARTS_OF_GROWTH;
             if job.released() > 0 && durable.bytes() < enough {
@@ -125,25 +137,27 @@ pub async fn due(engine: &Engine, id: AssetId, durable: Durable) -> Result<Optio
             let plan = engine.plans.get(job.recipe.plan).await.map_err(EngineError::from)?;
             // The last one says that the source was all there.
             let released = plan.released(durable.prefix()).min(job.tasks.saturating_sub(1));
-            Ok(Some(released).filter(|released| *released > job.released()))
+            Some(released).filter(|released| *released > job.released())
         }
         Stage::Queued { .. }
         | Stage::Indexing { .. }
         | Stage::Ready { .. }
         | Stage::Failed { .. }
-        | Stage::Deleted { .. } => Ok(None),
-    }
+        | Stage::Deleted { .. } => None,
+    };
+    Ok(released.map(|released| Due { released, fence: asset.fence }))
 }
 
 /// Tells the asset that this much of its source is there.
-pub async fn tell(engine: &Engine, id: AssetId, source: Source, released: u32) -> Result<(), FinishError> {
+pub async fn tell(engine: &Engine, id: AssetId, source: Source, due: Due) -> Result<(), FinishError> {
+    let Due { released, fence } = due;
     let input = if released == 0 && twins::may_come(engine, id, &source).await? {
         Input::WaitFor { upto: u64::MAX }
     } else {
         let text = Bytes::from(serde_json::to_vec(&source)?);
         let blocks = engine.store.put_blob(BlobKind::Record, text).await?;
         let bytes = source.bytes();
-        Input::Grown { source: SourceRef { blocks, bytes }, durable: bytes - source.missing, released }
+        Input::Grown { source: SourceRef { blocks, bytes }, durable: bytes - source.missing, released, fence }
     };
     engine.feed(id, input).await?;
     Ok(())

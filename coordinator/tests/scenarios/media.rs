@@ -62,6 +62,19 @@ pub fn index(seconds: u32) -> SourceIndex {
     }
 }
 
+/// What the first `bytes` of it settle.
+pub fn beginning(seconds: u32, bytes: u64) -> SourceIndex {
+    let mut index = index(seconds);
+    let is_there = |sample: &Sample| sample.offset + u64::from(sample.bytes) <= bytes;
+    if let Some(video) = &mut index.video {
+        video.samples.retain(is_there);
+    }
+    for audio in &mut index.audio {
+        audio.samples.retain(is_there);
+    }
+    index.settled()
+}
+
 /// The stills of a planned task.
 pub async fn stills(store: &Store, plan: &Plan, work: &Work) -> Vec<Image> {
     let (Some(images), Work::Video { segments, rungs }) = (&plan.images, work) else { return Vec::new() };
