@@ -61,9 +61,14 @@ async fn says(
     tokio::time::timeout(DEADLINE, said).await.expect("the worker to say so")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_in_quarantine_hands_back_what_it_holds_until_it_is_released() {
+#[test]
+fn a_worker_in_quarantine_hands_back_what_it_holds_until_it_is_released() {
     let mut fleet = Fleet::start();
+    // The fleet has a runtime of its own, which must not end inside another.
+    tokio::runtime::Runtime::new().unwrap().block_on(put_in_and_release(&mut fleet));
+}
+
+async fn put_in_and_release(fleet: &mut Fleet) {
     let nats = config::Nats { nats: fleet.nats_url().to_owned(), nats_replicas: 1 };
     let bus = Bus::connect(&nats, "test").await.unwrap();
     let store = Store::open(&fleet.store_url()).unwrap();
