@@ -34,11 +34,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 const DEVICE_VARIABLES: [&str; 4] =
     ["LD_LIBRARY_PATH", "LIBVA_DRIVERS_PATH", "LIBVA_DRIVER_NAME", "CUDA_VISIBLE_DEVICES"];
 
-/// What the C library's allocator is told, where it is glibc: keep what one job frees for the next one, and ask the kernel
-/// for huge pages. A page that is touched for the first time is cleared, which for the memory of four encoders takes as
-/// long as encoding some frames.
-const MALLOC: &str = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:\
-                      glibc.malloc.trim_threshold=8589934592";
+/// What the C library's allocator is told, where it is glibc: keep what one job frees for the next one. Not to ask for huge
+/// pages: where memory is scarce the kernel takes four times as long to clear those as it does without them.
+const MALLOC: &str = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=8589934592";
 
 /// What a child makes, as it makes it.
 #[derive(Debug)]
