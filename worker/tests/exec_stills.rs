@@ -19,7 +19,8 @@ fn dark() -> Vec<u8> {
     let status = Command::new(ffmpeg())
         .args(["-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i"])
         .arg("testsrc2=size=640x360:rate=30:duration=9,drawbox=t=fill:color=black:enable=lt(t\\,2.5)")
-        .args(["-c:v", "libx264", "-preset", "ultrafast"])
+        // Key frames where segments would be cut anyway.
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "30"])
         .arg(file.path())
         .status()
         .unwrap();
