@@ -3,11 +3,10 @@
 //! Each edge has an Ed25519 key of its own. The public half stands in a bucket under the edge's name for ever, so that a
 //! receipt is judged by it long after the edge is gone, or has another key.
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::bus::BusError;
 use crate::jwk::{Curve, Jwk, KeyError};
