@@ -285,7 +285,8 @@ impl Publisher {
         let shown = Shown { playable: presentation.is_playable(plan), complete: presentation.complete };
         let others_wrote = asset.timings.playable_at.is_some() && turn.written.is_empty();
         if (others_wrote || asset.standing.is_some())
-            && let Some(standing) = self.standing(asset.id).await? {
+            && let Some(standing) = self.standing(asset.id).await?
+        {
             if edition::has_more(&standing, &presentation) {
                 return Ok(Shown { playable: true, complete: false });
             }
@@ -316,7 +317,6 @@ impl Publisher {
         }
         self.withdraw(asset.id).await
     }
-
 }
 
 /// What was published.
