@@ -127,13 +127,13 @@ async fn while_the_store_is_away_newcomers_are_sent_away_and_let_in_again_afterw
     std::fs::rename(&store, &aside).unwrap();
     // No folder: whatever is asked of it fails.
     std::fs::write(&store, "").unwrap();
-    let refused = until("it to be noticed", async || {
-        let answer = create().await;
-        (answer.status() != 201).then_some(answer)
-    })
-    .await;
+    let readyz = format!("{}/readyz", coordinator.admin);
+    until("it to be noticed", async || (reqwest::get(&readyz).await.unwrap().status() == 503).then_some(()))
+        .await;
+    let refused = create().await;
     assert!(refused.headers().contains_key("retry-after"));
-    is_problem(refused, 503, "unavailable").await;
+    let problem = is_problem(refused, 503, "unavailable").await;
+    assert!(problem["detail"].as_str().unwrap().contains("takes nothing new"), "{problem}");
     std::fs::remove_file(&store).unwrap();
     std::fs::rename(&aside, &store).unwrap();
     until("it to be over", async || (create().await.status() == 201).then_some(())).await;
