@@ -125,8 +125,8 @@ fn a_chunk_that_kills_its_workers_is_left_out_before_it_has_killed_five() {
     let ended = until("the end of it", READY, || {
         for worker in &mut workers {
             let said = worker.said();
-            let taken = said.lines().filter(|line| line.contains("task taken") && line.contains(POISON));
-            let way = taken.last().and_then(|line| line.split("way=").nth(1)?.split_whitespace().next());
+            let mut taken = said.lines().filter(|line| line.contains("task taken") && line.contains(POISON));
+            let way = taken.next_back().and_then(|line| line.split("way=").nth(1)?.split_whitespace().next());
             // It is gone before the chunk is: as by the kernel when memory runs out.
             if let Some(way) = way.filter(|way| *way != "Concealed") {
                 killed.push(way.to_owned());
