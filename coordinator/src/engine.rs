@@ -304,9 +304,7 @@ impl Engine {
             return Ok(());
         }
         let waited_for = match &asset.stage {
-            Stage::Processing { job, .. } => {
-                asset.timings.playable_at.is_none() || job.is_done()
-            }
+            Stage::Processing { job, .. } => asset.timings.playable_at.is_none() || job.is_done(),
             Stage::Uploading
             | Stage::Queued { .. }
             | Stage::Indexing { .. }
