@@ -97,7 +97,7 @@ impl<W: Write> Write for Records<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.record.extend_from_slice(bytes);
         if bytes.ends_with(b"\n") {
-            self.left = self.left.checked_sub(self.record.len()).unwrap_or_default();
+            self.left = self.left.saturating_sub(self.record.len());
             if self.left > 0 {
                 self.file.write_all(&self.record)?;
             }

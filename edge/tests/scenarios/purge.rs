@@ -35,7 +35,8 @@ async fn take_down(bus: &Bus, target: Target, edges: usize) -> (Vec<Receipt>, Du
     let mut found = Vec::new();
     while found.len() < edges {
         let next = timeout(Duration::from_secs(20), arriving.next()).await;
-        let change = next.unwrap_or_else(|_| panic!("{} receipts", found.len())).unwrap().unwrap();
+        assert!(next.is_ok(), "{} receipts", found.len());
+        let change = next.unwrap().unwrap().unwrap();
         if change.key.starts_with(&ours) {
             found.push((change.key, change.value.unwrap()));
         }

@@ -30,12 +30,17 @@ fn read(path: &Path) -> (u64, u64) {
     assert_eq!(trace.qlog.qlog_format, "JSON-SEQ");
     let (mut sent, mut received) = (0, 0);
     for event in trace {
-        let Event::Qlog(event) = event else { panic!("not of the schema: {event:?}") };
-        match event.data {
-            EventData::PacketSent(packet) => sent += u64::from(packet.header.length.unwrap()),
-            EventData::PacketReceived(_) => received += 1,
-            EventData::MetricsUpdated(_) | EventData::PacketLost(_) => {}
-            other => panic!("{other:?}"),
+        let data = match event {
+            Event::Qlog(event) => Some(event.data),
+            Event::Json(_) => None,
+        };
+        match data {
+            Some(EventData::PacketSent(packet)) => sent += u64::from(packet.header.length.unwrap()),
+            Some(EventData::PacketReceived(_)) => received += 1,
+            other => assert!(
+                matches!(other, Some(EventData::MetricsUpdated(_) | EventData::PacketLost(_))),
+                "{other:?}"
+            ),
         }
     }
     (sent, received)
