@@ -72,7 +72,9 @@ async fn a_cold_title_far_from_the_origin_is_watched_from_near() {
         let fetched = world.metric("prefetch_bytes_total", &[("what", "fetched")]);
         let used = world.metric("prefetch_bytes_total", &[("what", "used")]);
         let wasted = (fetched - used) as f64 * 100.0 / fetched as f64;
-        println!("{hits} hits of 29 requests after the first, {wasted:.1} % of the bytes brought in ahead wasted");
+        println!(
+            "{hits} hits of 29 requests after the first, {wasted:.1} % of the bytes brought in ahead wasted"
+        );
         assert!(fetched > 0 && (fetched - used) * 20 <= fetched, "{used} of {fetched} bytes were of use");
     }
 }
