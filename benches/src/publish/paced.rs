@@ -1,75 +1,97 @@
-//! One upload at the rate of its media, beside one that is there at once.
+//! An upload at the rate of its media, beside one that is there at once.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::bail;
 use bytes::Bytes;
 use futures_util::stream;
 use reelmill_benches::up::Up;
 use reqwest::Body;
 use serde_json::Value;
 
-use super::{create, plays, send};
+use super::row::Row;
+use super::source::Source;
+use super::upload::Upload;
 
 /// Bytes sent at a time.
 const PIECE_BYTES: usize = 64 << 10;
 /// How often a state is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A ladder that is not there so long after its last byte will not be.
+const DEADLINE: Duration = Duration::from_secs(900);
+/// The longest chunk, in seconds of media.
+const CHUNK_SECONDS: u32 = 16;
 
-/// Prints how much was in when the first rung played, and when the whole ladder was there.
-pub async fn run(binaries: &Path, source: &Path, seconds: u32) -> anyhow::Result<()> {
-    let bytes = Bytes::from(tokio::fs::read(source).await?);
-    let up = Up::start(binaries).await?;
-    let alone = at_rate(&up, bytes.clone(), Duration::ZERO).await;
-    up.stop()?;
-    let (alone, _) = alone?;
-    let up = Up::start(binaries).await?;
-    let beside = at_rate(&up, bytes, Duration::from_secs(seconds.into())).await;
-    up.stop()?;
-    let (after, part) = beside?;
-    println!(
-        "at 1 x media rate, {seconds} s: plays with {:.1} % of the bytes in; the ladder ends {after:.1} s after the last byte, \\
-         by itself it takes {alone:.1} s ({:.0} %)",
-        part * 100.0,
-        after / alone * 100.0
-    );
-    Ok(())
+/// How one went.
+struct Went {
+    /// The part of the bytes that was sent when something played.
+    part: f64,
+    /// Seconds from the last byte to the end of the ladder.
+    after: f64,
 }
 
-/// Uploads evenly over `over`: the seconds from the last byte to the end of the ladder, and the part of the bytes that was in
-/// when something played.
-async fn at_rate(up: &Up, bytes: Bytes, over: Duration) -> anyhow::Result<(f64, f64)> {
+/// Tells how much was in when the first rung played, and when the whole ladder was there.
+pub async fn run(binaries: &Path, source: &Source) -> anyhow::Result<[Row; 2]> {
+    let bytes = Bytes::from(tokio::fs::read(source.path()).await?);
+    let alone = fresh(binaries, bytes.clone(), Duration::ZERO).await?.after;
+    let paced = fresh(binaries, bytes, Duration::from_secs(source.seconds.into())).await?;
+    let seconds = source.seconds;
+    let chunk = alone * f64::from(CHUNK_SECONDS.min(seconds)) / f64::from(seconds.max(1));
+    Ok([
+        Row {
+            what: format!("{source}, over {seconds} s: part of the bytes sent when it plays"),
+            measured: format!("{:.1} %", paced.part * 100.0),
+            bar: "25 %".into(),
+        },
+        Row {
+            what: format!("{source}, over {seconds} s: from the last byte to the end of the ladder"),
+            measured: format!("{:.1} s; by itself {alone:.1} s", paced.after),
+            bar: format!("{:.1} s (0.10 × {alone:.1} s + {chunk:.1} s)", 0.10 * alone + chunk),
+        },
+    ])
+}
+
+/// With a Reelmill that has nothing else.
+async fn fresh(binaries: &Path, bytes: Bytes, over: Duration) -> anyhow::Result<Went> {
+    let up = Up::start(binaries).await?;
+    let went = at_rate(&up, bytes, over).await;
+    up.stop()?;
+    went
+}
+
+/// Uploads evenly over `over`.
+async fn at_rate(up: &Up, bytes: Bytes, over: Duration) -> anyhow::Result<Went> {
     let length = bytes.len();
-    let (upload, asset) = create(up, length as u64).await?;
+    let upload = Upload::create(up, length as u64).await?;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
     let started = Instant::now();
     let pieces = stream::unfold(0usize, move |at| {
-        let bytes = bytes.clone();
+        let (bytes, sent) = (bytes.clone(), Arc::clone(&counted));
         async move {
             let end = (at + PIECE_BYTES).min(length);
             let due = over.mul_f64(end as f64 / length.max(1) as f64);
             tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+            sent.store(end, Ordering::Relaxed);
             (at < length).then(|| (Ok::<_, std::io::Error>(bytes.slice(at..end)), end))
         }
     });
-    let sent = async {
-        send(up, &upload, Body::wrap_stream(pieces)).await?;
-        Ok(Instant::now())
-    };
     let played = async {
-        plays(up, &asset).await?;
-        let part = started.elapsed().as_secs_f64() / over.as_secs_f64();
-        Ok::<_, anyhow::Error>(part.min(1.0))
+        upload.plays().await?;
+        let part = sent.load(Ordering::Relaxed) as f64 / length.max(1) as f64;
+        upload.first_frame().await?;
+        Ok(part)
     };
-    let (sent, part) = tokio::try_join!(sent, played)?;
-    loop {
-        let shown: Value = up.asset(&asset).await?;
+    let (last_byte, part) = tokio::try_join!(upload.send(Body::wrap_stream(pieces)), played)?;
+    while last_byte.elapsed() < DEADLINE {
+        let shown: Value = up.asset(&upload.asset).await?;
         if shown["state"] == "ready" {
-            return Ok((sent.elapsed().as_secs_f64(), part));
-        }
-        if started.elapsed() > over + Duration::from_secs(900) {
-            return Err(anyhow!("not ready in time"));
+            return Ok(Went { part, after: last_byte.elapsed().as_secs_f64() });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    bail!("not ready within {} s", DEADLINE.as_secs())
 }

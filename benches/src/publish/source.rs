@@ -1,0 +1,110 @@
+//! What is uploaded: one light clip, copied into containers at any length without encoding it again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use reelmill_benches::clip;
+use tempfile::TempDir;
+
+/// The made clip that all sources are copied from, in seconds.
+const CLIP_SECONDS: u32 = 60;
+
+/// How a source is wrapped, and where it says what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Container {
+    /// MP4 with its index before the media
+    Mp4,
+    /// MP4 with its index behind them: nothing begins before the last byte
+    Mp4Last,
+    /// MP4 in fragments of a group of pictures
+    Fmp4,
+    /// MPEG transport stream
+    Ts,
+    /// Matroska with its cues behind the media
+    Mkv,
+}
+
+impl Container {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Container::Mp4 => "MP4, index first",
+            Container::Mp4Last => "MP4, index last",
+            Container::Fmp4 => "fragmented MP4",
+            Container::Ts => "MPEG-TS",
+            Container::Mkv => "Matroska",
+        }
+    }
+
+    /// ffmpeg's words for it.
+    fn muxer(self) -> &'static [&'static str] {
+        match self {
+            Container::Mp4 => &["-movflags", "+faststart", "-f", "mp4"],
+            Container::Mp4Last => &["-f", "mp4"],
+            Container::Fmp4 => &["-movflags", "+frag_keyframe+empty_moov+default_base_moof", "-f", "mp4"],
+            Container::Ts => &["-f", "mpegts"],
+            Container::Mkv => &["-f", "matroska"],
+        }
+    }
+}
+
+/// A source; it goes with this, since two hours are 3 GB.
+#[derive(Debug)]
+pub struct Source {
+    folder: TempDir,
+    /// How long it plays, in seconds.
+    pub seconds: u32,
+    /// How it is wrapped.
+    pub container: Container,
+}
+
+impl Source {
+    /// Cuts or repeats the clip.
+    pub fn made(seconds: u32, container: Container) -> anyhow::Result<Source> {
+        let light = light()?;
+        let folder = tempfile::Builder::new().prefix("publish-").tempdir_in(clip::FOLDER)?;
+        let source = Source { folder, seconds, container };
+        let loops = (seconds.div_ceil(CLIP_SECONDS).saturating_sub(1)).to_string();
+        let seconds = seconds.to_string();
+        let copy = ["-map", "0", "-c", "copy", "-t", &seconds];
+        let after = [&copy, container.muxer()].concat();
+        ffmpeg(&["-stream_loop", &loops, "-i"], &light, &after, &source.path())?;
+        Ok(source)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(to, "{} s, {}", self.seconds, self.container.name())
+    }
+}
+
+/// The usual clip at a rate at which two hours fit on a disk; it stays for the next time.
+pub fn light() -> anyhow::Result<PathBuf> {
+    let path = Path::new(clip::FOLDER).join("publish.mp4");
+    if !path.is_file() {
+        let made = clip::made(CLIP_SECONDS)?;
+        let encode = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "3M", "-g", "60", "-c:a", "copy"];
+        println!("making {}", path.display());
+        // Half a file is never left there.
+        let partial = path.with_extension("partial.mp4");
+        ffmpeg(&["-i"], &made, &encode, &partial)?;
+        std::fs::rename(&partial, &path)?;
+    }
+    Ok(path)
+}
+
+/// Makes `to` of `from`.
+fn ffmpeg(before: &[&str], from: &Path, after: &[&str], to: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-y"]).args(before).arg(from).args(after).arg(to);
+    let status = command.status().context("ffmpeg cannot be run")?;
+    if status.success() { Ok(()) } else { bail!("ffmpeg could not make {} ({status})", to.display()) }
+}
