@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod outputs;
 pub mod overload;
+pub mod places;
 pub mod plans;
 pub mod process;
 pub mod progress;

@@ -25,6 +25,7 @@ use crate::flags::Flags;
 use crate::garbage::Collector;
 use crate::jobs;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::pulls::{Opener, PullLimits, Puller};
 use crate::quotas::{self, Quotas};
 use crate::schedule::feeder;
@@ -104,7 +105,11 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(teller.run(catalog.clone()));
     let imports = flags.import_store.as_deref().map(Store::open).transpose()?;
     let opener = Opener::new(flags.pull_allow, imports).context("cannot make an HTTP client")?;
-    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, keyring.limits().clone());
+    let places =
+        Places::new(&bus.bucket(BucketName::Places).await?, quotas::uploads_at_once(keyring.limits()));
+    // Uploads keep their places while all drains.
+    admin.spawn(places.clone().run(admin_stop.clone()));
+    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, keyring.limits().clone(), places);
     let pull_limits = PullLimits {
         deadline: SignedDuration::from_secs(flags.pull_deadline_s.into()),
         least_bytes_per_second: flags.pull_least_rate.into(),

@@ -9,13 +9,15 @@ use reelmill_media::ids::TenantId;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::places::{Place, Places};
+
 /// A tenant's limits, as they stand in the keys file. What is not said is not limited beyond what holds for all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantLimits {
     /// Length of an upload in bytes.
     upload_bytes: Option<u64>,
-    /// Uploads that take bytes at once, at each coordinator.
+    /// Uploads that take bytes at once, at all coordinators together.
     uploads_at_once: Option<NonZeroU32>,
     /// Uploads begun in a minute, at each coordinator.
     uploads_per_minute: Option<NonZeroU32>,
@@ -26,6 +28,13 @@ pub struct TenantLimits {
 /// The shares that are said.
 pub fn weights(limits: &HashMap<TenantId, TenantLimits>) -> HashMap<TenantId, NonZeroU32> {
     limits.iter().filter_map(|(tenant, limits)| Some((tenant.clone(), limits.weight?))).collect()
+}
+
+/// The numbers of uploads at once that are said.
+pub fn uploads_at_once(
+    limits: &HashMap<TenantId, TenantLimits>,
+) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
+    limits.iter().filter_map(|(tenant, limits)| Some((tenant.clone(), limits.uploads_at_once?)))
 }
 
 /// Why an upload may not begin or go on now.
@@ -46,6 +55,9 @@ pub enum OverQuota {
         /// How many it has.
         limit: u32,
     },
+    /// NATS does not say what this tenant has.
+    #[error("It cannot be told now how many uploads you have going on; try again soon.")]
+    Unknown,
     /// This tenant has begun so many in the last minute.
     #[error("You may begin {limit} uploads a minute; try again later.")]
     TooOften {
@@ -60,7 +72,22 @@ pub enum OverQuota {
 #[derive(Debug)]
 pub struct Permit {
     _of_all: Option<OwnedSemaphorePermit>,
-    _of_tenant: Option<OwnedSemaphorePermit>,
+    of_tenant: Option<Place>,
+}
+
+impl Permit {
+    /// Does `work`, and gives the right back before the outcome is told: the next request may come to another coordinator.
+    pub fn during<T>(self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        // Large, and often moved from here on.
+        let work = Box::pin(work);
+        async move {
+            let done = work.await;
+            if let Some(place) = self.of_tenant {
+                place.leave().await;
+            }
+            done
+        }
+    }
 }
 
 /// All limits, and what is used of them. Cheap to clone.
@@ -68,13 +95,13 @@ pub struct Permit {
 pub struct Quotas {
     upload_bytes: u64,
     at_once: Arc<Semaphore>,
+    places: Places,
     tenants: Arc<HashMap<TenantId, Tenant>>,
 }
 
 #[derive(Debug)]
 struct Tenant {
     limits: TenantLimits,
-    at_once: Arc<Semaphore>,
     beginnings: Mutex<Beginnings>,
 }
 
@@ -86,16 +113,20 @@ struct Beginnings {
 }
 
 impl Quotas {
-    /// For all: the length of an upload in bytes, and uploads at once.
-    pub fn new(upload_bytes: u64, at_once: usize, tenants: HashMap<TenantId, TenantLimits>) -> Quotas {
+    /// For all: the length of an upload in bytes, and uploads at once in this process.
+    pub fn new(
+        upload_bytes: u64,
+        at_once: usize,
+        tenants: HashMap<TenantId, TenantLimits>,
+        places: Places,
+    ) -> Quotas {
         let tenants = tenants.into_iter().map(|(id, limits)| {
-            let at_once = limits.uploads_at_once.map_or(Semaphore::MAX_PERMITS, |n| n.get() as usize);
             let left = limits.uploads_per_minute.map_or(0.0, |n| f64::from(n.get()));
             let beginnings = Mutex::new(Beginnings { left, at: Instant::now() });
-            (id, Tenant { limits, at_once: Arc::new(Semaphore::new(at_once)), beginnings })
+            (id, Tenant { limits, beginnings })
         });
         let at_once = Arc::new(Semaphore::new(at_once));
-        Quotas { upload_bytes, at_once, tenants: Arc::new(tenants.collect()) }
+        Quotas { upload_bytes, at_once, places, tenants: Arc::new(tenants.collect()) }
     }
 
     /// No upload is longer, in bytes, whoever sends it.
@@ -136,20 +167,15 @@ impl Quotas {
         Ok(())
     }
 
-    /// The right to take bytes that somebody sends.
-    pub fn take(&self, tenant: &TenantId) -> Result<Permit, OverQuota> {
-        let permit = self.take_own(tenant)?;
+    /// The right to take bytes that somebody sends to what is called so.
+    pub async fn take(&self, tenant: &TenantId, name: impl ToString) -> Result<Permit, OverQuota> {
         let of_all = self.at_once.clone().try_acquire_owned().map_err(|_| OverQuota::Busy)?;
-        Ok(Permit { _of_all: Some(of_all), ..permit })
+        Ok(Permit { _of_all: Some(of_all), ..self.take_own(tenant, name).await? })
     }
 
     /// The same where others count how many there are of all tenants.
-    pub fn take_own(&self, tenant: &TenantId) -> Result<Permit, OverQuota> {
-        let of_tenant = self.tenants.get(tenant).map(|tenant| {
-            let limit = tenant.limits.uploads_at_once.map_or(u32::MAX, NonZeroU32::get);
-            tenant.at_once.clone().try_acquire_owned().map_err(|_| OverQuota::TooManyAtOnce { limit })
-        });
-        Ok(Permit { _of_all: None, _of_tenant: of_tenant.transpose()? })
+    pub async fn take_own(&self, tenant: &TenantId, name: impl ToString) -> Result<Permit, OverQuota> {
+        Ok(Permit { _of_all: None, of_tenant: self.places.take(tenant, name.to_string()).await? })
     }
 }
 
@@ -160,32 +186,28 @@ mod tests {
     fn quotas(limits: &str) -> (Quotas, TenantId) {
         let tenant: TenantId = "a".parse().unwrap();
         let limits = serde_json::from_str(limits).unwrap();
-        (Quotas::new(1000, 3, HashMap::from([(tenant.clone(), limits)])), tenant)
+        (Quotas::new(1000, 3, HashMap::from([(tenant.clone(), limits)]), Places::default()), tenant)
     }
 
-    #[test]
-    fn what_is_not_limited_is_limited_for_all_only() {
+    #[tokio::test]
+    async fn what_is_not_limited_is_limited_for_all_only() {
         let (quotas, tenant) = quotas("{}");
         assert_eq!(quotas.check_length(&tenant, 1000), Ok(()));
         assert_eq!(quotas.check_length(&tenant, 1001), Err(OverQuota::TooLarge { limit: 1000 }));
-        let permits: Vec<Permit> = (0..3).map(|_| quotas.take(&tenant).unwrap()).collect();
-        assert_eq!(quotas.take(&tenant).unwrap_err(), OverQuota::Busy);
+        let take = || quotas.take(&tenant, "x");
+        let permits = futures_util::try_join!(take(), take(), take()).unwrap();
+        assert_eq!(take().await.unwrap_err(), OverQuota::Busy);
+        assert!(quotas.take_own(&tenant, "x").await.is_ok(), "others count these");
         drop(permits);
-        assert!((0..1000).all(|_| quotas.begin(&tenant).is_ok() && quotas.take(&tenant).is_ok()));
+        assert!(take().await.is_ok() && (0..1000).all(|_| quotas.begin(&tenant).is_ok()));
     }
 
     #[test]
     fn one_tenants_limits_are_its_own() {
-        let (quotas, tenant) = quotas(r#"{"upload_bytes": 10, "uploads_at_once": 1}"#);
+        let (quotas, tenant) = quotas(r#"{"upload_bytes": 10}"#);
         let other: TenantId = "b".parse().unwrap();
         assert_eq!(quotas.check_length(&tenant, 11), Err(OverQuota::TooLarge { limit: 10 }));
         assert_eq!(quotas.check_length(&other, 11), Ok(()));
-        let own = quotas.take(&tenant).unwrap();
-        assert_eq!(quotas.take(&tenant).unwrap_err(), OverQuota::TooManyAtOnce { limit: 1 });
-        assert_eq!(quotas.take_own(&tenant).unwrap_err(), OverQuota::TooManyAtOnce { limit: 1 });
-        assert!(quotas.take(&other).is_ok());
-        drop(own);
-        assert!(quotas.take(&tenant).is_ok());
     }
 
     #[test]

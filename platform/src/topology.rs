@@ -33,6 +33,8 @@ pub const WORKER_TTL: Duration = Duration::from_secs(30);
 pub const CONDUCT_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Whoever has not renewed its lease for so long has lost it.
 pub const LEASE_TTL: Duration = Duration::from_secs(2);
+/// Whoever has not renewed a tenant's place for an upload for so long has lost it.
+pub const PLACE_TTL: Duration = Duration::from_secs(10);
 /// An edge that has not been heard of for so long is gone.
 pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
@@ -75,12 +77,14 @@ pub enum BucketName {
     Conduct,
     /// Who does what only one process should do, by what it is; a record lives for [`LEASE_TTL`].
     Leases,
+    /// Uploads that take bytes, of tenants that may have few at once, by tenant; a record lives for [`PLACE_TTL`].
+    Places,
     /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
     Edges,
 }
 
 impl BucketName {
-    const ALL: [BucketName; 14] = [
+    const ALL: [BucketName; 15] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
@@ -94,6 +98,7 @@ impl BucketName {
         BucketName::TokenKeys,
         BucketName::Conduct,
         BucketName::Leases,
+        BucketName::Places,
         BucketName::Edges,
     ];
 
@@ -102,6 +107,7 @@ impl BucketName {
         match self {
             BucketName::Conduct => CONDUCT_TTL,
             BucketName::Leases => LEASE_TTL,
+            BucketName::Places => PLACE_TTL,
             BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
             BucketName::Uploads
@@ -133,6 +139,7 @@ impl BucketName {
             BucketName::TokenKeys => "token_keys",
             BucketName::Conduct => "conduct",
             BucketName::Leases => "leases",
+            BucketName::Places => "places",
             BucketName::Edges => "edges",
         }
     }

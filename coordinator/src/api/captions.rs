@@ -59,7 +59,7 @@ pub(super) async fn put(
     if intake::content_length(&headers).is_some_and(|length| length > limit) {
         return Err(OverQuota::TooLarge { limit }.into());
     }
-    let _permit = api.quotas.take(&tenant)?;
+    let _permit = api.quotas.take(&tenant, rand::random::<u64>()).await?;
     let text = read(body, limit).await?;
     let segment = captions::segment(&text)
         .map_err(|error| Problem::new(Code::NotCaptions, format!("These are no captions: {error}.")))?;

@@ -263,6 +263,7 @@ impl From<OverQuota> for Problem {
         match over {
             OverQuota::TooLarge { .. } => Problem::new(Code::TooLarge, detail),
             OverQuota::Busy => Problem::new(Code::Busy, detail),
+            OverQuota::Unknown => Problem::new(Code::Unavailable, detail),
             OverQuota::TooManyAtOnce { .. } => Problem::new(Code::TooManyUploads, detail)
                 .with("retry-after", HeaderValue::from(AT_ONCE_WAIT_S)),
             OverQuota::TooOften { wait, .. } => {

@@ -43,18 +43,18 @@ pub(super) async fn put(
     let length = intake::content_length(&headers);
     api.quotas.check_length(&tenant, length.unwrap_or(0))?;
     api.admit()?;
-    let permit = api.quotas.take(&tenant)?;
+    let now = Timestamp::now();
+    let id = intake::asset_id(now);
+    let permit = api.quotas.take(&tenant, id).await?;
     api.quotas.begin(&tenant)?;
     let limit = api.quotas.upload_bytes(&tenant);
-    let now = Timestamp::now();
-    let asset = Asset::new(intake::asset_id(now), tenant, name, length, Arrival::Whole, now);
+    let asset = Asset::new(id, tenant, name, length, Arrival::Whole, now);
     let asset = Asset { profile, ..asset };
     let work = api.clone();
-    let taken = api.outlive(async move {
-        let _permit = permit;
+    let taken = api.outlive(permit.during(async move {
         work.engine.assets.create(&asset).await?;
         take(&work, asset.id, length, limit, body).await
-    });
+    }));
     let asset = taken.await?;
     let location = format!("/v1/assets/{}", asset.id);
     let shown = Json(view::show(&asset, None, api.edge_url.as_deref()));

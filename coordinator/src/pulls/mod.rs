@@ -72,6 +72,9 @@ enum PullError {
     /// Somebody else works on it, or it was taken away.
     #[error("it is not ours any more")]
     NotOurs,
+    /// Its tenant has as many uploads as it may.
+    #[error("its tenant has no place for it")]
+    NoPlace,
     /// This process drains.
     #[error("this process stops")]
     Draining,
@@ -153,8 +156,6 @@ impl Puller {
 
     /// Begins a pull if there is room for it; it has its turn later otherwise.
     pub fn begin(&self, asset: AssetId, upload: UploadId, tenant: &TenantId) {
-        // Counts as an upload of its tenant, like one that is sent.
-        let Ok(permit) = self.quotas.take_own(tenant) else { return };
         {
             let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
             let same_tenant = in_hand.values().filter(|other| *other == tenant).count();
@@ -166,18 +167,28 @@ impl Puller {
             }
             in_hand.insert(asset, tenant.clone());
         }
-        let puller = self.clone();
+        let (puller, tenant) = (self.clone(), tenant.clone());
         self.engine.background.spawn(async move {
-            let _permit = permit;
-            match puller.pull(asset, upload).await {
+            match puller.pull_in_place(asset, upload, &tenant).await {
                 Ok(()) => {}
-                Err(error @ (PullError::NotOurs | PullError::Draining)) => {
+                Err(error @ (PullError::NotOurs | PullError::NoPlace | PullError::Draining)) => {
                     tracing::debug!(%asset, %error, "left a pull");
                 }
                 Err(error) => tracing::warn!(%asset, %error, "a pull goes on later"),
             }
             puller.in_hand.lock().unwrap_or_else(PoisonError::into_inner).remove(&asset);
         });
+    }
+
+    /// Counts as an upload of its tenant, like one that is sent.
+    async fn pull_in_place(
+        &self,
+        asset: AssetId,
+        upload: UploadId,
+        tenant: &TenantId,
+    ) -> Result<(), PullError> {
+        let Ok(permit) = self.quotas.take_own(tenant, upload).await else { return Err(PullError::NoPlace) };
+        permit.during(self.pull(asset, upload)).await
     }
 
     async fn pull(&self, asset: AssetId, upload: UploadId) -> Result<(), PullError> {

@@ -1,6 +1,8 @@
 //! What each tenant may do, and how much of it.
 
+use reelmill_platform::topology::BucketName;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::client::{Caller, header, is_problem, status_of};
 use crate::machines::{KEY, Machines, OTHER_KEY, until};
@@ -16,6 +18,16 @@ fn write_keys(machines: &Machines, entries: &[(&str, &str, Value)]) {
     });
     let text = Value::from_iter(entries).to_string();
     std::fs::write(machines.folder.path().join("keys.json"), text).unwrap();
+}
+
+/// Waits until a tenant's places for uploads are taken by so many.
+async fn takes(machines: &Machines, tenant: &str, count: usize) {
+    let places = machines.bus().await.bucket::<Value>(BucketName::Places).await.unwrap();
+    until("places are taken", async || {
+        let (taken, _) = places.get(tenant).await.unwrap()?;
+        (taken["places"].as_object().unwrap().len() == count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -83,7 +95,7 @@ async fn a_tenant_gets_what_it_may_have_and_takes_nothing_from_others() {
     let (first, _) = caller.create(1000).await;
     let mut one = caller.half_sent(&Caller::patch_head(&first, 0, 1000), &[1; 999]).await;
     let _two = caller.half_sent("PUT /v1/uploads HTTP/1.1\r\nContent-Length: 1000", &[1; 999]).await;
-    coordinator.counts("uploads_open 2").await;
+    takes(&machines, "demo", 2).await;
     let response = put(&caller, 10).await;
     assert_eq!(header(&response, "retry-after"), "5");
     let problem = is_problem(response, 429, "too_many_uploads").await;
@@ -102,6 +114,48 @@ async fn a_tenant_gets_what_it_may_have_and_takes_nothing_from_others() {
     is_problem(pull.send().await.unwrap(), 429, "too_many_uploads").await;
     // What was begun may be gone on with.
     assert_eq!(other.patch(&upload, 0, &bytes(10)).await.status(), 204);
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_uploads_at_many_coordinators_than_at_one() {
+    let machines = Machines::start().await;
+    let entries =
+        [("demo", KEY, json!({ "limits": { "uploads_at_once": 2 } })), ("other", OTHER_KEY, json!({}))];
+    write_keys(&machines, &entries);
+    let (one, two) = (machines.coordinator(&[]).await, machines.coordinator(&[]).await);
+    let (here, there) = (Caller::of(&one), Caller::of(&two));
+    let put =
+        async |caller: &Caller| caller.request("PUT", "/v1/uploads").body(bytes(10)).send().await.unwrap();
+    const PUT: &str = "PUT /v1/uploads HTTP/1.1\r\nContent-Length: 1000";
+
+    let (upload, _) = here.create(1000).await;
+    let _first = here.half_sent(&Caller::patch_head(&upload, 0, 1000), &[1; 999]).await;
+    let mut second = there.half_sent(PUT, &[1; 999]).await;
+    takes(&machines, "demo", 2).await;
+    for caller in [&here, &there] {
+        is_problem(put(caller).await, 429, "too_many_uploads").await;
+    }
+    for coordinator in [&one, &two] {
+        assert_eq!(put(&Caller::with_key(coordinator, OTHER_KEY)).await.status(), 201);
+    }
+    // Once the end of an upload is told, its place is free everywhere.
+    second.write_all(&[1]).await.unwrap();
+    assert_eq!(status_of(&mut second).await, 201);
+    for caller in [&here, &there, &here] {
+        assert_eq!(put(caller).await.status(), 201);
+    }
+
+    let _third = here.half_sent(PUT, &[1; 999]).await;
+    takes(&machines, "demo", 2).await;
+    is_problem(put(&there).await, 429, "too_many_uploads").await;
+    one.kill().await;
+    // Who goes on with an upload takes its own place, wherever it was.
+    let offset = there.offset(&upload).await;
+    assert_eq!(there.patch(&upload, offset, &[1; 1000][offset..]).await.status(), 204);
+    // The other place of the dead one runs out.
+    let _fourth = there.half_sent(PUT, &[1; 999]).await;
+    two.counts("uploads_open 1").await;
+    until("there is a place", async || (put(&there).await.status() == 201).then_some(())).await;
 }
 
 #[tokio::test]

@@ -96,17 +96,16 @@ pub(super) async fn create(
     if !joins {
         api.admit()?;
     }
-    let permit = api.quotas.take(&tenant)?;
-    api.quotas.begin(&tenant)?;
-
     let now = Timestamp::now();
     let (unix_ms, random) = intake::seed(now);
     let id = UploadId::from_parts(unix_ms, random);
+    let permit = api.quotas.take(&tenant, id).await?;
+    api.quotas.begin(&tenant)?;
+
     let location = headers::address(&id);
     let asset = (concat != Some(Concat::Partial)).then(|| intake::asset_id(now));
     let work = api.clone();
-    let made = api.outlive(async move {
-        let _permit = permit;
+    let made = api.outlive(permit.during(async move {
         let (length, blocks) = match &concat {
             Some(Concat::Final { of }) => {
                 let (length, blocks) = concat::join(&work, &tenant, of).await?;
@@ -160,7 +159,7 @@ pub(super) async fn create(
             }
         }
         Ok(record)
-    });
+    }));
     let record = made.await?;
     let mut response = StatusCode::CREATED.into_response();
     headers::put(response.headers_mut(), header::LOCATION, location);
@@ -206,9 +205,12 @@ pub(super) async fn patch(
     let taken = api.outlive(async move {
         // Whoever hangs in there gives back the right to take bytes as well.
         let turn = work.writers.take_over(upload).await;
-        let _permit = work.quotas.take(&tenant)?;
-        let (upload, record, revision) = append::claim(&work, &tenant, &id, offset, length).await?;
-        append::append(&work, &turn, upload, record, revision, incoming).await
+        let permit = work.quotas.take(&tenant, upload).await?;
+        let taken = permit.during(async {
+            let (upload, record, revision) = append::claim(&work, &tenant, &id, offset, length).await?;
+            append::append(&work, &turn, upload, record, revision, incoming).await
+        });
+        taken.await
     });
     let record = taken.await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
