@@ -41,6 +41,15 @@ impl Reach {
         (self.public && is_public(address)) || self.also.iter().any(|network| network.contains(&address))
     }
 
+    /// Those of a name's addresses that may be called.
+    fn among(&self, name: &Name, found: impl Iterator<Item = SocketAddr>) -> Result<Addrs, OutOfReach> {
+        let allowed: Vec<SocketAddr> = found.filter(|address| self.allows(address.ip())).collect();
+        if allowed.is_empty() {
+            return Err(OutOfReach(name.as_str().to_owned()));
+        }
+        Ok(Box::new(allowed.into_iter()))
+    }
+
     /// Whether an address in a URL may be called; names are looked at when they are resolved.
     pub fn allows_url(&self, url: &reqwest::Url) -> bool {
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -53,11 +62,7 @@ impl Resolve for Reach {
         let reach = self.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| reach.allows(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(OutOfReach(name.as_str().to_owned()).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            Ok(reach.among(&name, found)?)
         })
     }
 }
@@ -95,6 +100,12 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn url(host: &str) -> reqwest::Url {
@@ -108,9 +119,11 @@ mod tests {
             "127.0.0.1",
             "10.1.2.3",
             "172.16.0.1",
+            "172.31.255.255",
             "192.168.1.1",
             "169.254.169.254",
             "100.64.0.1",
+            "100.127.255.255",
             "0.0.0.0",
             "192.0.2.1",
             "198.18.0.1",
@@ -122,7 +135,11 @@ mod tests {
             "[fe80::1]",
             "[fd00::1]",
             "[ff02::1]",
+            "[febf::1]",
             "[::ffff:10.0.0.1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:169.254.169.254]",
+            "[::ffff:0.0.0.0]",
             "[2001:0:4136:e378::1]",
             "[2001:db8::1]",
             "[2002:0a00:0001::1]",
@@ -134,7 +151,9 @@ mod tests {
         ] {
             assert!(!reach.allows_url(&url(inside)), "{inside}");
         }
-        for outside in ["1.1.1.1", "[2606:4700::1111]", "[::ffff:1.1.1.1]", "example.com"] {
+        for outside in
+            ["1.1.1.1", "172.32.0.1", "100.128.0.1", "[2606:4700::1111]", "[::ffff:1.1.1.1]", "example.com"]
+        {
             assert!(reach.allows_url(&url(outside)), "{outside}");
         }
     }
@@ -161,5 +180,57 @@ mod tests {
         let allowed = Reach::only(vec!["127.0.0.0/8".parse().unwrap()]);
         let found: Vec<SocketAddr> = allowed.resolve(name()).await.unwrap().collect();
         assert!(!found.is_empty() && found.iter().all(|address| address.is_ipv4()));
+    }
+
+    #[test]
+    fn of_mixed_addresses_the_allowed_ones_are_called() {
+        let found = ["10.0.0.1:0", "1.1.1.1:0", "[::ffff:127.0.0.1]:0", "[64:ff9b::7f00:1]:0"];
+        let found = || found.iter().map(|address| address.parse().unwrap());
+        let (reach, name) = (Reach::public_and(Vec::new()), "mixed.test".parse().unwrap());
+        let allowed: Vec<SocketAddr> = reach.among(&name, found()).unwrap().collect();
+        assert_eq!(allowed, ["1.1.1.1:0".parse().unwrap()]);
+        assert!(reach.among(&name, found().filter(|address| !allowed.contains(address))).is_err());
+    }
+
+    /// A name that leads to another place each time that it is looked up.
+    struct Rebinding {
+        reach: Reach,
+        leads_to: Mutex<Vec<IpAddr>>,
+    }
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, name: Name) -> Resolving {
+            let next = self.leads_to.lock().unwrap().pop().unwrap();
+            let found = self.reach.among(&name, [SocketAddr::new(next, 0)].into_iter());
+            Box::pin(async { Ok(found?) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_is_called_where_it_was_checked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://rebinding.test:{}/", listener.local_addr().unwrap().port());
+        let leads_to = Mutex::new(vec!["169.254.169.254".parse().unwrap(), "127.0.0.1".parse().unwrap()]);
+        let resolver =
+            Arc::new(Rebinding { reach: Reach::only(vec!["127.0.0.1/32".parse().unwrap()]), leads_to });
+        let client = reqwest::Client::builder().no_proxy().dns_resolver(resolver.clone()).build().unwrap();
+        let answer = async {
+            let mut stream = BufStream::new(listener.accept().await.unwrap().0);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.unwrap() > "\r\n".len() {}
+            let close = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            stream.write_all(close).await.unwrap();
+            stream.flush().await.unwrap();
+        };
+        let (called, ()) = tokio::join!(client.get(&url).send(), answer);
+        assert_eq!(called.unwrap().status(), 204);
+        assert_eq!(resolver.leads_to.lock().unwrap().len(), 1, "the one look-up was checked and called");
+
+        let refused = client.get(&url).send().await.unwrap_err();
+        let mut cause = refused.source();
+        while let Some(outer) = cause.filter(|cause| !cause.is::<OutOfReach>()) {
+            cause = outer.source();
+        }
+        assert!(cause.is_some(), "{refused:?}");
     }
 }
