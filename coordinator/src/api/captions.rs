@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reelmill_media::captions::{Captions, CaptionsKind, InvalidLanguage, Language};
+use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::keys::{BlobKind, WEBVTT_MEDIA_TYPE};
 use serde::Deserialize;
 
@@ -85,9 +86,7 @@ pub(super) async fn get(
     Caller(tenant): Caller,
     Path((id, language)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let language = parse(&language)?;
-    let (asset, _) = assets::find(&api, &tenant, &id).await?;
-    let captions = asset.captions_in(&language).ok_or_else(|| unknown(&language))?;
+    let (_, captions) = find(&api, &tenant, &id, &language).await?;
     let text = api.engine.store.get_blob(BlobKind::Captions, captions.hash).await?;
     let mut response = assets::fresh(Bytes::copy_from_slice(text.bytes()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(WEBVTT_MEDIA_TYPE));
@@ -100,10 +99,8 @@ pub(super) async fn delete(
     Caller(tenant): Caller,
     Path((id, language)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let language = parse(&language)?;
-    let (asset, _) = assets::find(&api, &tenant, &id).await?;
-    asset.captions_in(&language).ok_or_else(|| unknown(&language))?;
-    api.engine.feed(asset.id, Input::Uncaptioned(language)).await?;
+    let (id, captions) = find(&api, &tenant, &id, &language).await?;
+    api.engine.feed(id, Input::Uncaptioned(captions.language)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -111,8 +108,19 @@ fn parse(language: &str) -> Result<Language, Problem> {
     language.parse().map_err(|e: InvalidLanguage| Problem::new(Code::InvalidRequest, format!("{e}.")))
 }
 
-fn unknown(language: &Language) -> Problem {
-    Problem::new(Code::UnknownCaptions, format!("This asset has no captions in {language}."))
+/// The caller's asset that a path names, and its captions in the language that the path names.
+async fn find(
+    api: &Api,
+    tenant: &TenantId,
+    id: &str,
+    language: &str,
+) -> Result<(AssetId, Captions), Problem> {
+    let language = parse(language)?;
+    let (asset, _) = assets::find(api, tenant, id).await?;
+    let captions = asset.captions_in(&language).cloned().ok_or_else(|| {
+        Problem::new(Code::UnknownCaptions, format!("This asset has no captions in {language}."))
+    })?;
+    Ok((asset.id, captions))
 }
 
 async fn read(body: Body, limit: u64) -> Result<Bytes, Problem> {
