@@ -50,7 +50,7 @@ impl Container {
     }
 }
 
-/// A source; it goes with this, since two hours are 3 GB.
+/// A source; it goes with this, since two hours are 2 GB.
 #[derive(Debug)]
 pub struct Source {
     folder: TempDir,
