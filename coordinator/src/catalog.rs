@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::{Change, Revision};
+use reelmill_platform::kv::{Change, Origin, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ pub struct NotListed;
 pub struct Sight {
     /// The record.
     pub asset: Arc<Asset>,
-    /// Its revision; grows with each change.
+    /// Its revision; grows with each change, as long as the bucket is the same.
     pub revision: u64,
     /// Parts done in 1/1000 of tasks in flight.
     pub running: BTreeMap<TaskNumber, u16>,
@@ -56,6 +56,8 @@ pub struct Catalog {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Of the bucket of assets.
+    origin: Option<Origin>,
     owned: BTreeMap<TenantId, BTreeSet<AssetId>>,
     unfinished: BTreeMap<AssetId, Sight>,
     watched: HashMap<AssetId, watch::Sender<Option<Sight>>>,
@@ -176,6 +178,7 @@ impl Catalog {
     async fn watch_once(&self, bus: &Bus, assets: &Assets) -> Result<(), BusError> {
         // Before anything is read: what changes meanwhile is heard afterwards.
         let mut changes = std::pin::pin!(assets.changes().await?);
+        self.come_from(assets.bucket().origin().await?);
         let mut progress = std::pin::pin!(bus.subscribe_progress().await?);
         self.read_unfinished(assets).await?;
         self.complete.send_replace(true);
@@ -203,6 +206,21 @@ impl Catalog {
         }
     }
 
+    /// Takes note of which bucket the records are in. Revisions of another one say nothing about this one's.
+    fn come_from(&self, origin: Origin) {
+        let mut inner = self.lock();
+        if inner.origin.replace(origin).is_none_or(|before| before == origin) {
+            return;
+        }
+        tracing::warn!("NATS was made anew, all assets are read again");
+        for sight in inner.unfinished.values_mut() {
+            sight.revision = 0;
+        }
+        inner.schedule.forget_revisions();
+        // Who listens comes back, and is told what is so now.
+        inner.watched.clear();
+    }
+
     /// Reads what is not over, and again what was not when it was last heard of.
     async fn read_unfinished(&self, assets: &Assets) -> Result<(), BusError> {
         let mut ids: BTreeSet<AssetId> = assets.unfinished().await?.into_iter().collect();
@@ -215,7 +233,8 @@ impl Catalog {
                     self.see(Change { key: id.to_string(), revision, value: Some(asset) });
                 }
                 Ok(ended) => {
-                    if let Some(known) = self.lock().unfinished.get(&id).map(|sight| sight.revision) {
+                    let known = self.lock().unfinished.get(&id).map(|sight| sight.revision);
+                    if let Some(known) = known {
                         let (value, revision) = ended.unzip();
                         let revision = revision.unwrap_or(Revision(known));
                         self.see(Change { key: id.to_string(), revision, value });

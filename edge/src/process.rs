@@ -255,6 +255,7 @@ pub fn take_over(
             playlists: playlists.clone(),
             bus: bus.clone(),
             state_dir: settings.state_dir.clone(),
+            origins: None,
         };
         background.spawn(follower.run(end.clone()));
         background.spawn(announcements.listen(bus.clone(), end.clone()));

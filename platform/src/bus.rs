@@ -10,6 +10,7 @@ use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_media::task::{Class, Task, TaskNumber, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::config;
 use crate::kv::Bucket;
@@ -65,6 +66,12 @@ pub enum BusError {
         /// What the server said.
         reason: String,
     },
+    /// A bucket was lost and made anew: begin again from its start.
+    #[error("bucket {bucket} is another one than before")]
+    Renewed {
+        /// Its name.
+        bucket: String,
+    },
     /// A value is not what it should be.
     #[error("{key} holds something that cannot be read: {reason}")]
     Codec {
@@ -103,6 +110,8 @@ pub enum Queued {
 pub struct Bus {
     pub(crate) client: async_nats::Client,
     jetstream: jetstream::Context,
+    /// Changes with each connection to a server.
+    connections: watch::Receiver<()>,
 }
 
 impl Bus {
@@ -128,9 +137,16 @@ impl Bus {
     /// Connects as `name` to comma-separated `servers`, without bringing anything into being and without waiting for a
     /// server: for those that do their work without NATS as well, only not as promptly.
     pub async fn observe(servers: &str, name: &str) -> Result<Bus, BusError> {
+        let (connected, connections) = watch::channel(());
         let options = async_nats::ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
+            .event_callback(move |event| {
+                if event == async_nats::Event::Connected {
+                    connected.send_replace(());
+                }
+                std::future::ready(())
+            })
             .ping_interval(Duration::from_secs(10))
             .reconnect_delay_callback(reconnect_delay);
         let list: Vec<&str> = servers.split(',').map(str::trim).collect();
@@ -140,7 +156,7 @@ impl Bus {
         };
         let client = options.connect(list).await.map_err(refuse)?;
         let jetstream = jetstream::ContextBuilder::new().timeout(ACK_DEADLINE).build(client.clone());
-        Ok(Bus { client, jetstream })
+        Ok(Bus { client, jetstream, connections })
     }
 
     /// Puts a task in its queue, unless this very attempt is there already, and wakes a slot that waits for one.
@@ -229,10 +245,11 @@ impl Bus {
         name: BucketName,
     ) -> Result<Bucket<T>, BusError> {
         let store = self.jetstream.get_key_value(name.token()).await;
-        store.map(Bucket::new).map_err(|e| BusError::Topology {
+        let store = store.map_err(|e| BusError::Topology {
             what: format!("bucket {}", name.token()),
             reason: e.to_string(),
-        })
+        })?;
+        Ok(Bucket::new(store, self.connections.clone()))
     }
 
     /// Whether the connection is up at this moment.

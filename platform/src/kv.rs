@@ -9,13 +9,20 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::bus::BusError;
 
 /// Between two values that the server has at hand.
 const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Which version of a value was seen; fences writes.
+/// Which bucket of a name it is: where NATS was lost, another one is made, and its revisions begin at 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    created_ns: i128,
+}
+
+/// Which version of a value was seen; fences writes. Says nothing about a bucket of another [`Origin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(pub u64);
 
@@ -44,18 +51,25 @@ pub struct Change<T> {
 #[derive(Debug)]
 pub struct Bucket<T> {
     store: kv::Store,
+    /// Changes with each connection to a server.
+    connections: watch::Receiver<()>,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Bucket<T> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), kind: PhantomData }
+        Self { store: self.store.clone(), connections: self.connections.clone(), kind: PhantomData }
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Bucket<T> {
-    pub(crate) fn new(store: kv::Store) -> Self {
-        Self { store, kind: PhantomData }
+    pub(crate) fn new(store: kv::Store, connections: watch::Receiver<()>) -> Self {
+        Self { store, connections, kind: PhantomData }
+    }
+
+    /// Which bucket it is now.
+    pub async fn origin(&self) -> Result<Origin, BusError> {
+        origin(&self.store).await
     }
 
     /// The value and its revision; `None` when there is none. May be stale: decide only by the outcome of a write.
@@ -159,7 +173,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(keys.map(|key| key.map_err(|e| BusError::kv(">", &e))))
     }
 
-    /// Every change from now on, until the connection is lost for good.
+    /// Every change from now on, until the connection is lost for good or the bucket is another one.
     pub async fn changes(
         &self,
     ) -> Result<impl Stream<Item = Result<Change<T>, BusError>> + Send + 'static + use<T>, BusError>
@@ -167,7 +181,17 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         T: 'static,
     {
         let watch = self.store.watch_all().await.map_err(|e| BusError::kv(">", &e))?;
-        Ok(watch.map(|entry| change(entry.map_err(|e| BusError::kv("watch", &e))?)))
+        Ok(self.entries(watch).await?.map(|entry| change(entry?)))
+    }
+
+    async fn entries(
+        &self,
+        watch: kv::Watch,
+    ) -> Result<impl Stream<Item = Result<kv::Entry, BusError>> + Send + 'static + use<T>, BusError> {
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
+        let (store, origin) = (self.store.clone(), self.origin().await?);
+        Ok(stream::try_unfold(Watching { watch, connections, store, origin }, Watching::next))
     }
 
     /// All keys that match `pattern` (a NATS subject pattern), in order, with their values; while others write, some may be
@@ -191,19 +215,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(found)
     }
 
-    /// The present values of all keys that match `pattern`, then every change, until the connection is lost for good.
-    pub async fn watch(
-        &self,
-        pattern: &str,
-    ) -> Result<impl Stream<Item = Result<Change<T>, BusError>> + Send + 'static + use<T>, BusError>
-    where
-        T: 'static,
-    {
-        let watch = self.store.watch_with_history(pattern).await.map_err(|e| BusError::kv(pattern, &e))?;
-        Ok(watch.map(|entry| change(entry.map_err(|e| BusError::kv("watch", &e))?)))
-    }
-
-    /// Like [`Bucket::watch`] over all keys, and says where the present ends and the future begins.
+    /// The present values of all keys, then every change, as [`Bucket::changes`]; says where the present ends and the future
+    /// begins.
     pub async fn follow(
         &self,
     ) -> Result<impl Stream<Item = Result<Followed<T>, BusError>> + Send + 'static + use<T>, BusError>
@@ -215,9 +228,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         let mut present = Some(status.values()).filter(|count| *count > 0);
         let empty = present.is_none().then_some(Ok(Followed::UpToDate));
         let watch = self.store.watch_with_history(">").await.map_err(|e| BusError::kv(">", &e))?;
-        let changes = watch.flat_map(move |entry| {
+        let changes = self.entries(watch).await?.flat_map(move |entry| {
             let last = entry.as_ref().is_ok_and(|entry| entry.delta == 0);
-            let entry = entry.map_err(|e| BusError::kv("watch", &e));
             let change = entry.and_then(change).map(Followed::Change);
             let left = present.map(|count| if last { 0 } else { count - 1 });
             present = left.filter(|count| *count > 0);
@@ -235,6 +247,38 @@ pub enum Followed<T> {
     Change(Change<T>),
     /// All values that were there at the start have been told. Said once.
     UpToDate,
+}
+
+/// A watch as long as the bucket is the one that it began with.
+struct Watching {
+    watch: kv::Watch,
+    connections: watch::Receiver<()>,
+    store: kv::Store,
+    origin: Origin,
+}
+
+impl Watching {
+    async fn next(mut self) -> Result<Option<(kv::Entry, Self)>, BusError> {
+        loop {
+            tokio::select! {
+                biased;
+                // The client goes on after the last revision that it has heard: of what a new bucket held before that
+                // it would say nothing.
+                Ok(()) = self.connections.changed() => if origin(&self.store).await? != self.origin {
+                    return Err(BusError::Renewed { bucket: self.store.name });
+                },
+                entry = self.watch.next() => {
+                    let entry = entry.transpose().map_err(|e| BusError::kv("watch", &e))?;
+                    return Ok(entry.map(|entry| (entry, self)));
+                }
+            }
+        }
+    }
+}
+
+async fn origin(store: &kv::Store) -> Result<Origin, BusError> {
+    let info = store.stream.get_info().await.map_err(|e| BusError::kv(">", &e))?;
+    Ok(Origin { created_ns: info.created.unix_timestamp_nanos() })
 }
 
 fn change<T: DeserializeOwned>(entry: kv::Entry) -> Result<Change<T>, BusError> {

@@ -129,6 +129,13 @@ impl Schedule {
         }
     }
 
+    /// Records come from another bucket now, whose revisions begin at 1: whatever is seen next is newer.
+    pub fn forget_revisions(&mut self) {
+        for job in self.jobs.values_mut() {
+            job.revision = Revision(0);
+        }
+    }
+
     /// The picks of an asset are in its record, or were given up: the record says all there is.
     pub fn settle(&mut self, id: AssetId) {
         let Some(mut job) = self.remove(id) else { return };

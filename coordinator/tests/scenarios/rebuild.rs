@@ -98,3 +98,33 @@ async fn what_nats_knew_comes_back_from_the_store() {
     let twin = caller.put(sent).await;
     assert_eq!(caller.asset(&twin).await["state"], "ready", "it serves for the same bytes still");
 }
+
+#[tokio::test]
+async fn a_coordinator_that_ran_on_goes_by_what_came_back() {
+    let mut machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let worker = Worker::diligent(&machines, 40).await;
+    let ready = caller.put(bytes(3000)).await;
+    caller.reaches(&ready, "ready").await;
+    drop(worker);
+    let worker = Worker::start(&machines, 40, async |task| match task.class {
+        Class::Publish => Act::Do,
+        Class::Ladder => std::future::pending().await,
+    })
+    .await;
+    let growing = caller.put(bytes(4000)).await;
+    until("playlists", async || (caller.asset(&growing).await["playable"] == true).then_some(())).await;
+    drop(worker);
+
+    machines.lose_nats().await;
+    let told = rebuild(&machines).await;
+    assert!(told.status.success(), "{told:?}");
+    let _worker = Worker::diligent(&machines, 40).await;
+    caller.reaches(&growing, "ready").await;
+    is_whole(&machines, &growing, 40);
+    let page: Value = caller.request("GET", "/v1/assets").send().await.unwrap().json().await.unwrap();
+    assert_eq!(page["assets"].as_array().unwrap().len(), 2);
+    let new = caller.put(bytes(5000)).await;
+    caller.reaches(&new, "ready").await;
+}

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, Stream, StreamExt, stream};
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::access::{KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::{Bus, BusError};
-use reelmill_platform::kv::Followed;
+use reelmill_platform::kv::{Followed, Origin};
 use reelmill_platform::named;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub(crate) struct Follower {
     pub(crate) bus: Bus,
     /// Folder for the last word.
     pub(crate) state_dir: PathBuf,
+    /// The buckets of policies and keys that were followed first.
+    pub(crate) origins: Option<[Origin; 2]>,
 }
 
 type Owned = Pin<Box<dyn Stream<Item = Result<Followed<()>, BusError>> + Send>>;
@@ -158,9 +160,12 @@ impl Follower {
     async fn follow(&mut self) -> Result<(), BusError> {
         let mut published = std::pin::pin!(self.bus.subscribe_published().await?);
         let policies = self.bus.bucket::<Policy>(BucketName::Policies).await?;
-        let mut policies = std::pin::pin!(policies.follow().await?);
         let keys = self.bus.bucket::<TokenKey>(BucketName::TokenKeys).await?;
+        let origins = [policies.origin().await?, keys.origin().await?];
+        let mut policies = std::pin::pin!(policies.follow().await?);
         let mut keys = std::pin::pin!(keys.follow().await?);
+        // A NATS that was made anew is empty first: what it has never heard of was not lifted.
+        let are_renewed = *self.origins.get_or_insert(origins) != origins;
         let (mut policies_told, mut keys_told) = (Replay::begin(), Replay::begin());
         // Followed only as long as it limits anybody: there is a key for every asset.
         let mut owned: Option<Owned> = None;
@@ -185,7 +190,7 @@ impl Follower {
                     }
                     Some(Ok(Followed::UpToDate)) => {
                         let gone = policies_told.end(self.access.rules().policies.keys());
-                        for gone in gone {
+                        for gone in gone.into_iter().filter(|_| !are_renewed) {
                             self.policy(&gone, None);
                         }
                     }
@@ -207,7 +212,7 @@ impl Follower {
                     }
                     Some(Ok(Followed::UpToDate)) => {
                         let gone = keys_told.end(self.access.rules().keys.keys());
-                        for gone in gone {
+                        for gone in gone.into_iter().filter(|_| !are_renewed) {
                             self.key(&gone, None);
                         }
                     }

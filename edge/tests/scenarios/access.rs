@@ -299,6 +299,38 @@ async fn without_nats_the_last_word_counts() {
     assert_problem(&again.get(Via::Http3, &blob(1)).await, 401);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_that_is_made_anew_is_heard_and_opens_nothing() {
+    let mut nats = Nats::start();
+    let coordinator = nats.bus().await;
+    let world = World::with(None, guarded(nats.observer().await));
+    let third = AssetId::from_parts(1_700_000_000_000, 44);
+    let (closed, _) = publish(&world, asset(), &[1]).await;
+    let (open, _) = publish(&world, other_asset(), &[2]).await;
+    let (open_longer, _) = publish(&world, third, &[3]).await;
+    let key = add_key(&coordinator, "k", None, Algorithm::EdDSA).await;
+    for _ in 0..10 {
+        set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
+    }
+    until(&world, &blob(1), 401).await;
+    until(&world, &open, 200).await;
+
+    nats.lose();
+    let coordinator = nats.bus().await;
+    set(&coordinator, &Subject::Asset(other_asset()), &PRIVATE).await;
+    until(&world, &open, 401).await;
+    // After this one, all that the new buckets held at first has been told.
+    set(&coordinator, &Subject::Asset(third), &PRIVATE).await;
+    until(&world, &open_longer, 401).await;
+    for path in [&closed, &blob(1)] {
+        assert_problem(&world.get(Via::Http3, path).await, 401);
+        assert_eq!(world.get(Via::Http3, &with_token(&claims(), &key, path)).await.status(), 200);
+    }
+    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
+    unset(&coordinator, &Subject::Asset(asset())).await;
+    until(&world, &closed, 200).await;
+}
+
 /// An edge that heard the rules when it last ran goes by them, for assets' own policies and for tenants'.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_nats_goes_by_the_last_word() {

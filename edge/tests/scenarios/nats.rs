@@ -38,6 +38,13 @@ impl Nats {
         self.process.0.wait().unwrap();
     }
 
+    /// Starts again, at the same address, and all that was stored is lost.
+    pub fn lose(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join("data")).unwrap();
+        self.restart();
+    }
+
     /// Starts again, at the same address, with what was stored.
     pub fn restart(&mut self) {
         let port = self.url.rsplit(':').next().unwrap().to_owned();
