@@ -72,7 +72,10 @@ proptest! {
                     prop_assert!(plan.goes_on_at(bytes) >= bytes);
                     last = Some((known, plan));
                 }
-                Err(GrowthError::TooShort { upto }) => prop_assert!(last.is_none() && upto >= bytes),
+                Err(GrowthError::TooShort { upto }) => {
+                    // How dense the first bytes are says little of the next ones.
+                    prop_assert!(last.is_none() && (bytes..=bytes * 2).contains(&upto));
+                }
                 Err(GrowthError::Differs) => {
                     prop_assert!(is_deceiving(&last.unwrap().1, &alone, &known, &index));
                     return Ok(());

@@ -79,7 +79,11 @@ impl Plan {
         match (plays, there_ms >= LEAST_MS) {
             (true, true) => Ok(plan),
             (false, true) => Err(GrowthError::TooShort { upto: bytes.saturating_add(bytes / 2) }),
-            (_, false) => Err(GrowthError::TooShort { upto: part(bytes, LEAST_MS + LEAST_MS / 4, there_ms) }),
+            // What the first frames cost says little of the next ones, least of all where few of them are settled.
+            (_, false) => {
+                let upto = part(bytes, LEAST_MS + LEAST_MS / 4, there_ms);
+                Err(GrowthError::TooShort { upto: upto.min(bytes.saturating_mul(2)) })
+            }
         }
     }
 
