@@ -18,7 +18,7 @@ fn viewers_go_on_while_nats_is_made_anew_and_what_was_being_made_is_finished() {
     let (short, long) =
         (fixture(Kind::Landscape), fixture(Kind::Custom { width: 640, height: 360, seconds: 60 }));
     let mut fleet = Fleet::start();
-    let mut coordinator = fleet.coordinator();
+    let coordinator = fleet.coordinator();
     let (_worker, edge) = (fleet.worker(&[]), fleet.edge());
     let whole = fleet.put(&coordinator, &short.path);
     fleet.ready(&coordinator, &whole, READY);
@@ -36,7 +36,6 @@ fn viewers_go_on_while_nats_is_made_anew_and_what_was_being_made_is_finished() {
     assert_eq!(frames(&whole).expect("the edge to play it without NATS' data"), played);
     let said = fleet.rebuild();
     assert!(said.contains("1 assets are as they were, 1 are made again"), "{said}");
-    std::mem::replace(&mut coordinator, fleet.coordinator()).kill();
     assert_eq!(fleet.asset(&coordinator, &whole).expect("a coordinator to know it").state, "ready");
     fleet.ready(&coordinator, &half, READY);
     fleet.must_be_right(&half, &Expected::of(&long));
