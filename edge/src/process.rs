@@ -169,6 +169,8 @@ pub struct Running {
     shared: Vec<(Port, Arc<SharedSocket>)>,
     /// Take connections.
     begun: CancellationToken,
+    /// Held open by the QUIC listeners that still let somebody in.
+    doors: TaskTracker,
     listeners: TaskTracker,
     /// Fills, and what listens and tidies.
     background: TaskTracker,
@@ -287,6 +289,7 @@ pub fn take_over(
         tasks: TaskTracker::new(),
         drain,
         succeeded,
+        last_call: CancellationToken::new(),
         end,
     };
     let addresses = Addresses {
@@ -295,8 +298,8 @@ pub fn take_over(
         peer_listen: pop.as_ref().map(|(.., address)| *address),
         spki_sha256: certificate.spki_sha256(),
     };
-    let listeners = TaskTracker::new();
-    listeners.spawn(quic::serve(endpoint, context.clone()));
+    let (listeners, doors) = (TaskTracker::new(), TaskTracker::new());
+    listeners.spawn(quic::serve(endpoint, context.clone(), doors.token()));
     if let Some((_, endpoint, _)) = pop {
         let peers = Context {
             edge: context.edge.for_peers(),
@@ -305,7 +308,7 @@ pub fn take_over(
             clients: Clients::new(PEER_LIMITS),
             ..context.clone()
         };
-        listeners.spawn(quic::serve(endpoint, peers));
+        listeners.spawn(quic::serve(endpoint, peers, doors.token()));
     }
     let begin = || begun.clone().cancelled_owned();
     let serving = tcp::serve(tls_socket, Security::Tls { acceptor, alt_svc }, context.clone());
@@ -328,6 +331,7 @@ pub fn take_over(
         estate,
         shared,
         begun,
+        doors,
         listeners,
         background,
         grace,
@@ -391,9 +395,17 @@ impl Running {
         self.context.drain.cancelled().await;
         // Or the kernel would go on taking connections.
         drop(self.estate);
-        self.context.tasks.close();
-        if timeout(self.grace, self.context.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.context.tasks.len(), "grace is over, ending what is left");
+        let tasks = &self.context.tasks;
+        tasks.close();
+        self.doors.close();
+        let settled = async {
+            tasks.wait().await;
+            self.context.last_call.cancel();
+            self.doors.wait().await;
+            tasks.wait().await;
+        };
+        if timeout(self.grace, settled).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "grace is over, ending what is left");
         }
         self.context.end.cancel();
         self.listeners.close();

@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) drain: CancellationToken,
     /// A newer process has taken over; the drain begins with it.
     pub(crate) succeeded: CancellationToken,
+    /// Nothing is in flight any more: take what has come already, and then nobody.
+    pub(crate) last_call: CancellationToken,
     /// Grace is over: end now.
     pub(crate) end: CancellationToken,
 }

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, header};
 use quinn::{AsyncUdpSocket, Connecting, Incoming, ServerConfig, VarInt, ZeroRttAccepted};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Context;
 use super::endpoint::Listener;
@@ -49,18 +50,21 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a viewer may take to end its request after it has the answer.
 const REQUEST_END: Duration = Duration::from_secs(1);
 
-/// Takes connections until the drain, refuses new ones until the end.
-pub(crate) async fn serve(listener: Listener, context: Context) {
+/// Takes connections until the drain, refuses new ones until the end. Lets go of the `door` after the last call.
+pub(crate) async fn serve(listener: Listener, context: Context, door: TaskTrackerToken) {
     let (context, handshakes) = (Arc::new(context), Arc::new(AtomicUsize::new(0)));
     let mut look = interval(GSO_LOOK);
     loop {
         let incoming = tokio::select! {
-            incoming = listener.endpoint.accept() => incoming,
+            biased;
+            () = context.end.cancelled() => None,
             _ = look.tick() => {
                 context.metrics.quic.gso(context.protocol, listener.socket.max_transmit_segments());
                 continue;
             }
-            () = context.end.cancelled() => None,
+            // Who stands here before the last call is let in.
+            incoming = listener.endpoint.accept() => incoming,
+            () = context.last_call.cancelled() => None,
         };
         match incoming {
             // When a newer process has taken over, this is one that had begun before, and nobody else could answer it.
@@ -71,6 +75,8 @@ pub(crate) async fn serve(listener: Listener, context: Context) {
             None => break,
         }
     }
+    drop(door);
+    context.end.cancelled().await;
     listener.endpoint.close(VarInt::from_u64(Code::H3_NO_ERROR.value()).unwrap_or_default(), b"");
     // Past the deadline the peers find out by themselves.
     let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
