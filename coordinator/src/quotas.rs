@@ -71,7 +71,7 @@ pub enum OverQuota {
 /// The right to take the bytes of an upload.
 #[derive(Debug)]
 pub struct Permit {
-    _of_all: Option<OwnedSemaphorePermit>,
+    of_all: Option<OwnedSemaphorePermit>,
     of_tenant: Option<Place>,
 }
 
@@ -80,9 +80,11 @@ impl Permit {
     pub fn during<T>(self, work: impl Future<Output = T>) -> impl Future<Output = T> {
         // Large, and often moved from here on.
         let work = Box::pin(work);
+        let Permit { of_all, of_tenant } = self;
         async move {
             let done = work.await;
-            if let Some(place) = self.of_tenant {
+            drop(of_all);
+            if let Some(place) = of_tenant {
                 place.leave().await;
             }
             done
@@ -170,12 +172,12 @@ impl Quotas {
     /// The right to take bytes that somebody sends to what is called so.
     pub async fn take(&self, tenant: &TenantId, name: impl ToString) -> Result<Permit, OverQuota> {
         let of_all = self.at_once.clone().try_acquire_owned().map_err(|_| OverQuota::Busy)?;
-        Ok(Permit { _of_all: Some(of_all), ..self.take_own(tenant, name).await? })
+        Ok(Permit { of_all: Some(of_all), ..self.take_own(tenant, name).await? })
     }
 
     /// The same where others count how many there are of all tenants.
     pub async fn take_own(&self, tenant: &TenantId, name: impl ToString) -> Result<Permit, OverQuota> {
-        Ok(Permit { _of_all: None, of_tenant: self.places.take(tenant, name.to_string()).await? })
+        Ok(Permit { of_all: None, of_tenant: self.places.take(tenant, name.to_string()).await? })
     }
 }
 

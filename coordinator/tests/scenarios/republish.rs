@@ -156,7 +156,10 @@ async fn viewers_have_one_edition_or_the_other_whoever_dies() {
     assert_eq!(names, ["a0", "v240-hevc", "v480-hevc"].into());
     assert!(texts(&machines, &asset)["index.m3u8"].contains("\nv240-hevc-e1.m3u8\n"));
     assert_eq!(viewers.saw().await, [0, 1].into());
-    assert!(given.lock().unwrap().iter().all(|task| task.work != Work::Index && task.class == Class::Ladder));
+    // A message of the first making, which had the first epoch, may come again.
+    let given: Vec<Task> = given.lock().unwrap().iter().filter(|task| task.epoch > 1).cloned().collect();
+    assert!(!given.is_empty());
+    assert!(given.iter().all(|task| task.work != Work::Index && task.class == Class::Ladder));
     drop(worker);
 
     // The same bytes again, with that profile, are there at once; with the first one, they would have to be made.
