@@ -62,9 +62,10 @@ fn a_worker_whose_encoders_are_slowed_down_is_outrun() {
     let mut fleet = Fleet::start();
     let coordinator = fleet.coordinator();
     let (slow, _quick) = (fleet.worker(&[]), fleet.worker(&[]));
-    let source = source(80);
+    // Eight chunks: half of them are left when the pace of the fleet is known.
+    let source = source(128);
     let asset = fleet.put(&coordinator, &source.path);
-    until("a pace to be known", READY, || (fleet.tasks_done() >= 12).then_some(()));
+    until("a pace to be known", READY, || (fleet.tasks_done() >= 10).then_some(()));
     let done = AtomicBool::new(false);
     thread::scope(|threads| {
         // They run a twentieth of the time; the worker itself is as lively as ever.
