@@ -146,7 +146,7 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
         Outcome::Indexed { index, upto } => {
             let slots = engine.fleet.slots();
             let extent = upto.map_or(Extent::Whole { slots }, |bytes| Extent::Beginning { bytes });
-            let before = asset.stage.recipe_in_work();
+            let before = asset.stage.job().map(|job| job.recipe);
             match engine.plans.grow(before, index, &asset.profile, extent).await {
                 Ok(Grown::Planned(plan)) => Ok(Input::Indexed { epoch, plan }),
                 Ok(Grown::TooShort { upto }) => Ok(Input::IndexWaits { epoch, upto }),

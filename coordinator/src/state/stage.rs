@@ -138,20 +138,7 @@ impl Job {
 impl Stage {
     /// It is not known yet how long the presentation will be.
     pub fn grows(&self) -> bool {
-        matches!(self, Stage::Processing { job: Job { growth: Some(_), .. }, .. })
-    }
-
-    /// How the source is cut whose tasks are in work.
-    pub const fn recipe_in_work(&self) -> Option<Recipe> {
-        match self {
-            Stage::Processing { job, .. } => Some(job.recipe),
-            Stage::Uploading
-            | Stage::Queued { .. }
-            | Stage::Indexing { .. }
-            | Stage::Ready { .. }
-            | Stage::Failed { .. }
-            | Stage::Deleted { .. } => None,
-        }
+        self.job().is_some_and(|job| job.growth.is_some())
     }
 
     /// The work on it.

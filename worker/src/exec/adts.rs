@@ -1,29 +1,16 @@
 //! AAC as recorders and radio stations write it (ISO 13818-7 §6.2, ADTS): no file header, and a header before each frame.
 
+use super::frames_follow::frames_follow;
+
 /// Bytes of a frame's header, without a checksum.
 const HEADER_BYTES: usize = 7;
-
-/// Frames that must follow each other, where there is room for so many.
-const FRAMES: usize = 3;
 
 /// The last sampling frequency that has a meaning.
 const LAST_RATE: u8 = 12;
 
 /// Whether `head`, the first bytes of a file, are such frames.
 pub fn begins_with_frames(head: &[u8]) -> bool {
-    let mut at = 0;
-    let mut alike = None;
-    for frame in 0..FRAMES {
-        let Some(rest) = head.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) else {
-            return frame > 1;
-        };
-        let Some((kind, bytes)) = frame_header(rest) else { return false };
-        if *alike.get_or_insert(kind) != kind {
-            return false;
-        }
-        at += bytes;
-    }
-    true
+    frames_follow(head, HEADER_BYTES, frame_header)
 }
 
 /// What must be the same in all frames (version, profile, rate and channels), and the length of the frame in bytes.

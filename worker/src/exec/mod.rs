@@ -7,6 +7,7 @@ mod cut;
 pub mod encoder;
 mod failure;
 mod feed;
+mod frames_follow;
 pub mod index;
 mod magic;
 mod mpeg_audio;

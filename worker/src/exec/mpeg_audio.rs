@@ -1,10 +1,9 @@
 //! MPEG audio (ISO 11172-3, ISO 13818-3) has no file header: frames follow each other, each with its own.
 
+use super::frames_follow::frames_follow;
+
 /// Bytes of a frame's header.
 const HEADER_BYTES: usize = 4;
-
-/// Frames that must follow each other, where there is room for so many: two may be chance.
-const FRAMES: usize = 3;
 
 /// kbit/s by the header's four bits: layer 2 and 3 of MPEG-1, and both of MPEG-2 and 2.5.
 const KBPS: [[u32; 14]; 3] = [
@@ -18,19 +17,7 @@ const RATES: [u32; 3] = [44_100, 48_000, 32_000];
 
 /// Whether `head`, the first bytes of a file, are frames of layer 2 or 3.
 pub fn begins_with_frames(head: &[u8]) -> bool {
-    let mut at = 0;
-    let mut alike = None;
-    for frame in 0..FRAMES {
-        let Some(rest) = head.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) else {
-            return frame > 1;
-        };
-        let Some((kind, bytes)) = frame_header(rest) else { return false };
-        if *alike.get_or_insert(kind) != kind {
-            return false;
-        }
-        at += bytes;
-    }
-    true
+    frames_follow(head, HEADER_BYTES, frame_header)
 }
 
 /// What must be the same in all frames (version, layer and rate), and the length of the frame in bytes.
