@@ -50,20 +50,12 @@ impl Progress {
             let part = if job.done.contains(position) { 1.0 } else { said.min(MOST_IN_WORK) };
             whole.add(task.cost_ms as f64, part);
             let covered = covered(plan, &task.work);
-            for rendition in rungs(&task.work) {
+            for rendition in task.work.renditions() {
                 renditions.entry(rendition.clone()).or_default().add(covered, part);
             }
         }
         let renditions = renditions.into_iter().map(|(id, share)| (id, share.part()));
         Progress { whole: whole.part(), renditions: renditions.collect() }
-    }
-}
-
-fn rungs(work: &Work) -> &[RenditionId] {
-    match work {
-        Work::Index => &[],
-        Work::Video { rungs, .. } => rungs,
-        Work::Audio { rendition, .. } => std::slice::from_ref(rendition),
     }
 }
 

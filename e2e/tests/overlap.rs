@@ -9,6 +9,7 @@ use std::time::Duration;
 use reelmill_e2e::fixtures::{Fixture, Kind, ffmpeg, fixture};
 use reelmill_e2e::gate::Gate;
 use reelmill_e2e::judge::Expected;
+use reelmill_e2e::published::Published;
 use reelmill_e2e::system::{AssetId, Signal, System, kill, program, until};
 use reelmill_e2e::tools::decode_strictly;
 use serde_json::Value;
@@ -74,6 +75,23 @@ fn plays(system: &System, asset: &AssetId, source: &Fixture, folder: &Path) {
     assert!((due - 1..=due).contains(&decoded), "{decoded} frames in the first second instead of {due}");
 }
 
+/// Uploads a source, of which the first rung plays while a gate holds all but a quarter back; gives what all of it became.
+fn plays_with_a_quarter(source: &Fixture, folder: &Path) -> Published {
+    let length = std::fs::metadata(&source.path).unwrap().len();
+    let system = System::start();
+    let gate = Gate::before(&system.state.api, length / 4);
+    let mut sending = upload(&system, &gate, &source.path);
+    let asset = the_asset(&system);
+    system.follow(&asset, READY, |asset| asset.playable);
+    assert!(bytes_in(&system, &asset) <= length / 4, "{}", source.path.display());
+    assert_eq!(system.asset(&asset).state, "processing");
+    plays(&system, &asset, source, folder);
+    gate.open();
+    assert!(sending.wait().unwrap().success());
+    system.ready(&asset, READY);
+    system.must_be_right(&asset, &Expected::of(source))
+}
+
 #[test]
 fn the_first_rung_plays_with_a_quarter_of_the_bytes_and_the_rest_is_as_if_nothing_had_been() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,20 +99,7 @@ fn the_first_rung_plays_with_a_quarter_of_the_bytes_and_the_rest_is_as_if_nothin
     // As cameras write it: the index behind the media.
     let last = wrapped(&first, folder.path(), "index-last.mp4", first.kind, &[]);
     for source in [first, last] {
-        let length = std::fs::metadata(&source.path).unwrap().len();
-        let system = System::start();
-        let gate = Gate::before(&system.state.api, length / 4);
-        let mut sending = upload(&system, &gate, &source.path);
-        let asset = the_asset(&system);
-        system.follow(&asset, READY, |asset| asset.playable);
-        assert!(bytes_in(&system, &asset) <= length / 4);
-        assert_eq!(system.asset(&asset).state, "processing");
-        plays(&system, &asset, &source, folder.path());
-        gate.open();
-        assert!(sending.wait().unwrap().success());
-        system.ready(&asset, READY);
-        let overlapped = system.must_be_right(&asset, &Expected::of(&source));
-        drop(system);
+        let overlapped = plays_with_a_quarter(&source, folder.path());
 
         // By itself it comes out the same, to the byte.
         let alone = System::start();
@@ -116,18 +121,7 @@ fn what_has_its_index_between_its_media_plays_as_soon_and_no_frame_is_lost() {
     ];
     for (name, kind, how) in wraps {
         let source = wrapped(&first, folder.path(), name, kind, how);
-        let length = std::fs::metadata(&source.path).unwrap().len();
-        let system = System::start();
-        let gate = Gate::before(&system.state.api, length / 4);
-        let mut sending = upload(&system, &gate, &source.path);
-        let asset = the_asset(&system);
-        system.follow(&asset, READY, |asset| asset.playable);
-        assert!(bytes_in(&system, &asset) <= length / 4, "{name}");
-        plays(&system, &asset, &source, folder.path());
-        gate.open();
-        assert!(sending.wait().unwrap().success());
-        system.ready(&asset, READY);
-        system.must_be_right(&asset, &Expected::of(&source));
+        plays_with_a_quarter(&source, folder.path());
     }
 }
 

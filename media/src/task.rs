@@ -67,6 +67,17 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The renditions that it makes segments of.
+    pub fn renditions(&self) -> &[RenditionId] {
+        match self {
+            Work::Index => &[],
+            Work::Video { rungs, .. } => rungs,
+            Work::Audio { rendition, .. } => std::slice::from_ref(rendition),
+        }
+    }
+}
+
 /// How an attempt goes about its work. Each way gives up more than the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

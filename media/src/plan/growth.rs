@@ -139,7 +139,7 @@ impl Plan {
         let mut ended: Vec<RenditionId> = Vec::new();
         let mut kept = Vec::new();
         for (n, (task, reads)) in self.tasks.into_iter().zip(self.reads).enumerate() {
-            let ids = renditions(&task.work);
+            let ids = task.work.renditions();
             if n < from || (reads <= bytes && !ids.iter().any(|id| ended.contains(id))) {
                 kept.push((task, reads));
             } else {
@@ -284,19 +284,11 @@ fn part(bytes: u64, to: u64, of: u64) -> u64 {
 
 /// Segments of a rendition that tasks make, from the first on.
 fn made(tasks: &[PlannedTask], id: &RenditionId) -> u32 {
-    let ends = tasks.iter().filter(|task| renditions(&task.work).contains(id)).map(|task| match &task.work {
+    let ends = tasks.iter().filter(|task| task.work.renditions().contains(id)).map(|task| match &task.work {
         Work::Video { segments, .. } | Work::Audio { segments, .. } => segments.end,
         Work::Index => 0,
     });
     ends.max().unwrap_or(0)
-}
-
-fn renditions(work: &Work) -> &[RenditionId] {
-    match work {
-        Work::Video { rungs, .. } => rungs,
-        Work::Audio { rendition, .. } => std::slice::from_ref(rendition),
-        Work::Index => &[],
-    }
 }
 
 fn same_track(one: &VideoTrack, other: &VideoTrack) -> bool {
