@@ -40,8 +40,10 @@ pub fn vmaf(program: &Path, media: &Path, clip: &Path, rate: f64) -> anyhow::Res
     let log = tempfile::NamedTempFile::new()?;
     // Frames are paired by their number: the two containers may start their clocks differently.
     let pair = format!("settb=1/{rate:.0},setpts=N");
+    // Where only one of the two says what its colours mean, ffmpeg converts those of the other before it compares.
+    let colours = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709";
     let graph = format!(
-        "[0:v][1:v]scale2ref=flags=bicubic[a][b];[a]{pair}[made];[b]{pair}[source];\
+        "[0:v]{colours}[x];[1:v]{colours}[y];[x][y]scale2ref=flags=bicubic[a][b];[a]{pair}[made];[b]{pair}[source];\
          [made][source]libvmaf=n_threads=2:n_subsample={SUBSAMPLE}:log_fmt=json:log_path={}",
         log.path().display()
     );
