@@ -15,7 +15,7 @@ use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
 use reelmill_media::timeline::{AudioTimeline, VideoTimeline};
-use sources::{any_profile, any_source};
+use sources::{any_profile, any_source, steady};
 
 fn plan(index: &SourceIndex, slots: u32) -> (VideoTimeline, Plan) {
     let plan = Plan::new(index, &Profile::default(), slots).unwrap();
@@ -216,6 +216,44 @@ proptest! {
         prop_assert_eq!(postcard::from_bytes::<Plan>(&bytes).unwrap(), plan);
         let bytes = postcard::to_stdvec(&index).unwrap();
         prop_assert_eq!(postcard::from_bytes::<SourceIndex>(&bytes).unwrap(), index);
+    }
+}
+
+/// What all tasks of a plan cost together, what the dearest of them does, and when the last of so many slots is done that take
+/// them in their order; in milliseconds.
+fn costs_ms(plan: &Plan, slots: usize) -> (u64, u64, u64) {
+    let costs = || plan.tasks.iter().map(|task| task.cost_ms);
+    let mut busy = vec![0; slots];
+    for cost in costs() {
+        *busy.iter_mut().min().unwrap() += cost;
+    }
+    (costs().sum(), costs().max().unwrap(), busy.into_iter().max().unwrap())
+}
+
+#[test]
+fn slots_that_take_tasks_in_order_are_done_with_a_short_source_at_about_the_same_time() {
+    let plan = |index: &SourceIndex, slots| Plan::new(index, &Profile::default(), slots).unwrap();
+    for (slots, gop, most, mean) in [
+        (2, 30, 1.25, 1.05),
+        (2, 60, 1.25, 1.05),
+        (2, 250, 1.30, 1.08),
+        (4, 30, 1.35, 1.12),
+        (4, 60, 1.35, 1.12),
+        (4, 250, 1.40, 1.15),
+    ] {
+        let times_ideal = (5..=60).step_by(2).map(|seconds| {
+            let index = steady(seconds, gop);
+            // Nobody is done before the longest segment is, or before all has been done by all.
+            let (cheapest, _, _) = costs_ms(&plan(&index, 1), 1);
+            let (_, dearest, _) = costs_ms(&plan(&index, 256), 256);
+            let (_, _, done) = costs_ms(&plan(&index, slots), slots as usize);
+            done as f64 / (cheapest as f64 / f64::from(slots)).max(dearest as f64)
+        });
+        let times_ideal: Vec<f64> = times_ideal.collect();
+        let worst = times_ideal.iter().copied().fold(0.0, f64::max);
+        let usual = times_ideal.iter().sum::<f64>() / times_ideal.len() as f64;
+        println!("{slots} slots, key frames every {gop}: {usual:.3} of the ideal, at worst {worst:.3}");
+        assert!(worst <= most && usual <= mean, "{slots} slots, {gop}: {usual:.3}, {worst:.3}");
     }
 }
 

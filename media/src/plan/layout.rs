@@ -1,5 +1,6 @@
 //! What is made of a source and where it is cut, before anything is said of who makes it.
 
+use super::cost::PictureCosts;
 use super::cut::Grid;
 use super::tasks::{self, Reach};
 use super::{AudioPlan, ImagePlan, Plan, PlanError, PlannedTask, VideoPlan, reads};
@@ -20,8 +21,8 @@ pub(super) struct Layout {
     pub(super) video: Option<VideoPlan>,
     pub(super) audio: Vec<AudioPlan>,
     images: Option<ImagePlan>,
-    /// For each segment of the picture, how many samples must be decoded before its first frame comes out.
-    leads: Vec<u32>,
+    /// There where a picture is.
+    pub(super) costs: Option<PictureCosts>,
     pub(super) grid: Grid,
 }
 
@@ -80,11 +81,13 @@ impl Layout {
             (Some(video), Some(timeline)) => ImagePlan::of(&ladder, video, timeline),
             (Some(_) | None, Some(_) | None) => None,
         };
-        let leads = match (&index.video, &timeline, &video) {
-            (Some(track), Some(timeline), Some(video)) => tasks::lead_ins(track, timeline, &video.segments),
-            (Some(_) | None, Some(_) | None, Some(_) | None) => Vec::new(),
+        let costs = match (&index.video, &timeline, &video) {
+            (Some(track), Some(timeline), Some(video)) => {
+                Some(PictureCosts::of(track, timeline, &video.segments))
+            }
+            (Some(_) | None, Some(_) | None, Some(_) | None) => None,
         };
-        Ok(Layout { ladder, timeline, video, audio, images, leads, grid })
+        Ok(Layout { ladder, timeline, video, audio, images, costs, grid })
     }
 
     /// Everything that there is.
@@ -98,8 +101,7 @@ impl Layout {
 
     /// The tasks for a part of it; see [`tasks::tasks`].
     pub(super) fn tasks(&self, slots: Option<u32>, reach: &Reach) -> Vec<PlannedTask> {
-        let Layout { ladder, video, audio, leads, grid, .. } = self;
-        tasks::tasks(ladder, video.as_ref(), audio, leads, grid, slots, reach)
+        tasks::tasks(self, slots, reach)
     }
 
     /// With these tasks.

@@ -3,11 +3,13 @@
 //! All renditions cut at the same times, where decoding of the source can begin if that is near enough. The first segments
 //! are short so that a video plays soon: 1, 1, 2, 4, 4, … seconds by default.
 
+mod cost;
 mod cut;
 mod growth;
 mod images;
 mod layout;
 mod reads;
+mod slots;
 mod tasks;
 
 use std::ops::Range;
@@ -131,7 +133,8 @@ impl AudioPlan {
 }
 
 impl Plan {
-    /// Cuts a source. `slots` is how many tasks the fleet runs at once: short sources are cut finer to fill it.
+    /// Cuts a source. `slots` is how many tasks the fleet runs at once: chunks are such that they would all be done with this
+    /// source at about the same time.
     pub fn new(index: &SourceIndex, profile: &Profile, slots: u32) -> Result<Plan, PlanError> {
         let layout = Layout::of(index, profile, None)?;
         let tasks = layout.tasks(Some(slots), &layout.whole());

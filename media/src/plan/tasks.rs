@@ -2,15 +2,14 @@
 
 use std::ops::Range;
 
-use super::cut::{Grid, stretched};
-use super::{AudioPlan, PlannedTask, VideoPlan, VideoSpan};
-use crate::codec::VideoCodec;
-use crate::index::VideoTrack;
-use crate::ladder::{Ladder, Rung};
-use crate::profile::Effort;
+use super::cost::{self, PictureCosts};
+use super::cut::stretched;
+use super::layout::Layout;
+use super::slots::{self, Slots};
+use super::{AudioPlan, PlannedTask, VideoPlan};
+use crate::ladder::Rung;
 use crate::task::{Class, Work};
 use crate::time::Ticks;
-use crate::timeline::VideoTimeline;
 
 /// A chunk should be no longer than this, in milliseconds, unless its segments are.
 const CHUNK_MS: i64 = 16_000;
@@ -19,8 +18,9 @@ const CHUNK_MS: i64 = 16_000;
 /// how long somebody's first segment may have to wait for a slot.
 const CHUNK_COST_MS: i64 = 40_000;
 
-/// What a chunk costs by itself, in frames of decoding: encoders are opened and their memory is touched.
-const CHUNK_START_FRAMES: u32 = 15;
+/// So many segments at the end of a source are grouped for the slots that there are; how those before are grouped does not
+/// decide when all is done.
+const GROUPED_FOR_SLOTS: u32 = 256;
 
 /// Sound without a picture is cut so long, in milliseconds: it is cheap.
 const AUDIO_CHUNK_MS: i64 = 120_000;
@@ -35,24 +35,6 @@ const CHUNKS_OF_SOUND: i64 = 2;
 /// A job never has more tasks than this; longer sources get longer chunks.
 pub const MAX_TASKS: usize = 8192;
 
-/// For each segment, how many samples must be decoded before its first frame comes out.
-pub(super) fn lead_ins(track: &VideoTrack, timeline: &VideoTimeline, segments: &[VideoSpan]) -> Vec<u32> {
-    let keys: Vec<u32> =
-        track.samples.iter().enumerate().filter(|(_, s)| s.key).map(|(i, _)| i as u32).collect();
-    segments
-        .iter()
-        .map(|segment| {
-            let Some(frame) = timeline.frames.get(segment.frames.start as usize) else { return 0 };
-            let upto = keys.partition_point(|k| *k <= frame.sample);
-            let key = keys[..upto]
-                .iter()
-                .rev()
-                .find(|k| track.samples.get(**k as usize).is_some_and(|s| s.pts <= frame.source_pts));
-            frame.sample - key.copied().unwrap_or(0)
-        })
-        .collect()
-}
-
 /// Which segments are to be made: of each lane of the ladder, and of each sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reach {
@@ -62,7 +44,7 @@ pub(super) struct Reach {
 
 /// Groups segments into chunks of about `length` (ticks): of the cuts between half and the whole of it, the one that wastes
 /// least per frame.
-fn chunks(video: &VideoPlan, of: Range<u32>, leads: &[u32], length: Ticks) -> Vec<Range<u32>> {
+fn chunks(video: &VideoPlan, of: Range<u32>, costs: &PictureCosts, length: Ticks) -> Vec<Range<u32>> {
     let count = of.end;
     let mut out = Vec::new();
     let mut start = of.start;
@@ -76,10 +58,10 @@ fn chunks(video: &VideoPlan, of: Range<u32>, leads: &[u32], length: Ticks) -> Ve
             count
         } else {
             let first = video.segments[start as usize].frames.start;
-            let wasted = |end: u32| leads.get(end as usize).copied().unwrap_or(0) + CHUNK_START_FRAMES;
             let per_frame = |end: u32| {
                 // Thousandths, so that they can be compared.
-                u64::from(wasted(end)) * 1000 / u64::from(video.segments[end as usize].frames.start - first)
+                u64::from(costs.wasted_frames(end)) * 1000
+                    / u64::from(video.segments[end as usize].frames.start - first)
             };
             (shortest..=longest).rev().min_by_key(|end| per_frame(*end)).unwrap_or(longest)
         };
@@ -91,21 +73,14 @@ fn chunks(video: &VideoPlan, of: Range<u32>, leads: &[u32], length: Ticks) -> Ve
 
 /// The tasks for what `reach` names: what makes the asset playable first, then the first codec with the sound beside it, then
 /// the others. Without `slots` nobody knows how much is to come: then chunks are as long as they may be.
-pub(super) fn tasks(
-    ladder: &Ladder,
-    video: Option<&VideoPlan>,
-    audio: &[AudioPlan],
-    leads: &[u32],
-    grid: &Grid,
-    slots: Option<u32>,
-    reach: &Reach,
-) -> Vec<PlannedTask> {
-    let Some(video) = video else {
+pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach) -> Vec<PlannedTask> {
+    let Layout { ladder, video, audio, costs, grid, .. } = layout;
+    let (Some(video), Some(costs)) = (video, costs) else {
         let (first, rest) = sound_tasks(audio, &reach.sounds, AUDIO_CHUNK_MS);
         return first.into_iter().chain(rest).collect();
     };
     let video_task = |segments: Range<u32>, rungs: &[Rung], class| PlannedTask {
-        cost_ms: video_cost_ms(video, &segments, rungs, leads),
+        cost_ms: costs.ms(video, &segments, rungs),
         work: Work::Video { segments, rungs: rungs.iter().map(|r| r.id.clone()).collect() },
         class,
     };
@@ -117,11 +92,25 @@ pub(super) fn tasks(
     // Beyond the limit chunks grow instead of their number.
     let lanes = ladder.lanes().count().max(1) as i64;
     let least = Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes)));
-    let length_of = |lane: &[Rung]| {
-        let cost_ms = video_cost_ms(video, &(0..video.segments.len() as u32), lane, leads) as i64;
+    let longest_of = |lane: &[Rung]| {
+        let cost_ms = costs.ms(video, &(0..video.segments.len() as u32), lane) as i64;
         let affordable_ms = total.micros(video.timescale) / 1000 * CHUNK_COST_MS / cost_ms.max(1);
-        let longest = Ticks::from_millis(affordable_ms.min(CHUNK_MS), video.timescale).max(shortest);
-        stretched(share.min(longest).max(least))
+        Ticks::from_millis(affordable_ms.min(CHUNK_MS), video.timescale).max(shortest).max(least)
+    };
+    let length_of = |lane: &[Rung]| stretched(longest_of(lane).min(share.max(least)));
+    // The chunks of a lane that come after the tasks before.
+    let chunks_after = |before: &[PlannedTask], lane: &[Rung], of: Range<u32>| {
+        let Some(slots) = slots else { return chunks(video, of, costs, length_of(lane)) };
+        let end = of.end.saturating_sub(GROUPED_FOR_SLOTS).max(of.start);
+        let mut out = chunks(video, of.start..end, costs, length_of(lane));
+        let cost_ms = |chunk: &Range<u32>| costs.ms(video, chunk, lane);
+        let mut busy = Slots::idle(slots);
+        before.iter().for_each(|task| busy.take(task.cost_ms));
+        out.iter().for_each(|chunk| busy.take(cost_ms(chunk)));
+        let longest = stretched(longest_of(lane));
+        let may = |chunk: &Range<u32>| span(video, chunk) <= longest;
+        out.extend(slots::chunks(end..of.end, busy, cost_ms, may));
+        out
     };
     let length = ladder.lanes().next().map_or(shortest, length_of);
     let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
@@ -133,7 +122,7 @@ pub(super) fn tasks(
     let mut out = Vec::new();
     for (n, (lane, of)) in ladder.lanes().zip(&reach.lanes).enumerate() {
         if n > 0 {
-            let every = chunks(video, of.clone(), leads, length_of(lane)).into_iter();
+            let every = chunks_after(&out, lane, of.clone()).into_iter();
             out.extend(every.map(|segments| video_task(segments, lane, Class::Ladder)));
             continue;
         }
@@ -147,7 +136,7 @@ pub(super) fn tasks(
         if begins && !rest.is_empty() {
             out.push(video_task(0..1, rest, Class::Publish));
         }
-        for segments in chunks(video, of.start + u32::from(begins)..of.end, leads, length) {
+        for segments in chunks_after(&out, lane, of.start + u32::from(begins)..of.end) {
             // Audio and video segments are numbered alike as long as there is picture.
             out.extend(std::iter::from_fn(|| sounds.next_if(|task| last_segment(task) <= segments.end)));
             out.push(video_task(segments, lane, Class::Ladder));
@@ -155,6 +144,12 @@ pub(super) fn tasks(
         out.extend(sounds.by_ref());
     }
     out
+}
+
+/// How long segments last together, in ticks.
+fn span(video: &VideoPlan, segments: &Range<u32>) -> Ticks {
+    let spans = video.segments.get(segments.start as usize..segments.end as usize).unwrap_or_default();
+    spans.first().zip(spans.last()).map_or(Ticks::ZERO, |(first, last)| last.end - first.start)
 }
 
 /// The segment after the last one of a task.
@@ -183,34 +178,8 @@ fn sound_tasks(
     (first, rest)
 }
 
-/// Cost of decoding and encoding, from measurements at the default presets on one core of 2023: per megapixel, decode
-/// 5.4 ms, encode with scaling 15 ms of H.264.
-fn video_cost_ms(video: &VideoPlan, segments: &Range<u32>, rungs: &[Rung], leads: &[u32]) -> u64 {
-    const DECODE_US_PER_MEGAPIXEL: u64 = 5_400;
-    let encode_us_per_megapixel = |codec| match codec {
-        VideoCodec::H264 => 15_000,
-        VideoCodec::Hevc => 45_000,
-        VideoCodec::Av1 => 40_000,
-    };
-    let Some(spans) = video.segments.get(segments.start as usize..segments.end as usize) else { return 0 };
-    let frames: u64 = spans.iter().map(|s| u64::from(s.frames.end - s.frames.start)).sum();
-    let lead = u64::from(leads.get(segments.start as usize).copied().unwrap_or(0));
-    let pixels = |r: &Rung| u64::from(r.width) * u64::from(r.height);
-    let halves = |effort| match effort {
-        Effort::Fast => 2,
-        Effort::Thorough => 5,
-    };
-    let encoded: u64 =
-        rungs.iter().map(|r| pixels(r) * encode_us_per_megapixel(r.codec) / 2 * halves(r.effort)).sum();
-    let decoded = rungs.iter().map(pixels).max().unwrap_or(0);
-    let decoded_frames = frames * u64::from(video.every) + lead;
-    let micros = frames * encoded + decoded_frames * decoded * DECODE_US_PER_MEGAPIXEL;
-    (micros / 1_000_000_000).max(1)
-}
-
 /// The first task is short, since a publish waits for it.
 fn audio_chunks(audio: &AudioPlan, of: &Range<u32>, chunk_ms: i64) -> Vec<PlannedTask> {
-    const COST_US_PER_SECOND: i64 = 11_000;
     let rate = audio.timeline.sample_rate;
     let count = of.end as usize;
     let mut out = Vec::new();
@@ -225,7 +194,7 @@ fn audio_chunks(audio: &AudioPlan, of: &Range<u32>, chunk_ms: i64) -> Vec<Planne
         out.push(PlannedTask {
             work: Work::Audio { rendition: audio.rung.id.clone(), segments: start as u32..end as u32 },
             class,
-            cost_ms: (length * COST_US_PER_SECOND / 1_000_000_000).max(1) as u64,
+            cost_ms: cost::sound_ms(length),
         });
         start = end;
     }
@@ -235,6 +204,7 @@ fn audio_chunks(audio: &AudioPlan, of: &Range<u32>, chunk_ms: i64) -> Vec<Planne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::VideoSpan;
     use crate::time::{FrameRate, Timescale};
 
     /// 30 frames a second, cut at these seconds.
@@ -256,7 +226,7 @@ mod tests {
     #[test]
     fn a_chunk_is_cut_short_only_where_that_saves_decoding() {
         let video = video(&[0, 1, 2, 4, 8, 12, 16, 20]);
-        let chunks = |leads: [u32; 7]| chunks(&video, 1..7, &leads, Ticks(8000));
+        let chunks = |leads: [u32; 7]| chunks(&video, 1..7, &PictureCosts::after(&leads), Ticks(8000));
         assert_eq!(chunks([0; 7]), [1..4, 4..6, 6..7]);
         // One frame less before the shorter one is not worth another chunk.
         assert_eq!(chunks([0, 15, 45, 45, 46, 45, 46]), [1..4, 4..6, 6..7]);

@@ -104,6 +104,15 @@ pub fn any_source() -> impl Strategy<Value = SourceIndex> {
         })
 }
 
+/// So many seconds of 1080p at 30 frames per second, a key frame every `gop`, with sound.
+pub fn steady(seconds: usize, gop: usize) -> SourceIndex {
+    SourceIndex {
+        container: Container::Mp4,
+        video: Some(video(15_360, 0, &vec![512; seconds * 30 - 1], gop, (1920, 1080))),
+        audio: vec![audio(48_000, 0, seconds * 48_000 / 1024)],
+    }
+}
+
 /// Profiles of any codecs and segment lengths.
 pub fn any_profile() -> impl Strategy<Value = Profile> {
     let video = prop::sample::subsequence(vec![VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1], 1..=3);
