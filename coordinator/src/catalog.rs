@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use reelmill_media::ids::{AssetId, TenantId};
+use reelmill_media::ids::{AssetId, TenantId, WorkerId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Change, Origin, Revision};
@@ -115,6 +115,17 @@ impl Catalog {
         let out = inner.schedule.out();
         let idle = (slots as usize).saturating_sub(out.publish + out.ladder);
         inner.stragglers.due(now_ms, idle)
+    }
+
+    /// Workers at tasks that have not been heard for a moment, the quietest first, and no more than `most`.
+    pub fn quiet(&self, most: usize) -> Vec<WorkerId> {
+        let now_ms = self.now_ms();
+        self.lock().stragglers.quiet(now_ms, most)
+    }
+
+    /// A worker's connection is gone.
+    pub fn is_gone(&self, worker: WorkerId) {
+        self.lock().stragglers.is_gone(worker);
     }
 
     /// Nobody can be heard now.

@@ -74,6 +74,16 @@ impl Fleet {
         self.lock().live.values().map(|(_, record)| record.clone()).collect()
     }
 
+    /// Whether a worker has said lately that it lives.
+    pub fn lives(&self, id: WorkerId) -> bool {
+        self.lock().live.contains_key(&id)
+    }
+
+    /// A worker is gone, without a last word.
+    pub fn forget(&self, id: WorkerId) {
+        self.lock().remove(id);
+    }
+
     /// Whether anybody but these takes tasks.
     pub fn has_others_than(&self, these: &[WorkerId]) -> bool {
         self.lock().live.values().any(|(_, record)| record.slots > 0 && !these.contains(&record.id))

@@ -257,6 +257,11 @@ impl Bus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Changes with each connection to a server.
+    pub fn connections(&self) -> watch::Receiver<()> {
+        self.connections.clone()
+    }
+
     /// Sends what is still buffered. Call after the last ack, before the process ends.
     pub async fn flush(&self) -> Result<(), BusError> {
         self.client

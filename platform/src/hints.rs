@@ -1,6 +1,10 @@
 //! What is said over core NATS: to whoever listens now. Any of it may be lost, and nothing is lost by that: it says sooner
 //! what is found out in any case.
 
+use std::time::Duration;
+
+use async_nats::Request;
+use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use reelmill_media::ids::{AssetId, WorkerId};
@@ -16,6 +20,8 @@ use crate::workers::WorkerRecord;
 const IDLE: &str = "idle";
 /// Asks all workers to say that they live.
 const WHO_LIVES: &str = "worker.who";
+/// That nobody listens the server says at once; who listens does not answer.
+const LISTENS_WITHIN: Duration = Duration::from_millis(200);
 const READY: &str = "ready.";
 const PUBLISHED: &str = "published.";
 
@@ -86,6 +92,13 @@ impl Bus {
         worker: WorkerId,
     ) -> Result<impl Stream<Item = bool> + Send + 'static, BusError> {
         self.hear(format!("worker.quarantined.{worker}")).await
+    }
+
+    /// Whether a worker's connection stands, as far as the server knows: a word without meaning, where nobody else listens.
+    pub async fn is_listening(&self, worker: WorkerId) -> bool {
+        let request = Request::new().timeout(Some(LISTENS_WITHIN));
+        let answer = self.client.send_request(format!("worker.quarantined.{worker}"), request).await;
+        !answer.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
     /// Tells whoever works on it that a task is over. What it makes is refused in any case.

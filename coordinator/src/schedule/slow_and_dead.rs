@@ -189,11 +189,16 @@ impl World {
             self.say(n);
         }
         let Some(watch) = &mut self.watch else { return };
+        for worker in watch.quiet(self.now_ms, WORKERS) {
+            if self.workers.iter().all(|(id, _)| *id != worker) {
+                watch.is_gone(worker);
+            }
+        }
         let idle = WORKERS.saturating_sub(self.asset.in_flight().len());
         for Straggler { number, epoch, worker, fault, .. } in watch.due(self.now_ms, idle) {
             self.apply(match fault {
                 Fault::Slow => Input::Straggles { number, epoch, worker },
-                Fault::Silent => Input::FallsSilent { number, epoch, worker },
+                Fault::Silent | Fault::Gone => Input::FallsSilent { number, epoch, worker },
             });
         }
         self.apply(Input::Tick);

@@ -2,10 +2,11 @@
 //!
 //! What a task should take is its estimated cost times what tasks lately took for each millisecond of theirs. One that takes
 //! several times that is raced where a slot is idle: another worker does the same, and the first report counts. So is one
-//! of which nothing is heard any more, busy or not: its worker has probably died, perhaps of it. Pure: time is an argument,
-//! in milliseconds from any beginning. Nothing rests on it but time and, at most, a twentieth more work.
+//! of which nothing is heard any more, busy or not: its worker has probably died, perhaps of it. A worker that is quiet for a
+//! moment is asked for, and one whose connection is gone is not waited for. Pure: time is an argument, in milliseconds from any
+//! beginning. Nothing rests on it but time and, at most, a twentieth more work beside what the dead had begun.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use reelmill_media::ids::{AssetId, WorkerId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
@@ -19,6 +20,10 @@ const WORTH_IT_MS: u64 = 5000;
 /// A worker of which nothing was heard for so long may be dead: it says something every 3 s, and is back 4 s after it has lost
 /// its connection.
 const SILENT_MS: u64 = 8000;
+/// One of which nothing was heard for so long is worth a question.
+const QUIET_MS: u64 = 1000;
+/// Who has lost its connection together with others is back within this.
+const BACK_WITHIN_MS: u64 = 5000;
 /// Tasks by which the fleet's pace is known.
 const SAMPLES: usize = 128;
 /// With fewer than this it is not known.
@@ -35,6 +40,8 @@ pub enum Fault {
     Slow,
     /// Nothing is heard of it any more.
     Silent,
+    /// Its connection is gone.
+    Gone,
 }
 
 /// A task that another worker had better do.
@@ -78,7 +85,9 @@ struct Sight {
     since_ms: u64,
     heard_ms: u64,
     permille: u16,
-    /// It was said to be silent.
+    /// Its connection is gone.
+    gone: bool,
+    /// It was said to be silent, or gone.
     given_up: bool,
 }
 
@@ -103,12 +112,13 @@ impl Stragglers {
             return;
         }
         match running.workers.iter_mut().find(|sight| sight.worker == worker) {
-            Some(sight) => (sight.heard_ms, sight.permille) = (now_ms, said.permille),
+            Some(sight) => (sight.heard_ms, sight.permille, sight.gone) = (now_ms, said.permille, false),
             None => running.workers.push(Sight {
                 worker,
                 since_ms: now_ms,
                 heard_ms: now_ms,
                 permille: said.permille,
+                gone: false,
                 given_up: false,
             }),
         }
@@ -117,6 +127,28 @@ impl Stragglers {
     /// Nobody can be heard now.
     pub const fn is_deaf(&mut self, now_ms: u64) {
         self.hears_since_ms = now_ms;
+    }
+
+    /// Those at work that have not been heard for a moment, the quietest first, and no more than `most`.
+    pub fn quiet(&self, now_ms: u64, most: usize) -> Vec<WorkerId> {
+        if now_ms.saturating_sub(self.hears_since_ms) < BACK_WITHIN_MS {
+            return Vec::new();
+        }
+        let at_work = self.running.values().flat_map(|running| &running.workers);
+        let mut heard_ms: BTreeMap<WorkerId, u64> = BTreeMap::new();
+        for sight in at_work.filter(|sight| !sight.given_up) {
+            let heard_ms = heard_ms.entry(sight.worker).or_default();
+            *heard_ms = sight.heard_ms.max(*heard_ms);
+        }
+        let quiet = heard_ms.into_iter().filter(|(_, heard_ms)| now_ms.saturating_sub(*heard_ms) > QUIET_MS);
+        let quietest: BTreeSet<_> = quiet.map(|(worker, heard_ms)| (heard_ms, worker)).collect();
+        quietest.into_iter().map(|(_, worker)| worker).take(most).collect()
+    }
+
+    /// A worker's connection is gone, and probably the worker.
+    pub fn is_gone(&mut self, worker: WorkerId) {
+        let at_work = self.running.values_mut().flat_map(|running| &mut running.workers);
+        at_work.filter(|sight| sight.worker == worker).for_each(|sight| sight.gone = true);
     }
 
     /// An asset's record changed: `epoch` says which attempts it has in flight, `at_work` that those which are gone are done.
@@ -163,18 +195,21 @@ impl Stragglers {
             // Who came last to it is the best hope.
             let Some(latest) = workers.iter_mut().max_by_key(|sight| sight.since_ms) else { continue };
             let heard_ms = latest.heard_ms.max(self.hears_since_ms);
-            let silent = now_ms.saturating_sub(heard_ms) > SILENT_MS && !latest.given_up;
+            let silent = now_ms.saturating_sub(heard_ms) > SILENT_MS;
             let slow =
                 idle > 0 && !*raced && pace.is_some_and(|pace| pace.is_left_behind(now_ms, *cost_ms, latest));
-            let fault = if silent {
+            let fault = if latest.gone && !latest.given_up {
+                Fault::Gone
+            } else if silent && !latest.given_up {
                 Fault::Silent
             } else if slow {
                 Fault::Slow
             } else {
                 continue;
             };
-            // What the second one is silent about is not done a third time for now: that costs no work.
-            if !*raced {
+            // What the second one is silent about is not done a third time for now: that costs no work. Nor does what nobody
+            // is at any more.
+            if !*raced && fault != Fault::Gone {
                 if *cost_ms > self.credit_ms {
                     continue;
                 }
@@ -182,7 +217,7 @@ impl Stragglers {
                 idle = idle.saturating_sub(1);
             }
             *raced = true;
-            latest.given_up = fault == Fault::Silent;
+            latest.given_up = fault != Fault::Slow;
             due.push(Straggler {
                 asset: *asset,
                 number: *number,
@@ -302,6 +337,36 @@ mod tests {
         all.hear(60_000, &said(1, 2, 0));
         assert_eq!((all.due(68_000, 0), all.due(68_001, 0)), (vec![], vec![silent(worker(2))]));
         assert_eq!(all.due(99_000, 0), []);
+    }
+
+    #[test]
+    fn whose_connection_is_gone_is_not_waited_for_and_costs_no_credit() {
+        let mut all = Stragglers { credit_ms: 0, ..Stragglers::default() };
+        all.hear(6000, &said(1, 1, 0));
+        all.hear(6000, &said(2, 2, 0));
+        all.hear(6500, &said(3, 3, 0));
+        assert_eq!(all.quiet(7000, 9), []);
+        assert_eq!(all.quiet(7501, 9), [worker(1), worker(2), worker(3)]);
+        assert_eq!(all.quiet(7501, 1), [worker(1)]);
+        all.is_gone(worker(1));
+        all.is_gone(worker(2));
+        // It was only away for a moment.
+        all.hear(7600, &said(2, 2, 100));
+        let gone = all.due(7700, 0);
+        assert_eq!(gone.iter().map(|who| (who.number.0, who.fault)).collect::<Vec<_>>(), [(1, Fault::Gone)]);
+        assert_eq!((all.due(7800, 0), all.quiet(7800, 9)), (vec![], vec![worker(3)]));
+        // Its copy's worker, too.
+        all.hear(9000, &said(1, 4, 0));
+        all.is_gone(worker(4));
+        assert_eq!(due(&mut all, 9100), [1]);
+    }
+
+    #[test]
+    fn nobody_is_asked_for_while_all_may_have_lost_their_connections() {
+        let mut all = Stragglers::default();
+        all.hear(10_000, &said(1, 1, 0));
+        all.is_deaf(20_000);
+        assert_eq!((all.quiet(24_999, 9), all.quiet(25_000, 9)), (vec![], vec![worker(1)]));
     }
 
     #[test]

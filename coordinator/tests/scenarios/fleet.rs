@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use reelmill_media::ids::WorkerId;
-use reelmill_media::task::{Class, FailureCode, Task, TaskNumber, Way};
+use reelmill_media::task::{Class, FailureCode, Task, TaskNumber, TaskProgress, Way};
 use reelmill_platform::workers::WorkerRecord;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -30,11 +30,15 @@ impl Drop for Alive {
 }
 
 async fn alive(machines: &Machines, id: WorkerId) -> Alive {
+    alive_with(machines, id, 4).await
+}
+
+async fn alive_with(machines: &Machines, id: WorkerId, slots: u32) -> Alive {
     let mut record = WorkerRecord {
         id,
         host: "test".into(),
         version: "test".into(),
-        slots: 4,
+        slots,
         busy: 0,
         started_at: jiff::Timestamp::now(),
         quarantined: false,
@@ -176,4 +180,39 @@ async fn a_task_that_takes_long_is_given_to_another_worker_and_the_first_is_told
     coordinator.counts("tasks_raced_total 1").await;
     let over = over.next().await.unwrap();
     assert!(over.concerns(&task), "{over:?}");
+}
+
+#[tokio::test]
+async fn a_worker_whose_connection_is_gone_is_not_waited_for() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&["--retry-after-ms", "20"]).await;
+    let caller = Caller::of(&coordinator);
+    let bus = machines.bus().await;
+    let dying = worker(7);
+    // Its one slot is busy, so that nothing is raced for being slow.
+    let connection = alive_with(&machines, dying, 1).await;
+    let taken = Arc::new(Mutex::new(false));
+    let note = taken.clone();
+    // Holds on to one task of the ladder, and is heard of often enough not to count as silent.
+    let _dying = Worker::named(&machines, dying, 60, move |task: Task| {
+        let (note, bus) = (note.clone(), bus.clone());
+        async move {
+            let holds_on =
+                task.class == Class::Ladder && !std::mem::replace(&mut *note.lock().unwrap(), true);
+            let Task { asset, number, epoch, cost_ms, .. } = task;
+            let said = TaskProgress { asset, number, epoch, permille: 1, worker: Some(dying), cost_ms };
+            while holds_on {
+                bus.publish_progress(&said).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            Act::Do
+        }
+    })
+    .await;
+    let id = caller.put(vec![3; 1000]).await;
+    until("a task in its hands", async || taken.lock().unwrap().then_some(())).await;
+    drop(connection);
+    caller.reaches(&id, "ready").await;
+    is_whole(&machines, &id, 60);
+    coordinator.counts("tasks_raced_total 1").await;
 }
