@@ -86,9 +86,9 @@ impl VideoTimeline {
         let zero = Zero::of(index)?;
         let snapped = Grid::evident(&list, track.timescale);
         let timescale = snapped.map_or(track.timescale, |grid| grid.clock);
-        let lead = zero.on(track.timescale);
+        let lead = zero.on(timescale);
         let place = |k: usize, pts: Ticks| match snapped {
-            Some(grid) => grid.frame(k) + (list[0].0 - lead).rescale(track.timescale, grid.clock),
+            Some(grid) => grid.frame(k) + list[0].0.rescale(track.timescale, grid.clock) - lead,
             None => pts - lead,
         };
         let mut frames: Vec<Frame> = list
@@ -98,7 +98,7 @@ impl VideoTimeline {
             .collect();
         let last = frames.last()?.pts;
         let end = match snapped {
-            Some(grid) => last + grid.step(),
+            Some(grid) => last + grid.step,
             None => last + track.last_duration.max(Ticks(1)),
         };
         if let Some(first) = frames.first_mut() {
@@ -106,6 +106,18 @@ impl VideoTimeline {
         }
         let nominal_rate = snapped.map(|grid| grid.rate).or_else(|| constant_rate(&frames, timescale));
         Some(VideoTimeline { timescale, frames, end, nominal_rate })
+    }
+
+    /// On another clock: that of a plan by an older build.
+    pub fn on(mut self, clock: Timescale) -> VideoTimeline {
+        if clock != self.timescale {
+            for frame in &mut self.frames {
+                frame.pts = frame.pts.rescale(self.timescale, clock);
+            }
+            self.end = self.end.rescale(self.timescale, clock);
+            self.timescale = clock;
+        }
+        self
     }
 
     /// Keeps every `nth` frame, from the first on.
@@ -142,9 +154,20 @@ impl VideoTimeline {
 struct Grid {
     rate: FrameRate,
     clock: Timescale,
+    /// Ticks of a frame.
+    step: Ticks,
 }
 
+/// Ticks per second of a grid's clock at least: fine enough to say by how much the picture starts after the sound.
+const LEAST_TICKS: u32 = 10_000;
+
 impl Grid {
+    fn of(rate: FrameRate) -> Option<Grid> {
+        let finer = LEAST_TICKS.div_ceil(rate.num).next_power_of_two();
+        let step = Ticks(i64::from(rate.den) * i64::from(finer));
+        Some(Grid { rate, clock: Timescale::new(rate.num.checked_mul(finer)?)?, step })
+    }
+
     /// Matroska keeps milliseconds: 30 fps becomes steps of 33 and 34. Where every frame lies within one tick of
     /// a nominal rate's grid, that grid is the truth.
     fn evident(list: &[(Ticks, u32)], clock: Timescale) -> Option<Grid> {
@@ -156,7 +179,7 @@ impl Grid {
         let rate = FrameRate::NOMINAL
             .into_iter()
             .min_by(|a, b| (a.per_second() - mean).abs().total_cmp(&(b.per_second() - mean).abs()))?;
-        let grid = Grid { rate, clock: Timescale::new(rate.num)? };
+        let grid = Grid::of(rate)?;
         let fits = list
             .iter()
             .enumerate()
@@ -165,11 +188,7 @@ impl Grid {
     }
 
     fn frame(self, k: usize) -> Ticks {
-        Ticks(k as i64 * i64::from(self.rate.den))
-    }
-
-    fn step(self) -> Ticks {
-        Ticks(i64::from(self.rate.den))
+        Ticks(k as i64 * self.step.0)
     }
 }
 
@@ -211,6 +230,72 @@ impl AudioTimeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::{CodecSetup, Colour, Container, Orientation, Picture, Sample};
+
+    /// Frames as Matroska dates them, enough to tell all rates apart, and sound from 0 on.
+    fn matroska(rate: FrameRate, first_ms: i64) -> SourceIndex {
+        let setup = CodecSetup { codec: "h264".to_owned(), extradata: Vec::new(), wave: Default::default() };
+        let window = Ticks(i64::MIN)..Ticks(i64::MAX);
+        let sample = |pts| Sample { offset: 0, bytes: 1, pts, dts: pts, key: true };
+        let millis = Timescale::new(1000).unwrap();
+        let frames = (0..200).map(|k| {
+            let at = Ticks(k * i64::from(rate.den)).rescale(Timescale::new(rate.num).unwrap(), millis);
+            sample(Ticks(first_ms) + at)
+        });
+        let picture = Picture {
+            width: 2,
+            height: 2,
+            sar_num: 1,
+            sar_den: 1,
+            orientation: Orientation::default(),
+            colour: Colour::UNSPECIFIED,
+        };
+        let video = VideoTrack {
+            stream: 0,
+            setup: setup.clone(),
+            timescale: millis,
+            picture,
+            samples: frames.collect(),
+            window: window.clone(),
+            last_duration: Ticks(33),
+        };
+        let audio = AudioTrack {
+            stream: 1,
+            setup,
+            timescale: Timescale::new(48_000).unwrap(),
+            sample_rate: 48_000,
+            channels: 2,
+            language: None,
+            samples: (0..16).map(|k| sample(Ticks(k * 1024))).collect(),
+            window,
+        };
+        SourceIndex { container: Container::Matroska, video: Some(video), audio: vec![audio] }
+    }
+
+    #[test]
+    fn a_picture_after_its_sound_starts_to_the_millisecond() {
+        for rate in FrameRate::NOMINAL {
+            for first_ms in [0, 1, 10, 17, 20, 33, 500] {
+                let timeline = VideoTimeline::of(&matroska(rate, first_ms)).unwrap();
+                assert_eq!(timeline.nominal_rate, Some(rate));
+                assert_eq!(timeline.frames[0].pts, Ticks::ZERO, "it is held from 0 on");
+                for (k, frame) in timeline.frames.iter().enumerate().skip(1) {
+                    let nominal = first_ms as f64 / 1e3 + k as f64 / rate.per_second();
+                    let off = frame.pts.seconds(timeline.timescale) - nominal;
+                    assert!(off.abs() < 1e-4, "{rate}: frame {k} is {off} s late, the picture {first_ms} ms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_coarser_clock_of_an_older_plan_is_kept() {
+        let timeline = VideoTimeline::of(&matroska(FrameRate { num: 30, den: 1 }, 0)).unwrap();
+        assert_eq!(timeline.timescale.get(), 15_360);
+        let older = timeline.on(Timescale::new(30).unwrap());
+        assert!(older.frames.iter().map(|frame| frame.pts.0).eq(0..200));
+        assert_eq!(older.end, Ticks(200));
+    }
 
     #[test]
     fn frame_rates_are_exact_for_short_clips_and_fit_for_long_ones() {

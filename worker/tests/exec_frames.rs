@@ -159,6 +159,26 @@ fn an_edit_list_that_begins_within_the_only_frame_shows_it() {
     check_times(&title, made.values().next().unwrap());
 }
 
+/// Its clock counts milliseconds, and so late is the picture.
+#[test]
+fn matroska_with_sound_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, file) = (fixture(Kind::Landscape).path, folder.path().join("late.mkv"));
+    let mut command = Command::new(ffmpeg());
+    command.args(["-nostdin", "-v", "error", "-itsoffset", "0.017", "-i"]).arg(&from).arg("-i").arg(&from);
+    command.args(["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "flac"]).arg(&file);
+    assert!(command.status().unwrap().success());
+    let source = std::fs::read(file).unwrap();
+    let title = Title::of(&source).unwrap().lowest(1);
+    let clock = title.timeline().timescale;
+    for (n, frame) in title.timeline().frames.iter().enumerate().skip(1) {
+        let there = 0.017 + n as f64 / 30.0;
+        let here = frame.pts.seconds(clock);
+        assert!((here - there).abs() < 0.0011, "frame {n} is shown at {here}, not {there}");
+    }
+    check_times(&title, &title.make(&source, &[2, 1]).unwrap()[title.rungs()[0].as_str()]);
+}
+
 macro_rules! kinds {
     ($codec:ident: $($name:ident: $kind:ident,)*) => {
         $(#[test] fn $name() { check(Kind::$kind, VideoCodec::$codec); })*

@@ -94,7 +94,8 @@ impl VideoJob {
     ) -> Result<VideoJob, NotPlanned> {
         let track = index.video.as_ref().ok_or(NotPlanned("a picture"))?;
         let video = plan.video.as_ref().ok_or(NotPlanned("a picture"))?;
-        let timeline = VideoTimeline::of(index).ok_or(NotPlanned("frames"))?.thinned(video.every);
+        let timeline = VideoTimeline::of(index).ok_or(NotPlanned("frames"))?;
+        let timeline = timeline.thinned(video.every).on(video.timescale);
         let spans = video
             .segments
             .get(segments.start as usize..segments.end as usize)
