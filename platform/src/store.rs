@@ -27,6 +27,13 @@ use crate::verified::{VerifiedBytes, WrongContent};
 /// A single object is moved in less than this, or the attempt has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The library ends a request after 30 s unless told otherwise, whatever still comes of its body; ours end by [`DEADLINE`] when
+/// nothing comes.
+const LONGEST_REQUEST: (&str, &str) = ("timeout", "1day");
+
+/// What the clouds' own tools read. The library would take more, such as `TOKEN` and `REGION`, which may be about anything.
+const CLOUD_VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
 /// How much of a local file is read at a time.
 const FILE_PIECE_BYTES: usize = 256 << 10;
 
@@ -87,7 +94,7 @@ pub struct Store {
 
 impl Store {
     /// Opens `file:///folder` (made if absent), `s3://bucket/prefix`, `gs://…` or `az://…`. Credentials and endpoints
-    /// of clouds come from their usual environment variables.
+    /// of clouds come from their usual environment variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
     pub fn open(url: &str) -> Result<Store, StoreError> {
         let refuse = |reason: String| StoreError::Open { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
@@ -99,7 +106,13 @@ impl Store {
             // What is acknowledged survives a power cut.
             return Ok(Store { inner: Arc::new(local.with_fsync(true)) });
         }
-        let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+        let said = std::env::vars_os().filter_map(|(key, value)| {
+            let (key, value) = (key.into_string().ok()?, value.into_string().ok()?);
+            let is_ours = CLOUD_VARIABLES.iter().any(|prefix| key.starts_with(prefix));
+            is_ours.then(|| (key.to_ascii_lowercase(), value))
+        });
+        let (key, value) = LONGEST_REQUEST;
+        let options = std::iter::once((key.to_owned(), value.to_owned())).chain(said);
         let (inner, prefix) =
             object_store::parse_url_opts(&parsed, options).map_err(|e| refuse(e.to_string()))?;
         Ok(Store { inner: Arc::new(PrefixStore::new(inner, prefix)) })

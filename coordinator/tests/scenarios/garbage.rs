@@ -22,7 +22,15 @@ fn is_there(machines: &Machines, source: &[u8]) -> bool {
 
 #[tokio::test]
 async fn blobs_go_when_nothing_names_them_any_more() {
-    let machines = Machines::start().await;
+    go(Machines::start().await).await;
+}
+
+#[tokio::test]
+async fn blobs_on_s3_go_when_nothing_names_them_any_more() {
+    go(Machines::on_s3().await).await;
+}
+
+async fn go(machines: Machines) {
     let keeps_all = machines.coordinator(&["--garbage-grace-s", "0"]).await;
     let caller = Caller::of(&keeps_all);
     let _worker = Worker::diligent(&machines, 20).await;

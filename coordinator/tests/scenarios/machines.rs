@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::s3::S3;
+
 /// Nothing in these tests takes longer than this, however busy the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -34,8 +36,11 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
 pub struct Machines {
     pub folder: TempDir,
     pub store: Store,
+    pub store_url: String,
     pub nats_url: String,
     nats: Child,
+    /// Where the store is, unless in the folder.
+    s3: Option<S3>,
 }
 
 pub struct Coordinator {
@@ -47,6 +52,19 @@ pub struct Coordinator {
 impl Machines {
     pub async fn start() -> Machines {
         let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().join("store").display());
+        let store = Store::open(&url).unwrap();
+        Machines::around(folder, store, url, None).await
+    }
+
+    /// The same with a store on S3.
+    pub async fn on_s3() -> Machines {
+        let folder = tempfile::tempdir().unwrap();
+        let s3 = S3::start(folder.path().join("s3")).await;
+        Machines::around(folder, s3.store(), s3.url(), Some(s3)).await
+    }
+
+    async fn around(folder: TempDir, store: Store, store_url: String, s3: Option<S3>) -> Machines {
         let data = folder.path();
         for name in ["nats", "ports"] {
             std::fs::create_dir(data.join(name)).unwrap();
@@ -57,8 +75,7 @@ impl Machines {
             { "tenant": "other", "key_blake3": blake3::hash(OTHER_KEY.as_bytes()).to_hex().as_str() },
         ]);
         std::fs::write(data.join("keys.json"), keys.to_string()).unwrap();
-        let store = Store::open(&format!("file://{}", data.join("store").display())).unwrap();
-        Machines { folder, store, nats_url, nats }
+        Machines { folder, store, store_url, nats_url, nats, s3 }
     }
 
     /// Kills the nats-server as by kill -9, and starts it again at the same address.
@@ -81,8 +98,19 @@ impl Machines {
         Bus::connect(&nats, "test").await.unwrap()
     }
 
+    /// The file in which an object lies.
     pub fn file(&self, key: &str) -> PathBuf {
-        self.folder.path().join("store").join(key)
+        match &self.s3 {
+            Some(s3) => s3.file(key),
+            None => self.folder.path().join("store").join(key),
+        }
+    }
+
+    /// The coordinator's program, which finds the store by this environment.
+    pub fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"));
+        command.envs(self.s3.iter().flat_map(S3::environment)).kill_on_drop(true);
+        command
     }
 
     pub async fn coordinator(&self, more: &[&str]) -> Coordinator {
@@ -92,20 +120,18 @@ impl Machines {
     /// The same, with more in its environment.
     pub async fn coordinator_in(&self, environment: &[(&str, &Path)], more: &[&str]) -> Coordinator {
         let ready = self.folder.path().join(format!("ready-{}", rand::random::<u64>()));
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let process = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"))
-            .args(["--listen", "127.0.0.1:0", "--nats", &self.nats_url, "--keys-file", &path("keys.json")])
-            .args([
-                "--store",
-                &format!("file://{}", path("store")),
-                "--log",
-                "info,reelmill_coordinator=debug",
-            ])
-            .args(["--ready-file", &ready.display().to_string()])
+        let keys = self.folder.path().join("keys.json");
+        let process = self
+            .program()
+            .args(["--listen", "127.0.0.1:0", "--nats", &self.nats_url, "--store", &self.store_url])
+            .args(["--log", "info,reelmill_coordinator=debug"])
+            .arg("--keys-file")
+            .arg(keys)
+            .arg("--ready-file")
+            .arg(&ready)
             .args(more)
             .envs(environment.iter().copied())
             .stderr(if std::env::var_os("SHOW_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() })
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let text = until("the coordinator", async || std::fs::read(&ready).ok()).await;

@@ -24,6 +24,7 @@ mod rebuild;
 mod relay;
 mod republish;
 mod resumable;
+mod s3;
 mod tenants;
 mod twins;
 mod uploads;

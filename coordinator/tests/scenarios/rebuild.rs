@@ -5,7 +5,6 @@ use std::process::Output;
 use reelmill_media::task::Class;
 use reelmill_platform::topology::BucketName;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::client::Caller;
 use crate::life::{is_whole, media_playlist, texts};
@@ -14,29 +13,42 @@ use crate::uploads::bytes;
 use crate::worker::{Act, Worker};
 
 pub async fn rebuild(machines: &Machines) -> Output {
-    let store = format!("file://{}", machines.file("").display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reelmill-coordinator"));
-    command.args(["rebuild", "--store", store.trim_end_matches('/'), "--nats", &machines.nats_url]);
-    command.kill_on_drop(true).output().await.unwrap()
+    let arguments = ["rebuild", "--store", &machines.store_url, "--nats", &machines.nats_url];
+    machines.program().args(arguments).output().await.unwrap()
 }
 
-#[tokio::test]
-async fn what_nats_knew_comes_back_from_the_store() {
-    let mut machines = Machines::start().await;
-    let coordinator = machines.coordinator(&[]).await;
-    let caller = Caller::of(&coordinator);
-    let worker = Worker::diligent(&machines, 40).await;
-    let sent = bytes(3000);
-    let ready = caller.put(sent.clone()).await;
-    let before = caller.reaches(&ready, "ready").await;
+/// An asset that is ready, and one of which something plays and no more is being made.
+async fn ready_and_growing(machines: &Machines, caller: &Caller, sent: &[u8]) -> (Value, String) {
+    let worker = Worker::diligent(machines, 40).await;
+    let ready = caller.put(sent).await;
+    let ready = caller.reaches(&ready, "ready").await;
     drop(worker);
-    let worker = Worker::start(&machines, 40, async |task| match task.class {
+    let _worker = Worker::start(machines, 40, async |task| match task.class {
         Class::Publish => Act::Do,
         Class::Ladder => std::future::pending().await,
     })
     .await;
     let growing = caller.put(bytes(4000)).await;
     until("playlists", async || (caller.asset(&growing).await["playable"] == true).then_some(())).await;
+    (ready, growing)
+}
+
+#[tokio::test]
+async fn what_nats_knew_comes_back_from_the_store() {
+    comes_back(Machines::start().await).await;
+}
+
+#[tokio::test]
+async fn what_nats_knew_comes_back_from_a_store_on_s3() {
+    comes_back(Machines::on_s3().await).await;
+}
+
+async fn comes_back(mut machines: Machines) {
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let sent = bytes(3000);
+    let (before, growing) = ready_and_growing(&machines, &caller, &sent).await;
+    let ready = before["id"].as_str().unwrap().to_owned();
     let (upload, half) = caller.create(100).await;
     assert_eq!(caller.patch(&upload, 0, &[1; 50]).await.status(), 204);
     let bus = machines.bus().await;
@@ -49,7 +61,6 @@ async fn what_nats_knew_comes_back_from_the_store() {
     let segments = || media_playlist(&machines, &growing, "v360").map_or(0, |list| list.segments.len());
     let shown = segments();
     assert!(shown > 0);
-    drop(worker);
     coordinator.kill().await;
 
     machines.lose_nats().await;
@@ -104,18 +115,7 @@ async fn a_coordinator_that_ran_on_goes_by_what_came_back() {
     let mut machines = Machines::start().await;
     let coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
-    let worker = Worker::diligent(&machines, 40).await;
-    let ready = caller.put(bytes(3000)).await;
-    caller.reaches(&ready, "ready").await;
-    drop(worker);
-    let worker = Worker::start(&machines, 40, async |task| match task.class {
-        Class::Publish => Act::Do,
-        Class::Ladder => std::future::pending().await,
-    })
-    .await;
-    let growing = caller.put(bytes(4000)).await;
-    until("playlists", async || (caller.asset(&growing).await["playable"] == true).then_some(())).await;
-    drop(worker);
+    let (_, growing) = ready_and_growing(&machines, &caller, &bytes(3000)).await;
 
     machines.lose_nats().await;
     let told = rebuild(&machines).await;
