@@ -1,18 +1,19 @@
-//! The bucket of assets: every change goes through the machine and a compare-and-set. Beside it stand two lists of keys,
-//! which are what coordinators read when they start, however many assets have ended: those that are not over, and whose is
-//! whose. An asset is put on the first before it is open, and taken off after it is closed.
+//! The bucket of assets: every change goes through the machine and a compare-and-set. Beside it stand two lists of keys: those
+//! that are not over, which is what coordinators read when they start, however many assets have ended, and whose is whose. An
+//! asset is put on the first before it is open, and taken off after it is closed.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, TryStreamExt, future};
+use futures_util::{Stream, TryStreamExt, future};
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Bucket, Change, Revision, Written};
+use reelmill_platform::owners::Owners;
 use reelmill_platform::store::Store;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::Mutex;
@@ -63,7 +64,7 @@ pub struct Applied {
 pub struct Assets {
     bucket: Bucket<Asset>,
     open: Bucket<()>,
-    owners: Bucket<()>,
+    owners: Owners,
     archive: Archive,
     stripes: Arc<Vec<Mutex<()>>>,
     retry_after: SignedDuration,
@@ -83,7 +84,7 @@ impl Assets {
         Ok(Self {
             bucket: bus.bucket(BucketName::Assets).await?,
             open: bus.bucket(BucketName::Open).await?,
-            owners: bus.bucket(BucketName::Owners).await?,
+            owners: Owners::open(bus).await?,
             archive: Archive::new(store),
             stripes: Arc::new((0..STRIPES).map(|_| Mutex::new(())).collect()),
             retry_after,
@@ -109,8 +110,9 @@ impl Assets {
 
     /// Stores a new asset.
     pub async fn create(&self, asset: &Asset) -> Result<(), ApplyError> {
-        let (key, owner) = (asset.id.to_string(), owner_key(&asset.tenant, asset.id));
-        let listed = async { tokio::try_join!(self.open.put(&key, &()), self.owners.put(&owner, &())) };
+        let key = asset.id.to_string();
+        let listed =
+            async { tokio::try_join!(self.open.put(&key, &()), self.owners.add(&asset.tenant, asset.id)) };
         let (listed, kept) = tokio::join!(listed, self.archive.keep(asset));
         listed?;
         kept?;
@@ -123,11 +125,11 @@ impl Assets {
 
     /// Stores an asset that NATS has lost; says whether it had.
     pub async fn restore(&self, asset: &Asset) -> Result<bool, ApplyError> {
-        let (key, owner) = (asset.id.to_string(), owner_key(&asset.tenant, asset.id));
+        let key = asset.id.to_string();
         if !asset.is_closed() {
             self.open.put(&key, &()).await?;
         }
-        self.owners.put(&owner, &()).await?;
+        self.owners.add(&asset.tenant, asset.id).await?;
         Ok(self.bucket.create(&key, asset).await? != Written::Conflict)
     }
 
@@ -149,12 +151,14 @@ impl Assets {
         keys.try_filter_map(|key| future::ready(Ok(key.parse::<AssetId>().ok()))).try_collect().await
     }
 
-    /// Whose asset is whose.
-    pub async fn owners(
+    /// A tenant's assets, newest first, of those that are older than `before`.
+    pub async fn page(
         &self,
-    ) -> Result<impl Stream<Item = Result<(TenantId, AssetId), BusError>> + Send + 'static, BusError> {
-        let keys = self.owners.keys().await?;
-        Ok(keys.filter_map(|key| future::ready(key.map(|key| owner_of(&key)).transpose())))
+        tenant: &TenantId,
+        before: Option<AssetId>,
+        limit: usize,
+    ) -> Result<Vec<AssetId>, BusError> {
+        self.owners.page(tenant, before, limit).await
     }
 
     /// Takes an asset off the list of open ones if it is over: whoever closed it has died before that.
@@ -256,7 +260,7 @@ impl Assets {
         let key = asset.id.to_string();
         self.archive.forget(asset.id).await?;
         self.bucket.remove(&key).await?;
-        self.owners.remove_all(&owner_key(&asset.tenant, asset.id)).await?;
+        self.owners.remove(&asset.tenant, asset.id).await?;
         Ok(self.open.remove_all(&key).await?)
     }
 
@@ -265,15 +269,6 @@ impl Assets {
         id.hash(&mut hasher);
         &self.stripes[hasher.finish() as usize % STRIPES]
     }
-}
-
-fn owner_key(tenant: &TenantId, id: AssetId) -> String {
-    format!("{tenant}.{id}")
-}
-
-fn owner_of(key: &str) -> Option<(TenantId, AssetId)> {
-    let (tenant, id) = key.split_once('.')?;
-    Some((tenant.parse().ok()?, id.parse().ok()?))
 }
 
 /// A few milliseconds at first, at most 200, with jitter.

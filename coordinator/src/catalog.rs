@@ -1,13 +1,13 @@
-//! What this process knows of all assets: who owns which, which are not over yet, and who wants to hear of one. A copy for
-//! lists, sweeps and events; nothing is decided by it. It is read from the two lists beside the bucket of assets, then
-//! kept by watching the bucket: of an asset that has ended, nothing is read but its key.
+//! What this process knows of the assets that are not over, and who wants to hear of which. A copy for sweeps, schedule and
+//! events; nothing is decided by it. It is read from the list of open ones, then kept by watching the bucket: of an asset that
+//! has ended, nothing is read and nothing is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use reelmill_media::ids::{AssetId, TenantId, WorkerId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 use reelmill_platform::bus::{Bus, BusError};
@@ -24,13 +24,6 @@ use crate::state::{Asset, Stage};
 const REWATCH_AFTER: Duration = Duration::from_secs(1);
 /// Records read at once at the start.
 const READS_AT_ONCE: usize = 64;
-/// Who asks for a list waits at most so long until it is known.
-const LIST_WITHIN: Duration = Duration::from_secs(15);
-
-/// It is not known yet who owns what: this process has just started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the list of assets is not read yet")]
-pub struct NotListed;
 
 /// An asset as last seen, and how far its running tasks said they are.
 #[derive(Debug, Clone)]
@@ -49,7 +42,6 @@ pub struct Catalog {
     inner: Arc<Mutex<Inner>>,
     news: watch::Sender<()>,
     complete: watch::Sender<bool>,
-    listed: watch::Sender<bool>,
     started: Instant,
     metrics: Metrics,
 }
@@ -58,7 +50,6 @@ pub struct Catalog {
 struct Inner {
     /// Of the bucket of assets.
     origin: Option<Origin>,
-    owned: BTreeMap<TenantId, BTreeSet<AssetId>>,
     unfinished: BTreeMap<AssetId, Sight>,
     watched: HashMap<AssetId, watch::Sender<Option<Sight>>>,
     schedule: Schedule,
@@ -73,7 +64,6 @@ impl Catalog {
             inner: Arc::new(Mutex::new(inner)),
             news: watch::Sender::default(),
             complete: watch::Sender::default(),
-            listed: watch::Sender::default(),
             started: Instant::now(),
             metrics,
         }
@@ -138,24 +128,6 @@ impl Catalog {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A tenant's assets, newest first, after `after`.
-    pub async fn page(
-        &self,
-        tenant: &TenantId,
-        after: Option<AssetId>,
-        limit: usize,
-    ) -> Result<Vec<AssetId>, NotListed> {
-        let mut listed = self.listed.subscribe();
-        let known = tokio::time::timeout(LIST_WITHIN, listed.wait_for(|listed| *listed));
-        known.await.map_err(|_| NotListed)?.map_err(|_| NotListed)?;
-        let inner = self.lock();
-        let Some(owned) = inner.owned.get(tenant) else { return Ok(Vec::new()) };
-        Ok(match after {
-            Some(after) => owned.range(..after).rev().take(limit).copied().collect(),
-            None => owned.iter().rev().take(limit).copied().collect(),
-        })
-    }
-
     /// How far the tasks in work of an asset said they are, in 1/1000.
     pub fn running(&self, id: AssetId) -> BTreeMap<TaskNumber, u16> {
         self.lock().unfinished.get(&id).map(|sight| sight.running.clone()).unwrap_or_default()
@@ -193,8 +165,6 @@ impl Catalog {
         let mut progress = std::pin::pin!(bus.subscribe_progress().await?);
         self.read_unfinished(assets).await?;
         self.complete.send_replace(true);
-        let mut owners = std::pin::pin!(self.read_owners(assets));
-        let mut reads_owners = true;
         loop {
             tokio::select! {
                 change = changes.next() => match change {
@@ -208,11 +178,6 @@ impl Catalog {
                     Some(said) => self.hear(&said),
                     None => return Ok(()),
                 },
-                read = &mut owners, if reads_owners => {
-                    read?;
-                    reads_owners = false;
-                    self.listed.send_replace(true);
-                }
             }
         }
     }
@@ -259,14 +224,6 @@ impl Catalog {
         Ok(())
     }
 
-    async fn read_owners(&self, assets: &Assets) -> Result<(), BusError> {
-        let mut owners = std::pin::pin!(assets.owners().await?);
-        while let Some((tenant, id)) = owners.try_next().await? {
-            self.lock().owned.entry(tenant).or_default().insert(id);
-        }
-        Ok(())
-    }
-
     fn see(&self, change: Change<Asset>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -283,7 +240,6 @@ impl Catalog {
         let demand = change.value.as_ref().and_then(Demand::of);
         inner.schedule.see(id, change.revision, demand);
         if let Some(asset) = change.value {
-            inner.owned.entry(asset.tenant.clone()).or_default().insert(id);
             let asset = Arc::new(asset);
             let mut running = before.map(|sight| sight.running).unwrap_or_default();
             running.retain(|number, _| asset.epoch(*number).is_some());
@@ -294,11 +250,6 @@ impl Catalog {
             if !sight.asset.is_closed() {
                 inner.unfinished.insert(id, sight);
             }
-        } else if let Some(Sight { asset, .. }) = before
-            && let Some(owned) = inner.owned.get_mut(&asset.tenant)
-        {
-            // Only what was deleted is removed, and until then it is not over.
-            owned.remove(&id);
         }
         self.metrics.scheduled(&inner.schedule);
         self.metrics.assets_open.set(i64::try_from(inner.unfinished.len()).unwrap_or(i64::MAX));

@@ -194,9 +194,9 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(stream::try_unfold(Watching { watch, connections, store, origin }, Watching::next))
     }
 
-    /// All keys that match `pattern` (a NATS subject pattern), in order, with their values; while others write, some may be
-    /// missing. For recovery and lists, not for hot paths: one read per key.
-    pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {
+    /// All keys that match `pattern` (a NATS subject pattern), in order; while others write, some may be missing. What does not
+    /// match costs nothing.
+    pub async fn keys_of(&self, pattern: &str) -> Result<BTreeSet<String>, BusError> {
         let subjects = format!("{}{pattern}", self.store.prefix);
         let mut subjects =
             self.store.stream.info_with_subjects(subjects).await.map_err(|e| BusError::kv(pattern, &e))?;
@@ -206,8 +206,13 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
             // While others write, the server may say one twice.
             keys.insert(subject.strip_prefix(&self.store.prefix).unwrap_or(&subject).to_owned());
         }
+        Ok(keys)
+    }
+
+    /// The same, with their values. For recovery and lists, not for hot paths: one read per key.
+    pub async fn list(&self, pattern: &str) -> Result<Vec<(String, T)>, BusError> {
         let mut found = Vec::new();
-        for key in keys {
+        for key in self.keys_of(pattern).await? {
             if let Some((value, _)) = self.get(&key).await? {
                 found.push((key, value));
             }

@@ -11,6 +11,7 @@ pub mod jwk;
 pub mod kv;
 pub mod lingering;
 pub mod named;
+pub mod owners;
 pub mod purge;
 pub mod queue;
 pub mod ready_file;

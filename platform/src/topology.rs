@@ -57,7 +57,7 @@ pub enum BucketName {
     Assets,
     /// The assets that are not over yet, by asset id: what a coordinator reads when it starts.
     Open,
-    /// Whose asset is whose, by `<tenant>.<asset>`.
+    /// Whose asset is whose: see [`crate::owners::Owners`].
     Owners,
     /// What tasks made, by `<asset>.<task number>`, until the asset is closed.
     Outputs,

@@ -45,7 +45,7 @@ pub(super) async fn list(
     Parameters(page): Parameters<Page>,
 ) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
-    let ids = api.catalog.page(&tenant, page.after, limit).await?;
+    let ids = api.engine.assets.page(&tenant, page.after, limit).await?;
     let next = (ids.len() == limit).then(|| ids.last().copied()).flatten();
     let read: Vec<_> = stream::iter(ids)
         .map(|id| {

@@ -8,7 +8,6 @@ use reelmill_platform::store::StoreError;
 use serde::Serialize;
 
 use crate::assets::ApplyError;
-use crate::catalog::NotListed;
 use crate::engine::EngineError;
 use crate::plans::PlanningError;
 use crate::quotas::OverQuota;
@@ -294,12 +293,6 @@ impl From<BusError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        unavailable(&error)
-    }
-}
-
-impl From<NotListed> for Problem {
-    fn from(error: NotListed) -> Problem {
         unavailable(&error)
     }
 }

@@ -165,7 +165,7 @@ async fn targets(api: &Api, subject: &Subject, whole: bool) -> Result<Vec<Target
         Subject::Tenant { tenant } => {
             let mut assets: Vec<AssetId> = Vec::new();
             loop {
-                let page = api.catalog.page(tenant, assets.last().copied(), PAGE).await?;
+                let page = api.engine.assets.page(tenant, assets.last().copied(), PAGE).await?;
                 let last = page.len() < PAGE;
                 assets.extend(page);
                 if last {

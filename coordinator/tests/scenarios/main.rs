@@ -13,6 +13,7 @@ mod fairness;
 mod fleet;
 mod garbage;
 mod life;
+mod listing;
 mod machines;
 mod media;
 mod origin;

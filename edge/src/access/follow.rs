@@ -13,12 +13,12 @@ use reelmill_platform::access::{KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Followed, Origin};
 use reelmill_platform::named;
+use reelmill_platform::owners::owner_of;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::owners::owner_of;
 use super::saved::Saved;
 use super::{Access, Key};
 use crate::limits::{NAMING_AT_ONCE, NAMING_SETTLES, POLICIES_SAVED_AFTER, SAVED_POLICIES_AFTER};

@@ -7,6 +7,7 @@ use moka::sync::Cache;
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::kv::Bucket;
+use reelmill_platform::owners::owner_key;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -23,12 +24,6 @@ pub(super) struct Owners {
     /// What was asked about others.
     owned: Cache<(AssetId, TenantId), ()>,
     not_owned: Cache<(AssetId, TenantId), ()>,
-}
-
-/// The tenant and the asset that a key names.
-pub(super) fn owner_of(key: &str) -> Option<(TenantId, AssetId)> {
-    let (tenant, asset) = key.split_once('.')?;
-    Some((tenant.parse().ok()?, asset.parse().ok()?))
 }
 
 impl Owners {
@@ -82,7 +77,7 @@ impl Owners {
         }
         let asking = async {
             let bucket = self.bucket.get_or_try_init(|| bus.bucket(BucketName::Owners)).await?;
-            bucket.get(&format!("{tenant}.{asset}")).await
+            bucket.get(&owner_key(tenant, asset)).await
         };
         match timeout(POLICIES_DEADLINE, asking).await {
             Ok(Ok(Some(_))) => {

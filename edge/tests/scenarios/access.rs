@@ -15,6 +15,7 @@ use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::access::{Countries, Country, KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::jwk::{Algorithm, Jwk};
+use reelmill_platform::owners::Owners;
 use reelmill_platform::token::{self, Claims};
 use reelmill_platform::topology::BucketName;
 use serde::Serialize;
@@ -244,9 +245,9 @@ async fn a_tenant_keeps_its_assets_to_its_own_keys() {
     let world = World::with(None, guarded(nats.observer().await));
     let (index, _) = publish(&world, asset(), &[1]).await;
     let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let owners = coordinator.bucket::<()>(BucketName::Owners).await.unwrap();
+    let owners = Owners::open(&coordinator).await.unwrap();
     for (asset, tenant) in [(asset(), "acme"), (other_asset(), "other")] {
-        owners.put(&format!("{tenant}.{asset}"), &()).await.unwrap();
+        owners.add(&tenant.parse().unwrap(), asset).await.unwrap();
     }
     set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
     // Before anybody has asked for a playlist of it here.
@@ -264,7 +265,7 @@ async fn a_tenant_keeps_its_assets_to_its_own_keys() {
     let late = AssetId::from_parts(1_700_000_000_000, 44);
     publish(&world, late, &[4]).await;
     assert_eq!(world.get(Via::Http3, &blob(4)).await.status(), 200);
-    owners.put(&format!("acme.{late}"), &()).await.unwrap();
+    owners.add(&"acme".parse().unwrap(), late).await.unwrap();
     until(&world, &blob(4), 401).await;
     // An asset's own policy stands in place of its tenant's.
     set(&coordinator, &Subject::Asset(asset()), &Policy::default()).await;
@@ -341,8 +342,8 @@ async fn a_start_without_nats_goes_by_the_last_word() {
     let (open, _) = publish(&world, other_asset(), &[2]).await;
     let of_tenant = AssetId::from_parts(1_700_000_000_000, 44);
     publish(&world, of_tenant, &[3]).await;
-    let owners = coordinator.bucket::<()>(BucketName::Owners).await.unwrap();
-    owners.put(&format!("acme.{of_tenant}"), &()).await.unwrap();
+    let owners = Owners::open(&coordinator).await.unwrap();
+    owners.add(&"acme".parse().unwrap(), of_tenant).await.unwrap();
     let key = add_key(&coordinator, "k", None, Algorithm::HS256).await;
     set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
     set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
