@@ -63,17 +63,22 @@ struct UnderWay {
 impl UnderWay {
     /// Its worker does this to index tasks.
     async fn indexed_by(act: Act) -> UnderWay {
+        UnderWay::worked_at(move |task| if task.work == Work::Index { act } else { Act::Do }).await
+    }
+
+    /// Its worker does what is said to each task.
+    async fn worked_at(act: impl Fn(&Task) -> Act + Send + Sync + 'static) -> UnderWay {
         let machines = Machines::start().await;
         let coordinator = machines.coordinator(&[]).await;
         let caller = Caller::of(&coordinator);
         let seen = Seen::default();
         let (store, noted) = (machines.store.clone(), seen.clone());
         let worker = Worker::start(&machines, SECONDS, move |task| {
-            let (store, noted) = (store.clone(), noted.clone());
+            let (store, noted, act) = (store.clone(), noted.clone(), act(&task));
             async move {
                 has_its_bytes(&store, &task).await;
                 noted.note(&task);
-                if task.work == Work::Index { act } else { Act::Do }
+                act
             }
         });
         let (worker, sent) = (worker.await, bytes(LENGTH));
@@ -167,33 +172,20 @@ async fn plays(caller: &Caller, id: &str) {
 
 #[tokio::test]
 async fn an_index_that_came_too_early_is_asked_for_again_when_its_bytes_are_there() {
-    let machines = Machines::start().await;
-    let coordinator = machines.coordinator(&[]).await;
-    let caller = Caller::of(&coordinator);
-    let seen = Seen::default();
-    let (store, note) = (machines.store.clone(), seen.clone());
-    let _worker = Worker::start(&machines, SECONDS, move |task| {
-        let (store, note) = (store.clone(), note.clone());
-        async move {
-            has_its_bytes(&store, &task).await;
-            note.note(&task);
-            if task.work == Work::Index && task.epoch == 1 { Act::Wait(1_000_000) } else { Act::Do }
-        }
-    })
-    .await;
-    let sent = bytes(LENGTH);
-    let (upload, id) = caller.create(LENGTH).await;
-    assert_eq!(caller.patch(&upload, 0, &sent[..BEGINNING]).await.status(), 204);
+    let too_early = |task: &Task| task.work == Work::Index && task.epoch == 1;
+    let act = move |task: &Task| if too_early(task) { Act::Wait(1_000_000) } else { Act::Do };
+    let world = UnderWay::worked_at(act).await;
+    let (caller, seen, sent) = (&world.caller, &world.seen, &world.sent);
+    let (upload, id) = world.begin().await;
     until("the index to be asked for", async || (!seen.all().is_empty()).then_some(())).await;
     caller.reaches(&id, "uploading").await;
     assert_eq!(caller.patch(&upload, BEGINNING, &sent[BEGINNING..900_000]).await.status(), 204);
     assert_eq!(caller.asset(&id).await["state"], "uploading");
     assert_eq!(seen.all(), [(TaskNumber::INDEX, 1)]);
     assert_eq!(caller.patch(&upload, 900_000, &sent[900_000..1_100_000]).await.status(), 204);
-    plays(&caller, &id).await;
+    world.plays(&id).await;
     assert_eq!(caller.patch(&upload, 1_100_000, &sent[1_100_000..]).await.status(), 204);
-    caller.reaches(&id, "ready").await;
-    is_whole(&machines, &id, SECONDS);
+    world.ends_well(&id).await;
     assert!(seen.all().iter().skip(1).all(|(_, epoch)| *epoch == 2), "{:?}", seen.all());
 }
 
