@@ -1,6 +1,6 @@
 //! `reelmill token`, `key` and `policy`: who may watch what.
 //!
-//! Tokens are signed here, with a key file that need not leave this machine. Keys and policies are told to edges over NATS.
+//! Tokens are signed here, with a key file that need not leave this machine.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,25 +10,14 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use reelmill_media::ids::{AssetId, TenantId};
-use reelmill_platform::access::{Countries, Country, KeyId, Policy, Subject, TokenKey};
-use reelmill_platform::bus::Bus;
+use reelmill_platform::access::{Countries, Country, KeyId, Policy};
 use reelmill_platform::jwk::{self, Jwk};
 use reelmill_platform::token::{self, Claims};
-use reelmill_platform::topology::BucketName;
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::up::state::State;
-
-/// Where edges hear of keys and policies.
-#[derive(Debug, Clone, Args)]
-pub struct Nats {
-    /// NATS servers, comma-separated; of the Reelmill that runs on `--data` unless said
-    #[arg(long, env = "REELMILL_NATS", value_name = "URLS")]
-    nats: Option<String>,
-    /// Folder of a Reelmill on this machine
-    #[arg(long, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
-}
+use crate::api::Api;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Algorithm {
@@ -41,7 +30,7 @@ pub enum Algorithm {
 /// What is done with a key.
 #[derive(Debug, Clone, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key, keep it in a file, and tell edges to take its tokens
+    /// Make a key, keep it in a file, and have edges take its tokens
     New {
         /// Its id, which its tokens name
         kid: KeyId,
@@ -50,19 +39,32 @@ pub enum KeyCommand {
         file: PathBuf,
         #[arg(long, value_enum, default_value = "eddsa")]
         algorithm: Algorithm,
-        /// Its tokens open this tenant's assets only
-        #[arg(long)]
-        tenant: Option<TenantId>,
         #[command(flatten)]
-        nats: Nats,
+        scope: Scope,
     },
+    /// Have edges take tokens of a key that is in a file already, after NATS was lost for one
+    Add {
+        /// The file, as `reelmill key new` makes it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// List keys
+    Ls,
     /// Withdraw a key: its tokens open nothing any more
     Rm {
         /// Its id
         kid: KeyId,
-        #[command(flatten)]
-        nats: Nats,
     },
+}
+
+/// Which assets a key's tokens open.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Scope {
+    /// Its tokens open assets of all tenants (operator only), not only of the API key's own
+    #[arg(long)]
+    all_tenants: bool,
 }
 
 /// A token's claims.
@@ -107,8 +109,6 @@ pub struct PolicyChange {
     /// Everywhere but in these countries
     #[arg(long, value_delimiter = ',')]
     all_but: Vec<Country>,
-    #[command(flatten)]
-    nats: Nats,
 }
 
 /// A key's file: a JSON Web Key with its id.
@@ -119,23 +119,38 @@ struct KeyFile {
     jwk: Jwk,
 }
 
-impl Nats {
-    async fn open(&self) -> anyhow::Result<Bus> {
-        let servers = match (&self.nats, State::read(&self.data)) {
-            (Some(servers), _) => servers.clone(),
-            (None, Ok(state)) => state.nats,
-            (None, Err(_)) => bail!("no Reelmill runs on {}: say --nats", self.data.display()),
-        };
-        Ok(Bus::observe(&servers, "reelmill").await?)
+/// A key as the API shows it.
+#[derive(Debug, Deserialize)]
+struct TokenKey {
+    kid: KeyId,
+    tenant: Option<TenantId>,
+    algorithm: jwk::Algorithm,
+}
+
+#[derive(Debug, Deserialize)]
+struct TokenKeys {
+    token_keys: Vec<TokenKey>,
+}
+
+impl KeyFile {
+    fn read(path: &Path) -> anyhow::Result<KeyFile> {
+        let text =
+            std::fs::read(path).with_context(|| format!("cannot read the key file {}", path.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is no JSON Web Key with a kid", path.display()))
+    }
+
+    /// Shows the API what proves the key's tokens.
+    async fn tell(&self, api: &Api, Scope { all_tenants }: Scope) -> anyhow::Result<()> {
+        let body = json!({ "jwk": self.jwk.proving(), "all_tenants": all_tenants });
+        let request = api.request(Method::PUT, &format!("/v1/token-keys/{}", self.kid)).json(&body);
+        api.send(request).await.map(drop)
     }
 }
 
 /// Prints a token.
 pub fn grant(grant: &Grant) -> anyhow::Result<()> {
-    let text = std::fs::read(&grant.key_file)
-        .with_context(|| format!("cannot read the key file {}", grant.key_file.display()))?;
-    let key: KeyFile = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no JSON Web Key with a kid", grant.key_file.display()))?;
+    let key = KeyFile::read(&grant.key_file)?;
     let now = Timestamp::now();
     let claims = Claims {
         exp: now
@@ -154,50 +169,57 @@ pub fn grant(grant: &Grant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes or withdraws a key.
-pub async fn key(command: KeyCommand) -> anyhow::Result<()> {
+/// Makes, tells, lists or withdraws keys.
+pub async fn key(api: &Api, command: KeyCommand) -> anyhow::Result<()> {
     match command {
-        KeyCommand::New { kid, file, algorithm, tenant, nats } => {
+        KeyCommand::New { kid, file, algorithm, scope } => {
             let jwk = Jwk::generate(match algorithm {
                 Algorithm::Hs256 => jwk::Algorithm::HS256,
                 Algorithm::Eddsa => jwk::Algorithm::EdDSA,
             })?;
-            let bus = nats.open().await?;
-            let bucket = bus.bucket::<TokenKey>(BucketName::TokenKeys).await?;
-            if bucket.get(&kid.to_string()).await?.is_some() {
-                bail!("there is a key {kid} already: withdraw it, or take another id");
+            let key = KeyFile { kid, jwk };
+            write(&file, &serde_json::to_vec_pretty(&key)?)?;
+            let told = key.tell(api, scope).await;
+            if told.is_err() {
+                // Of a key that nobody takes there should be no file that looks as if.
+                std::fs::remove_file(&file)?;
             }
-            let record = TokenKey { tenant, jwk: jwk.proving() };
-            write(&file, &serde_json::to_vec_pretty(&KeyFile { kid: kid.clone(), jwk })?)?;
-            bucket.put(&kid.to_string(), &record).await?;
+            told
+        }
+        KeyCommand::Add { file, scope } => KeyFile::read(&file)?.tell(api, scope).await,
+        KeyCommand::Ls => {
+            let request = api.request(Method::GET, "/v1/token-keys");
+            let TokenKeys { token_keys } = api.send(request).await?.json().await?;
+            for TokenKey { kid, tenant, algorithm } in token_keys {
+                let whose = tenant.map_or("all tenants".to_owned(), |tenant| tenant.to_string());
+                println!("{kid}  {algorithm:?}  {whose}");
+            }
             Ok(())
         }
-        KeyCommand::Rm { kid, nats } => {
-            let bus = nats.open().await?;
-            let bucket = bus.bucket::<TokenKey>(BucketName::TokenKeys).await?;
-            Ok(bucket.remove(&kid.to_string()).await?)
+        KeyCommand::Rm { kid } => {
+            let request = api.request(Method::DELETE, &format!("/v1/token-keys/{kid}"));
+            api.send(request).await.map(drop)
         }
     }
 }
 
 /// Sets a policy, or takes it away.
-pub async fn policy(change: PolicyChange) -> anyhow::Result<()> {
-    let subject = match (change.asset, change.tenant) {
-        (Some(asset), _) => Subject::Asset(asset),
-        (None, Some(tenant)) => Subject::Tenant(tenant),
+pub async fn policy(api: &Api, change: PolicyChange) -> anyhow::Result<()> {
+    let path = match (change.asset, change.tenant) {
+        (Some(asset), _) => format!("/v1/assets/{asset}/policy"),
+        (None, Some(tenant)) => format!("/v1/tenants/{tenant}/policy"),
         (None, None) => bail!("say --asset or --tenant"),
     };
-    let bucket = change.nats.open().await?.bucket::<Policy>(BucketName::Policies).await?;
     if change.clear {
-        return Ok(bucket.remove(&subject.to_string()).await?);
+        return api.send(api.request(Method::DELETE, &path)).await.map(drop);
     }
     let countries = match (change.only.is_empty(), change.all_but.is_empty()) {
         (false, _) => Countries::Only(change.only.into_iter().collect()),
         (true, false) => Countries::AllBut(change.all_but.into_iter().collect()),
         (true, true) => Countries::All,
     };
-    bucket.put(&subject.to_string(), &Policy { private: change.private, countries }).await?;
-    Ok(())
+    let policy = Policy { private: change.private, countries };
+    api.send(api.request(Method::PUT, &path).json(&policy)).await.map(drop)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

@@ -109,13 +109,20 @@ enum Command {
     },
     /// Print a token for viewers: it goes into the path, as /t/TOKEN/assets/ID/index.m3u8
     Token(access::Grant),
-    /// Make or withdraw keys that tokens are signed with
+    /// Make, list or withdraw keys that tokens are signed with
     Key {
         #[command(subcommand)]
         command: access::KeyCommand,
+        #[command(flatten)]
+        server: api::Options,
     },
     /// Say who may watch an asset, or a tenant's assets
-    Policy(access::PolicyChange),
+    Policy {
+        #[command(flatten)]
+        change: access::PolicyChange,
+        #[command(flatten)]
+        server: api::Options,
+    },
     /// Bring back from the object store what a lost NATS knew
     Rebuild(rebuild::Options),
     /// Open an asset's player in Chromium, over HTTP/3
@@ -162,8 +169,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Purges { server } => purge::list(&Api::open(&server)?).await,
         Command::Workers { command, server } => workers::run(&Api::open(&server)?, command).await,
         Command::Token(grant) => access::grant(&grant),
-        Command::Key { command } => access::key(command).await,
-        Command::Policy(change) => access::policy(change).await,
+        Command::Key { command, server } => access::key(&Api::open(&server)?, command).await,
+        Command::Policy { change, server } => access::policy(&Api::open(&server)?, change).await,
         Command::Rebuild(options) => rebuild::run(options).await,
         Command::Open { asset, server } => open::run(&server, asset),
     }

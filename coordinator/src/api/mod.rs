@@ -7,6 +7,7 @@ mod events;
 mod intake;
 mod keyring;
 mod openapi;
+mod policies;
 mod problem;
 mod profiles;
 mod pull;
@@ -14,6 +15,7 @@ mod purges;
 mod republish;
 mod role;
 mod server;
+mod token_keys;
 mod tus;
 mod view;
 mod whole;
@@ -83,6 +85,8 @@ impl Api {
             .route("/v1/uploads", uploads)
             .route("/v1/uploads/{id}", upload)
             .layer(axum::middleware::map_response(tus::say_version));
+        let policy = || get(policies::get).put(policies::put).delete(policies::delete);
+        let token_key = get(token_keys::get).put(token_keys::put).delete(token_keys::delete);
         Router::new()
             .route("/v1/assets", get(assets::list))
             .route("/v1/assets/{id}", get(assets::get).patch(assets::patch).delete(assets::delete))
@@ -91,10 +95,14 @@ impl Api {
                 get(captions::get).put(captions::put).delete(captions::delete),
             )
             .route("/v1/assets/{id}/events", get(events::follow))
+            .route("/v1/assets/{id}/policy", policy())
             .route("/v1/assets/{id}/profile", put(republish::put))
             .route("/openapi.json", get(openapi::get))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))
+            .route("/v1/tenants/{tenant}/policy", policy())
+            .route("/v1/token-keys", get(token_keys::list))
+            .route("/v1/token-keys/{kid}", token_key)
             .route("/v1/workers", get(workers::list))
             .route("/v1/workers/{id}/quarantine", delete(workers::release))
             .merge(tus)

@@ -43,6 +43,10 @@ pub enum Code {
     UnknownCaptions,
     /// The purge is not there, or was asked for by another tenant.
     UnknownPurge,
+    /// Nothing was said of who may watch this.
+    UnknownPolicy,
+    /// The token key is not there, or is another tenant's.
+    UnknownTokenKey,
     /// Nothing is known of such a worker.
     UnknownWorker,
     /// What is sent is neither WebVTT nor SubRip.
@@ -98,6 +102,8 @@ impl Code {
             | Code::UnknownUpload
             | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::UnknownPolicy
+            | Code::UnknownTokenKey
             | Code::UnknownWorker => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
@@ -166,6 +172,8 @@ impl Problem {
             | Code::UnknownUpload
             | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::UnknownPolicy
+            | Code::UnknownTokenKey
             | Code::UnknownWorker
             | Code::NotCaptions
             | Code::UnfitProfile
@@ -213,6 +221,8 @@ impl Problem {
             | Code::UnknownUpload
             | Code::UnknownCaptions
             | Code::UnknownPurge
+            | Code::UnknownPolicy
+            | Code::UnknownTokenKey
             | Code::UnknownWorker
             | Code::NotCaptions
             | Code::UnfitProfile

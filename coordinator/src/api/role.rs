@@ -61,6 +61,10 @@ mod tests {
             (Method::GET, "/v1/assets/x/captions/en", Role::Read),
             (Method::DELETE, "/v1/assets/x/captions/en", Role::Admin),
             (Method::POST, "/v1/uploadsandmore", Role::Admin),
+            (Method::GET, "/v1/token-keys", Role::Read),
+            (Method::PUT, "/v1/token-keys/k1", Role::Admin),
+            (Method::PUT, "/v1/assets/x/policy", Role::Admin),
+            (Method::DELETE, "/v1/tenants/x/policy", Role::Admin),
         ] {
             assert_eq!(Role::needed_for(&method, path), role, "{method} {path}");
         }

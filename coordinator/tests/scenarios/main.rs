@@ -2,6 +2,7 @@
 //! codec.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
+mod access;
 mod captions;
 mod client;
 mod clients;
