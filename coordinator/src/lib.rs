@@ -3,6 +3,7 @@
 pub mod api;
 pub mod archive;
 pub mod assets;
+pub mod beginnings;
 pub mod captions;
 pub mod catalog;
 pub mod engine;

@@ -1,14 +1,14 @@
 //! Places for uploads of tenants that may have few at once. They hold over all coordinators, which share one record per
 //! tenant and change it by compare-and-set only. A place is its upload's: whoever goes on with the upload, at whichever
-//! coordinator, takes over its place, also from a coordinator that has died. A dead one's other places run out.
+//! coordinator, takes over its place, also from a coordinator that has died. A dead one's other places run out, by the clock of
+//! whoever has not heard of it for so long: clocks of different machines are never compared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use reelmill_media::ids::TenantId;
 use reelmill_platform::bus::BusError;
 use reelmill_platform::kv::{Bucket, Written};
@@ -35,28 +35,51 @@ pub struct Taken {
 struct Holder {
     /// A number of the process's own.
     process: u64,
-    until: Timestamp,
+    /// Another one each time that the process writes: it lives.
+    said: u64,
 }
 
 impl Taken {
-    /// What one process holds, said anew. What others hold stays, also what they took over from it.
-    fn renewed<'a>(mut self, process: u64, held: impl Iterator<Item = &'a String>, now: Timestamp) -> Taken {
-        self.places.retain(|_, holder| holder.process != process && holder.until > now);
+    /// What one process holds, said anew. What others hold stays while they live, also what they took over from it.
+    fn renewed<'a>(
+        mut self,
+        holder: Holder,
+        held: impl Iterator<Item = &'a String>,
+        lives: impl Fn(u64) -> bool,
+    ) -> Taken {
+        self.places.retain(|_, other| other.process != holder.process && lives(other.process));
         for name in held {
-            self.places.entry(name.clone()).or_insert(Holder { process, until: ends(now) });
+            self.places.entry(name.clone()).or_insert(holder);
         }
         self
     }
 
     /// One more, if there are not `limit` others.
-    fn with(mut self, process: u64, name: &str, limit: u32, now: Timestamp) -> Result<Taken, OverQuota> {
-        self.places.insert(name.to_owned(), Holder { process, until: ends(now) });
+    fn with(mut self, holder: Holder, name: &str, limit: u32) -> Result<Taken, OverQuota> {
+        self.places.insert(name.to_owned(), holder);
         if self.places.len() > limit as usize { Err(OverQuota::TooManyAtOnce { limit }) } else { Ok(self) }
     }
 }
 
-fn ends(now: Timestamp) -> Timestamp {
-    now.saturating_add(PLACE_TTL).unwrap_or(Timestamp::MAX)
+/// What each process said last, and when this one read it first.
+#[derive(Debug, Default)]
+struct Heard(BTreeMap<u64, (u64, Instant)>);
+
+impl Heard {
+    /// Takes note of a record, read now.
+    fn listen(&mut self, taken: &Taken, now: Instant) {
+        let said: BTreeMap<u64, u64> = taken.places.values().map(|h| (h.process, h.said)).collect();
+        let since = |process, said| match self.0.get(&process) {
+            Some((known, since)) if *known == said => *since,
+            Some(_) | None => now,
+        };
+        self.0 = said.into_iter().map(|(process, said)| (process, (said, since(process, said)))).collect();
+    }
+
+    /// Whether it has said something lately.
+    fn lives(&self, process: u64, now: Instant) -> bool {
+        self.0.get(&process).is_some_and(|(_, since)| now.duration_since(*since) < PLACE_TTL)
+    }
 }
 
 /// The places of all tenants that are limited; of others, there is no end. Cheap to clone.
@@ -72,6 +95,10 @@ struct Tenant {
     limit: u32,
     bucket: Bucket<Taken>,
     process: u64,
+    /// How often this process has written.
+    said: AtomicU64,
+    /// Of the others.
+    heard: Mutex<Heard>,
     /// What this process holds, by a number of each time that it was taken.
     held: Mutex<BTreeMap<String, u64>>,
     /// The record says more than that.
@@ -99,6 +126,8 @@ impl Places {
                 limit: limit.get(),
                 bucket: bucket.clone(),
                 process,
+                said: AtomicU64::new(0),
+                heard: Mutex::default(),
                 held: Mutex::default(),
                 unsaid: AtomicBool::new(false),
                 left: left.clone(),
@@ -161,7 +190,7 @@ impl Tenant {
             return Err(OverQuota::TooManyAtOnce { limit: self.limit });
         }
         let _turn = self.turn.lock().await;
-        self.change(|taken, now| taken.with(self.process, &name, self.limit, now)).await?;
+        self.change(|taken, holder| taken.with(holder, &name, self.limit)).await?;
         let number = rand::random();
         self.held().insert(name.clone(), number);
         Ok(Place { tenant: self.clone(), name, number })
@@ -179,7 +208,7 @@ impl Tenant {
     /// Changes the record, which otherwise says what is held.
     async fn change(
         &self,
-        next: impl Fn(Taken, Timestamp) -> Result<Taken, OverQuota>,
+        next: impl Fn(Taken, Holder) -> Result<Taken, OverQuota>,
     ) -> Result<(), OverQuota> {
         for attempt in 0..MAX_CONFLICTS {
             match self.try_change(&next).await {
@@ -197,13 +226,18 @@ impl Tenant {
 
     async fn try_change(
         &self,
-        next: impl Fn(Taken, Timestamp) -> Result<Taken, OverQuota>,
+        next: impl Fn(Taken, Holder) -> Result<Taken, OverQuota>,
     ) -> Result<Result<Written, OverQuota>, BusError> {
         let key = self.id.to_string();
         let (taken, seen) = self.bucket.get(&key).await?.unzip();
-        let now = Timestamp::now();
-        let taken = taken.unwrap_or_default().renewed(self.process, self.held().keys(), now);
-        let taken = match next(taken, now) {
+        let (taken, now) = (taken.unwrap_or_default(), Instant::now());
+        let holder = Holder { process: self.process, said: self.said.fetch_add(1, Ordering::Relaxed) };
+        let taken = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.listen(&taken, now);
+            taken.renewed(holder, self.held().keys(), |other| heard.lives(other, now))
+        };
+        let taken = match next(taken, holder) {
             Ok(taken) => taken,
             Err(over) => return Ok(Err(over)),
         };
@@ -238,31 +272,39 @@ mod tests {
         taken.places.iter().map(|(name, holder)| (name.as_str(), holder.process)).collect()
     }
 
-    #[test]
-    fn places_are_counted_over_all_processes() {
-        let now = Timestamp::UNIX_EPOCH;
-        let taken = Taken::default().with(1, "a", 2, now).unwrap().with(2, "b", 2, now).unwrap();
-        assert_eq!(taken.clone().with(1, "c", 2, now), Err(OverQuota::TooManyAtOnce { limit: 2 }));
-        let over = taken.with(2, "a", 2, now).unwrap();
-        assert_eq!(names(&over), [("a", 2), ("b", 2)], "who goes on with an upload takes its place");
-        let held = ["a".to_owned()];
-        assert_eq!(over.clone().renewed(1, held.iter(), now), over, "what was taken over is not taken back");
-        assert_eq!(names(&over.renewed(2, held.iter(), now)), [("a", 2)], "what was left is free");
+    fn by(process: u64, said: u64) -> Holder {
+        Holder { process, said }
     }
 
     #[test]
-    fn what_nobody_renews_runs_out() {
-        let start = Timestamp::UNIX_EPOCH;
-        let later = ends(start);
-        let (mine, none) = (["a".to_owned()], [] as [String; 0]);
-        let taken = Taken::default().with(1, "a", 2, start).unwrap().with(2, "b", 2, start).unwrap();
-        assert_eq!(names(&taken.clone().renewed(3, none.iter(), start)), [("a", 1), ("b", 2)]);
-        let renewed = taken.renewed(1, mine.iter(), later);
-        assert_eq!(names(&renewed), [("a", 1)]);
-        assert_eq!(
-            names(&renewed.renewed(3, none.iter(), later)),
-            [("a", 1)],
-            "and what is renewed does not"
-        );
+    fn places_are_counted_over_all_processes() {
+        let taken = Taken::default().with(by(1, 0), "a", 2).unwrap().with(by(2, 0), "b", 2).unwrap();
+        assert_eq!(taken.clone().with(by(2, 1), "c", 2), Err(OverQuota::TooManyAtOnce { limit: 2 }));
+        let over = taken.with(by(2, 1), "a", 2).unwrap();
+        assert_eq!(names(&over), [("a", 2), ("b", 2)], "who goes on with an upload takes its place");
+        let held = ["a".to_owned()];
+        let again = over.clone().renewed(by(1, 1), held.iter(), |_| true);
+        assert_eq!(again, over, "what was taken over is not taken back");
+        let left = over.renewed(by(2, 2), held.iter(), |_| true);
+        assert_eq!(names(&left), [("a", 2)], "what was left is free");
+    }
+
+    #[test]
+    fn who_says_nothing_for_long_is_gone_whatever_its_clock_says() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let taken =
+            |said| Taken::default().with(by(1, said), "a", 2).unwrap().with(by(2, 5), "b", 2).unwrap();
+        let mut heard = Heard::default();
+        let mut living = |said, seconds| {
+            heard.listen(&taken(said), at(seconds));
+            [1, 2, 3].map(|process| heard.lives(process, at(seconds)))
+        };
+        assert_eq!(living(0, 0), [true, true, false], "nobody is gone who was read of just now");
+        assert_eq!(living(1, 9), [true, true, false]);
+        assert_eq!(living(2, 18), [true, false, false]);
+        let none: [String; 0] = [];
+        let left = taken(2).renewed(by(3, 0), none.iter(), |process| process == 1);
+        assert_eq!(names(&left), [("a", 1)]);
     }
 }

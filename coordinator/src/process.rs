@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Api, Keyring};
+use crate::beginnings::Beginnings;
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::flags::Flags;
@@ -109,7 +110,10 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         Places::new(&bus.bucket(BucketName::Places).await?, quotas::uploads_at_once(keyring.limits()));
     // Uploads keep their places while all drains.
     admin.spawn(places.clone().run(admin_stop.clone()));
-    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, keyring.limits().clone(), places);
+    let beginnings = bus.bucket(BucketName::Beginnings).await?;
+    let beginnings = Beginnings::new(&beginnings, quotas::uploads_per_minute(keyring.limits()));
+    let limits = keyring.limits().clone();
+    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, limits, places, beginnings);
     let pull_limits = PullLimits {
         deadline: SignedDuration::from_secs(flags.pull_deadline_s.into()),
         least_bytes_per_second: flags.pull_least_rate.into(),

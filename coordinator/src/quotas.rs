@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use reelmill_media::ids::TenantId;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::beginnings::Beginnings;
 use crate::places::{Place, Places};
+
+/// All places of a tenant stand in one record, which NATS takes up to 512 KiB of.
+const MAX_AT_ONCE: u32 = 1000;
 
 /// A tenant's limits, as they stand in the keys file. What is not said is not limited beyond what holds for all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -17,12 +21,22 @@ use crate::places::{Place, Places};
 pub struct TenantLimits {
     /// Length of an upload in bytes.
     upload_bytes: Option<u64>,
-    /// Uploads that take bytes at once, at all coordinators together.
+    /// Uploads that take bytes at once, at all coordinators together; up to [`MAX_AT_ONCE`].
+    #[serde(default, deserialize_with = "few")]
     uploads_at_once: Option<NonZeroU32>,
-    /// Uploads begun in a minute, at each coordinator.
+    /// Uploads begun in a minute, at all coordinators together.
     uploads_per_minute: Option<NonZeroU32>,
     /// Its share of the workers where tenants compete for them; 1 unless said.
     weight: Option<NonZeroU32>,
+}
+
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    let said = Option::<NonZeroU32>::deserialize(deserializer)?;
+    if said.is_some_and(|said| said.get() > MAX_AT_ONCE) {
+        let wrong = format!("uploads_at_once may be {MAX_AT_ONCE} at most; leave it out for no limit");
+        return Err(serde::de::Error::custom(wrong));
+    }
+    Ok(said)
 }
 
 /// The shares that are said.
@@ -35,6 +49,13 @@ pub fn uploads_at_once(
     limits: &HashMap<TenantId, TenantLimits>,
 ) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
     limits.iter().filter_map(|(tenant, limits)| Some((tenant.clone(), limits.uploads_at_once?)))
+}
+
+/// The numbers of uploads in a minute that are said.
+pub fn uploads_per_minute(
+    limits: &HashMap<TenantId, TenantLimits>,
+) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
+    limits.iter().filter_map(|(tenant, limits)| Some((tenant.clone(), limits.uploads_per_minute?)))
 }
 
 /// Why an upload may not begin or go on now.
@@ -56,7 +77,7 @@ pub enum OverQuota {
         limit: u32,
     },
     /// NATS does not say what this tenant has.
-    #[error("It cannot be told now how many uploads you have going on; try again soon.")]
+    #[error("It cannot be told now how many uploads you have begun; try again soon.")]
     Unknown,
     /// This tenant has begun so many in the last minute.
     #[error("You may begin {limit} uploads a minute; try again later.")]
@@ -98,20 +119,8 @@ pub struct Quotas {
     upload_bytes: u64,
     at_once: Arc<Semaphore>,
     places: Places,
-    tenants: Arc<HashMap<TenantId, Tenant>>,
-}
-
-#[derive(Debug)]
-struct Tenant {
-    limits: TenantLimits,
-    beginnings: Mutex<Beginnings>,
-}
-
-/// A bucket that fills with time: each upload takes one out.
-#[derive(Debug, Clone, Copy)]
-struct Beginnings {
-    left: f64,
-    at: Instant,
+    beginnings: Beginnings,
+    tenants: Arc<HashMap<TenantId, TenantLimits>>,
 }
 
 impl Quotas {
@@ -121,14 +130,10 @@ impl Quotas {
         at_once: usize,
         tenants: HashMap<TenantId, TenantLimits>,
         places: Places,
+        beginnings: Beginnings,
     ) -> Quotas {
-        let tenants = tenants.into_iter().map(|(id, limits)| {
-            let left = limits.uploads_per_minute.map_or(0.0, |n| f64::from(n.get()));
-            let beginnings = Mutex::new(Beginnings { left, at: Instant::now() });
-            (id, Tenant { limits, beginnings })
-        });
-        let at_once = Arc::new(Semaphore::new(at_once));
-        Quotas { upload_bytes, at_once, places, tenants: Arc::new(tenants.collect()) }
+        let (at_once, tenants) = (Arc::new(Semaphore::new(at_once)), Arc::new(tenants));
+        Quotas { upload_bytes, at_once, places, beginnings, tenants }
     }
 
     /// No upload is longer, in bytes, whoever sends it.
@@ -138,7 +143,7 @@ impl Quotas {
 
     /// No upload of this tenant is longer, in bytes.
     pub fn upload_bytes(&self, tenant: &TenantId) -> u64 {
-        let own = self.tenants.get(tenant).and_then(|tenant| tenant.limits.upload_bytes);
+        let own = self.tenants.get(tenant).and_then(|limits| limits.upload_bytes);
         own.unwrap_or(u64::MAX).min(self.upload_bytes)
     }
 
@@ -149,24 +154,8 @@ impl Quotas {
     }
 
     /// Counts the beginning of an upload.
-    pub fn begin(&self, tenant: &TenantId) -> Result<(), OverQuota> {
-        self.begin_at(tenant, Instant::now())
-    }
-
-    fn begin_at(&self, tenant: &TenantId, now: Instant) -> Result<(), OverQuota> {
-        let Some(tenant) = self.tenants.get(tenant) else { return Ok(()) };
-        let Some(limit) = tenant.limits.uploads_per_minute.map(NonZeroU32::get) else { return Ok(()) };
-        let per_second = f64::from(limit) / 60.0;
-        let mut beginnings = tenant.beginnings.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(beginnings.at).as_secs_f64();
-        let left = (beginnings.left + passed * per_second).min(f64::from(limit));
-        *beginnings = Beginnings { left, at: now };
-        if left < 1.0 {
-            let wait = Duration::from_secs_f64((1.0 - left) / per_second);
-            return Err(OverQuota::TooOften { limit, wait });
-        }
-        beginnings.left -= 1.0;
-        Ok(())
+    pub async fn begin(&self, tenant: &TenantId) -> Result<(), OverQuota> {
+        self.beginnings.count(tenant).await
     }
 
     /// The right to take bytes that somebody sends to what is called so.
@@ -188,7 +177,8 @@ mod tests {
     fn quotas(limits: &str) -> (Quotas, TenantId) {
         let tenant: TenantId = "a".parse().unwrap();
         let limits = serde_json::from_str(limits).unwrap();
-        (Quotas::new(1000, 3, HashMap::from([(tenant.clone(), limits)]), Places::default()), tenant)
+        let limits = HashMap::from([(tenant.clone(), limits)]);
+        (Quotas::new(1000, 3, limits, Places::default(), Beginnings::default()), tenant)
     }
 
     #[tokio::test]
@@ -201,7 +191,16 @@ mod tests {
         assert_eq!(take().await.unwrap_err(), OverQuota::Busy);
         assert!(quotas.take_own(&tenant, "x").await.is_ok(), "others count these");
         drop(permits);
-        assert!(take().await.is_ok() && (0..1000).all(|_| quotas.begin(&tenant).is_ok()));
+        assert!(take().await.is_ok() && quotas.begin(&tenant).await.is_ok());
+    }
+
+    #[test]
+    fn a_limit_that_one_record_does_not_hold_is_refused() {
+        let limits = |at_once: u32| {
+            serde_json::from_str::<TenantLimits>(&format!(r#"{{"uploads_at_once":{at_once}}}"#))
+        };
+        assert!(limits(MAX_AT_ONCE).is_ok() && limits(MAX_AT_ONCE + 1).is_err() && limits(0).is_err());
+        assert_eq!(serde_json::from_str::<TenantLimits>("{}").unwrap(), TenantLimits::default());
     }
 
     #[test]
@@ -210,18 +209,5 @@ mod tests {
         let other: TenantId = "b".parse().unwrap();
         assert_eq!(quotas.check_length(&tenant, 11), Err(OverQuota::TooLarge { limit: 10 }));
         assert_eq!(quotas.check_length(&other, 11), Ok(()));
-    }
-
-    #[test]
-    fn beginnings_come_back_with_time() {
-        let (quotas, tenant) = quotas(r#"{"uploads_per_minute": 6}"#);
-        let start = Instant::now();
-        let at = |seconds| quotas.begin_at(&tenant, start + Duration::from_secs(seconds));
-        assert!((0..6).all(|_| at(0).is_ok()));
-        let OverQuota::TooOften { limit: 6, wait } = at(3).unwrap_err() else { panic!() };
-        assert_eq!(wait.as_secs_f64().round(), 7.0);
-        assert_eq!(at(10), Ok(()));
-        assert!(at(10).is_err());
-        assert_eq!((0..9).filter(|_| at(1000).is_ok()).count(), 6, "no more is saved up");
     }
 }

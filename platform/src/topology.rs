@@ -35,6 +35,8 @@ pub const CONDUCT_TTL: Duration = Duration::from_secs(24 * 3600);
 pub const LEASE_TTL: Duration = Duration::from_secs(2);
 /// Whoever has not renewed a tenant's place for an upload for so long has lost it.
 pub const PLACE_TTL: Duration = Duration::from_secs(10);
+/// What a tenant has begun is forgotten after so long: longer than it counts, which is a minute.
+pub const BEGINNINGS_TTL: Duration = Duration::from_secs(120);
 /// An edge that has not been heard of for so long is gone.
 pub const EDGE_TTL: Duration = Duration::from_secs(20);
 /// Receipts for takedowns are kept for so long.
@@ -79,12 +81,14 @@ pub enum BucketName {
     Leases,
     /// Uploads that take bytes, of tenants that may have few at once, by tenant; a record lives for [`PLACE_TTL`].
     Places,
+    /// How many uploads tenants may still begin, of those that are limited, by tenant; a record lives for [`BEGINNINGS_TTL`].
+    Beginnings,
     /// Live edges, by [`crate::edges::EdgeRecord::key`]; a record lives for [`EDGE_TTL`].
     Edges,
 }
 
 impl BucketName {
-    const ALL: [BucketName; 15] = [
+    const ALL: [BucketName; 16] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
@@ -99,6 +103,7 @@ impl BucketName {
         BucketName::Conduct,
         BucketName::Leases,
         BucketName::Places,
+        BucketName::Beginnings,
         BucketName::Edges,
     ];
 
@@ -108,6 +113,7 @@ impl BucketName {
             BucketName::Conduct => CONDUCT_TTL,
             BucketName::Leases => LEASE_TTL,
             BucketName::Places => PLACE_TTL,
+            BucketName::Beginnings => BEGINNINGS_TTL,
             BucketName::Edges => EDGE_TTL,
             BucketName::Receipts => RECEIPT_TTL,
             BucketName::Uploads
@@ -140,6 +146,7 @@ impl BucketName {
             BucketName::Conduct => "conduct",
             BucketName::Leases => "leases",
             BucketName::Places => "places",
+            BucketName::Beginnings => "beginnings",
             BucketName::Edges => "edges",
         }
     }

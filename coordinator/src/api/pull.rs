@@ -68,7 +68,7 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         None => intake::name(last_part(&origin)).unwrap_or_default(),
     };
     api.admit()?;
-    api.quotas.begin(&tenant)?;
+    api.quotas.begin(&tenant).await?;
 
     let now = Timestamp::now();
     let (unix_ms, random) = intake::seed(now);

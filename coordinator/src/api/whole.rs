@@ -46,7 +46,7 @@ pub(super) async fn put(
     let now = Timestamp::now();
     let id = intake::asset_id(now);
     let permit = api.quotas.take(&tenant, id).await?;
-    api.quotas.begin(&tenant)?;
+    api.quotas.begin(&tenant).await?;
     let limit = api.quotas.upload_bytes(&tenant);
     let asset = Asset::new(id, tenant, name, length, Arrival::Whole, now);
     let asset = Asset { profile, ..asset };

@@ -159,6 +159,32 @@ async fn a_tenant_has_no_more_uploads_at_many_coordinators_than_at_one() {
 }
 
 #[tokio::test]
+async fn a_tenant_begins_no_more_uploads_at_many_coordinators_than_at_one() {
+    let machines = Machines::start().await;
+    let entries =
+        [("demo", KEY, json!({ "limits": { "uploads_per_minute": 2 } })), ("other", OTHER_KEY, json!({}))];
+    write_keys(&machines, &entries);
+    let coordinators = [machines.coordinator(&[]).await, machines.coordinator(&[]).await];
+    let callers = coordinators.each_ref().map(Caller::of);
+    let create = async |caller: &Caller| {
+        caller.tus("POST", "/v1/uploads").header("Upload-Length", 10).send().await.unwrap()
+    };
+    // All at once, so that the coordinators get in each other's way.
+    let answers = futures_util::future::join_all((0..12).map(|n| create(&callers[n % 2]))).await;
+    let (begun, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|a| a.status() == 201);
+    assert_eq!(begun.len(), 2);
+    for answer in refused {
+        let wait: u64 = header(&answer, "retry-after").parse().unwrap();
+        assert!((1..=30).contains(&wait), "{wait}");
+        is_problem(answer, 429, "too_many_uploads").await;
+    }
+    // Another tenant's are its own.
+    for coordinator in &coordinators {
+        assert_eq!(create(&Caller::with_key(coordinator, OTHER_KEY)).await.status(), 201);
+    }
+}
+
+#[tokio::test]
 async fn new_uploads_wait_while_too_much_is_to_be_done() {
     let machines = Machines::start().await;
     let coordinator = machines.coordinator(&["--max-backlog-s", "0"]).await;

@@ -100,7 +100,7 @@ pub(super) async fn create(
     let (unix_ms, random) = intake::seed(now);
     let id = UploadId::from_parts(unix_ms, random);
     let permit = api.quotas.take(&tenant, id).await?;
-    api.quotas.begin(&tenant)?;
+    api.quotas.begin(&tenant).await?;
 
     let location = headers::address(&id);
     let asset = (concat != Some(Concat::Partial)).then(|| intake::asset_id(now));
