@@ -9,11 +9,14 @@ mod asset;
 mod attempt;
 mod done;
 mod edition;
+#[cfg(test)]
+mod failing;
 mod growth;
 mod intake;
 mod machine;
 mod notice;
 mod rendition;
+mod report;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Failure, FailureCode, Recipe, TaskNumber, Way};
 
 use super::attempt::{MAX_ATTEMPTS, REPUBLISH_AFTER};
-use super::machine::MAX_OUTAGES;
+use super::report::MAX_OUTAGES;
 use super::*;
 use crate::schedule::Demand;
 
