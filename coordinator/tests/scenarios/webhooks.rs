@@ -12,7 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode, header};
 use reelmill_media::task::FailureCode;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::client::Caller;
 use crate::machines::{KEY, Machines, OTHER_KEY, until};
@@ -42,18 +43,42 @@ async fn receive(State(got): State<Got>, headers: HeaderMap, body: String) -> im
     (answer, [(header::LOCATION, "/elsewhere")])
 }
 
-#[tokio::test]
-async fn a_receiver_gets_everything_later_signed_and_in_order() {
-    let machines = Machines::start().await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Where tenant `demo` wants to be told; nobody answers there yet.
+async fn endpoint(machines: &Machines) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let hash = |key: &str| blake3::hash(key.as_bytes()).to_hex().to_string();
     let secret = format!("whsec_{}", STANDARD.encode(SECRET));
-    let keys = serde_json::json!([
+    let keys = json!([
         { "tenant": "demo", "key_blake3": hash(KEY), "webhook": { "url": url, "secret": secret } },
         { "tenant": "other", "key_blake3": hash(OTHER_KEY) },
     ]);
     std::fs::write(machines.folder.path().join("keys.json"), keys.to_string()).unwrap();
+    listener
+}
+
+/// Answers there from now on.
+fn answer(listener: TcpListener) -> Got {
+    let got = Got::default();
+    let elsewhere = post(async |State(got): State<Got>| {
+        got.lock().unwrap().push(("a redirect was followed".into(), Value::Null, StatusCode::OK));
+    });
+    let router = Router::new().route("/hook", post(receive)).route("/elsewhere", elsewhere);
+    tokio::spawn(axum::serve(listener, router.with_state(got.clone())).into_future());
+    got
+}
+
+/// What was taken.
+fn taken(got: &Got) -> Vec<(String, Value)> {
+    let got = got.lock().unwrap();
+    let taken = got.iter().filter(|(_, _, answer)| answer.is_success());
+    taken.map(|(id, body, _)| (id.clone(), body.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_receiver_gets_everything_later_signed_and_in_order() {
+    let machines = Machines::start().await;
+    let listener = endpoint(&machines).await;
     // Not even accepted yet, and private besides.
     let coordinator = machines.coordinator(&[]).await;
     let caller = Caller::of(&coordinator);
@@ -64,13 +89,7 @@ async fn a_receiver_gets_everything_later_signed_and_in_order() {
     caller.reaches(&ready, "ready").await;
     other.reaches(&untold, "ready").await;
     drop(worker);
-    let got = Got::default();
-    let elsewhere = post(async |State(got): State<Got>| {
-        got.lock().unwrap().push(("a redirect was followed".into(), Value::Null, StatusCode::OK));
-    });
-    let router = Router::new().route("/hook", post(receive)).route("/elsewhere", elsewhere);
-    let server = axum::serve(listener, router.with_state(got.clone())).into_future();
-    let _server = tokio::spawn(server);
+    let got = answer(listener);
     // The first pause is 2 s.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(got.lock().unwrap().is_empty(), "a private address was called");
@@ -80,11 +99,7 @@ async fn a_receiver_gets_everything_later_signed_and_in_order() {
     let _second = machines.coordinator(&["--webhooks-allow-private"]).await;
     let caller = Caller::of(&coordinator);
     let _worker = Worker::start(&machines, 8, async |_| Act::Fail(FailureCode::NotMedia)).await;
-    until("both notices", async || {
-        let taken = |answer: &StatusCode| answer.is_success();
-        (got.lock().unwrap().iter().filter(|(_, _, answer)| taken(answer)).count() == 2).then_some(())
-    })
-    .await;
+    until("both notices", async || (taken(&got).len() == 2).then_some(())).await;
     let failed = caller.put(vec![2; 1000]).await;
     until("the third notice", async || (got.lock().unwrap().len() == 5).then_some(())).await;
     // Two coordinators tell it once.
@@ -110,4 +125,42 @@ async fn a_receiver_gets_everything_later_signed_and_in_order() {
         record["notices"].is_null().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_receiver_is_told_what_became_of_other_editions() {
+    let machines = Machines::start().await;
+    let listener = endpoint(&machines).await;
+    let coordinator = machines.coordinator(&["--webhooks-allow-private", "--retry-after-ms", "20"]).await;
+    let got = answer(listener);
+    let caller = Caller::of(&coordinator);
+    let asset = {
+        let _worker = Worker::diligent(&machines, 8).await;
+        let asset = caller.put(vec![1; 1000]).await;
+        caller.reaches(&asset, "ready").await;
+        republish(&caller, &asset, 240).await;
+        until("the other edition", async || {
+            let now = caller.asset(&asset).await;
+            (now["state"] == "ready" && now["edition"] == 1).then_some(())
+        })
+        .await;
+        asset
+    };
+    let _worker = Worker::start(&machines, 8, async |_| Act::Fail(FailureCode::Limit)).await;
+    republish(&caller, &asset, 360).await;
+    until("all notices", async || (taken(&got).len() == 4).then_some(())).await;
+    let (ids, bodies): (Vec<_>, Vec<_>) = taken(&got).into_iter().unzip();
+    let named = ["playable", "ready", "republished_1", "republish_failed_2"];
+    assert_eq!(ids, named.map(|name| format!("msg_{asset}_{name}")));
+    let types: Vec<_> = bodies.iter().map(|body| body["type"].as_str().unwrap()).collect();
+    assert_eq!(types[2..], ["asset.republished", "asset.republish_failed"]);
+    assert!(bodies.iter().all(|body| body["data"]["id"] == asset.as_str()));
+    assert!(bodies[2]["data"]["error"].is_null());
+    assert_eq!(bodies[3]["data"]["error"]["code"], "limit");
+}
+
+async fn republish(caller: &Caller, asset: &str, short_side: u32) {
+    let profile = json!({ "video": [{ "codec": "h264", "short_sides": [short_side] }] });
+    let asked = caller.request("PUT", &format!("/v1/assets/{asset}/profile")).json(&profile);
+    assert_eq!(asked.send().await.unwrap().status(), StatusCode::ACCEPTED);
 }
