@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reelmill_media::keys::BlobKind;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::world::{World, noise, path_of};
+use crate::world::{World, noise, path_of, tls_client};
 
 /// Fits into the sending socket, so that the edge is done with it long before the peer is.
 const LENGTH: usize = 1 << 20;
@@ -63,19 +62,10 @@ async fn a_peer_that_sends_for_ever_is_let_go() {
 async fn window_updates_after_the_end_cost_nothing_over_http2() {
     let world = World::new();
     let (path, bytes) = segment(&world, 2).await;
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = world.folder.path().join("state/edge-certificate.pem");
-    roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = Arc::new(tls_client(&[&world.certificate()], b"h2"));
     let tcp = narrow(world.addresses.listen).await;
     let name = ServerName::try_from("edge.test").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    let mut stream = TlsConnector::from(tls).connect(name, tcp).await.unwrap();
 
     // RFC 9113 §3.4, §6.5, §6.9, §6.2: preface, a stream window of 16 MiB, as much for the connection, a request.
     let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();

@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use quinn::crypto::rustls::QuicClientConfig;
 use reelmill_media::keys::BlobKind;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::{H3Stream, World, asset, noise, path_of, read_rest};
+use crate::world::{H3Stream, World, asset, noise, path_of, quic_client_with, read_rest, tls_client};
 
 /// A viewer who remembers sessions.
 struct Viewer {
@@ -24,21 +21,9 @@ struct Viewer {
 
 impl Viewer {
     fn new(world: &World, to: SocketAddr) -> Viewer {
-        let pem = world.folder.path().join("state/edge-certificate.pem");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let mut tls = tls_client(&[&world.certificate()], b"h3");
         tls.enable_early_data = true;
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        endpoint.set_default_client_config(config);
-        Viewer { endpoint, to }
+        Viewer { endpoint: quic_client_with(tls, quinn::TransportConfig::default()), to }
     }
 
     /// Watches something, and so gets a session to come back with.

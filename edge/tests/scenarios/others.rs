@@ -45,7 +45,7 @@ async fn curl_gets_blobs_ranges_and_refusals() {
                 "%{http_version} %{http_code}",
             ])
             .args(["--resolve", &format!("edge.test:{port}:127.0.0.1"), "--cacert"])
-            .arg(world.folder.path().join("state/edge-certificate.pem"))
+            .arg(world.certificate())
             .arg("--output")
             .arg(&file)
             .args(options)
@@ -96,9 +96,9 @@ async fn gtlsclient_gets_a_blob_moves_changes_keys_and_comes_back_early() {
     for options in [
         &["--wait-for-ticket"][..],
         &["--change-local-addr", "10ms"],
-        // Both before the request. Later, this client would fail with any server: moved like that it has nothing to say from
-        // where it is and ignores what still comes to where it was; and it ends when it may not change keys because the
-        // server has just done so, as quinn does within its first thousand packets.
+        // Both before the request. Later, this client would fail with any server when it is moved like that: it has nothing to
+        // say from where it is, and ignores what still comes to where it was. And with those that change keys early it ends when
+        // it may not do so as well; quinn does within its first thousand packets.
         &["--change-local-addr", "50ms", "--nat-rebinding", "--delay-stream", "100ms"],
         &["--key-update", "50ms", "--delay-stream", "100ms"],
         &["--tx-loss", "0.02", "--rx-loss", "0.02"],

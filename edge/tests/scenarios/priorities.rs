@@ -1,35 +1,17 @@
 //! RFC 9218 over HTTP/3: the more urgent answer comes first, by the request's field or by a frame.
 
-use std::sync::Arc;
-
-use quinn::crypto::rustls::QuicClientConfig;
 use reelmill_media::keys::BlobKind;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
-use crate::world::{World, noise, path_of};
+use crate::world::{World, noise, path_of, quic_client_with, tls_client};
 
 const LENGTH: usize = 4 << 20;
 
 /// A connection with little room in all, and much in each stream, so that its answers compete.
 async fn connect(world: &World) -> quinn::Connection {
-    let pem = world.folder.path().join("state/edge-certificate.pem");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = quinn::TransportConfig::default();
     transport.receive_window((256 * 1024u32).into()).stream_receive_window((16u32 << 20).into());
-    config.transport_config(Arc::new(transport));
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(config);
-    endpoint.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
+    let client = quic_client_with(tls_client(&[&world.certificate()], b"h3"), transport);
+    client.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
 }
 
 /// Asks by hand (RFC 9114 §4.1, RFC 9204 §4.5: static names, plain literals, all shorter than 127 bytes).

@@ -1,13 +1,12 @@
 //! SIGHUP: settings and certificate change under connections that go on.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
@@ -15,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::world::{quic_client_with, tls_client};
 
 struct Program(Child);
 
@@ -64,18 +65,10 @@ fn certificate(folder: &Path, name: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()
 }
 
-fn client(trusted: &[&CertificateDer<'static>], alpn: &[u8]) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in trusted {
-        roots.add((*certificate).clone()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
+/// A client that trusts the certificates of these names.
+fn client(folder: &Path, trusted: [&str; 2], alpn: &[u8]) -> rustls::ClientConfig {
+    let pems = trusted.map(|name| folder.join(format!("{name}.pem")));
+    let mut config = tls_client(&pems.each_ref().map(PathBuf::as_path), alpn);
     // A resumed session shows no certificate.
     config.resumption = rustls::client::Resumption::disabled();
     config
@@ -88,9 +81,7 @@ async fn over_tcp(address: &str, config: &rustls::ClientConfig) -> TlsStream<Tcp
 }
 
 async fn over_quic(address: &str, config: &rustls::ClientConfig) -> quinn::Connection {
-    let config = QuicClientConfig::try_from(config.clone()).unwrap();
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(config)));
+    let endpoint = quic_client_with(config.clone(), quinn::TransportConfig::default());
     endpoint.connect(address.parse().unwrap(), "edge.test").unwrap().await.unwrap()
 }
 
@@ -133,7 +124,7 @@ async fn a_hangup_changes_all_or_nothing_and_ends_no_connection() {
     write(json!({ "certificate": path("old.pem"), "key": path("old.key"), "client_requests": 500 }));
     let (program, ready) = start(folder.path());
     let address = ready["listen"].as_str().unwrap();
-    let (h1, h3) = (client(&[&old, &new], b"http/1.1"), client(&[&old, &new], b"h3"));
+    let [h1, h3] = [&b"http/1.1"[..], b"h3"].map(|alpn| client(folder.path(), ["old", "new"], alpn));
     let mut tcp = over_tcp(address, &h1).await;
     let quic = over_quic(address, &h3).await;
     assert_eq!(shown(&quic), old);

@@ -14,7 +14,7 @@ use reelmill_platform::store::Store;
 use serde_json::json;
 
 use crate::process::start;
-use crate::world::{H3Client, noise, path_of, quic_client};
+use crate::world::{H3Client, certificate_in, noise, path_of, quic_client};
 
 const LENGTH: usize = 1 << 20;
 
@@ -59,7 +59,7 @@ async fn a_hangup_asks_for_the_trace_of_a_connection() {
     let flags = ["--changeable", changeable.to_str().unwrap(), "--qlog-dir", traces.to_str().unwrap()];
     let (program, ready) = start(folder.path(), &flags);
     let address = ready["listen"].as_str().unwrap().parse().unwrap();
-    let client = quic_client(&[&path("state/edge-certificate.pem")]);
+    let client = quic_client(&[&certificate_in(folder.path())]);
     let watch = async || {
         let connection = client.connect(address, "edge.test").unwrap().await.unwrap();
         let h3 = H3Client::over(connection.clone()).await;

@@ -104,7 +104,7 @@ impl World {
         };
         change(&mut settings, folder.path());
         let running = process::start(settings.clone(), store.clone(), &registry, drain.clone()).unwrap();
-        let root = std::fs::read(folder.path().join("state/edge-certificate.pem")).unwrap();
+        let root = std::fs::read(certificate_in(folder.path())).unwrap();
         let client = || {
             reqwest::Client::builder()
                 .tls_certs_only([reqwest::Certificate::from_pem(&root).unwrap()])
@@ -128,6 +128,11 @@ impl World {
     pub fn begin_drain(&mut self) -> impl Future<Output = ()> + use<> {
         self.drain.cancel();
         self.running.take().unwrap().finished()
+    }
+
+    /// The certificate that it made itself.
+    pub fn certificate(&self) -> PathBuf {
+        certificate_in(self.folder.path())
     }
 
     pub fn file(&self, key: &str) -> PathBuf {
@@ -210,15 +215,35 @@ pub struct H3Client {
 
 pub type H3Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
+/// The certificate that an edge makes itself in a folder.
+pub fn certificate_in(folder: &Path) -> PathBuf {
+    folder.join("state/edge-certificate.pem")
+}
+
 /// A bare QUIC connection to the edge.
 pub async fn quic(world: &World) -> quinn::Connection {
-    let pem = world.folder.path().join("state/edge-certificate.pem");
-    let client = quic_client(&[&pem]);
-    client.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
+    quic_client(&[&world.certificate()]).connect(world.addresses.listen, "edge.test").unwrap().await.unwrap()
 }
 
 /// A QUIC client that trusts these certificates, in PEM.
 pub fn quic_client(trusted: &[&Path]) -> quinn::Endpoint {
+    // A browser's size of window, not quinn's: a download must be in flight to be drained.
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((512 * 1024u32).into());
+    quic_client_with(tls_client(trusted, b"h3"), transport)
+}
+
+/// A QUIC client of these settings.
+pub fn quic_client_with(tls: rustls::ClientConfig, transport: quinn::TransportConfig) -> quinn::Endpoint {
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.set_default_client_config(config);
+    endpoint
+}
+
+/// TLS of a client that trusts these certificates, in PEM, and speaks this protocol.
+pub fn tls_client(trusted: &[&Path], alpn: &[u8]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     for pem in trusted {
         roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
@@ -229,15 +254,8 @@ pub fn quic_client(trusted: &[&Path]) -> quinn::Endpoint {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    // A browser's size of window, not quinn's: a download must be in flight to be drained.
-    let mut transport = quinn::TransportConfig::default();
-    transport.stream_receive_window((512 * 1024u32).into());
-    config.transport_config(Arc::new(transport));
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(config);
-    endpoint
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls
 }
 
 impl H3Client {
