@@ -10,6 +10,7 @@ use crate::cache::DiskSettings;
 use crate::certificate;
 use crate::changeable::{Changeable, Mistakes};
 use crate::clients::ClientLimits;
+use crate::limits::{ENDPOINTS, ENDPOINTS_BY_DEFAULT};
 use crate::pop::PopSettings;
 use crate::process::{Changes, Congestion};
 use crate::traces::TraceWish;
@@ -25,6 +26,10 @@ pub struct Config {
     /// Address of HTTP/3 (UDP) and HTTP/2 and 1.1 (TCP); port 0 takes any, the same for both
     #[arg(long, env = "REELMILL_EDGE_LISTEN", default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+
+    /// QUIC endpoints at that address, each with a socket and a reader of its own; by default one per core, up to 16
+    #[arg(long, env = "REELMILL_EDGE_ENDPOINTS", default_value_t = endpoints(), value_parser = clap::value_parser!(u8).range(1..=i64::from(ENDPOINTS)), hide_default_value = true, value_name = "N")]
+    pub endpoints: u8,
 
     /// Address of HTTP/1.1 without TLS, for local tools
     #[arg(long, env = "REELMILL_EDGE_PLAIN_LISTEN", value_name = "ADDRESS")]
@@ -230,6 +235,12 @@ impl Config {
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }
+}
+
+/// One per core, but not very many.
+fn endpoints() -> u8 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u8::try_from(cores).unwrap_or(u8::MAX).min(ENDPOINTS_BY_DEFAULT)
 }
 
 /// Without what separates names elsewhere.

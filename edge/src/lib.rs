@@ -32,6 +32,7 @@ pub mod range;
 mod receipts;
 mod representation;
 pub mod route;
+pub mod running;
 pub mod serve;
 mod sessions;
 mod sockets;

@@ -41,9 +41,9 @@ pub(crate) const QUIC_RECEIVE_WINDOW: u32 = 512 * 1024;
 /// Unacknowledged bytes kept for one QUIC connection: 160 Mb/s at 100 ms round trip.
 pub(crate) const QUIC_SEND_WINDOW: u64 = 2 * 1024 * 1024;
 
-/// Handshakes that may wait to be looked at.
+/// Handshakes that may wait to be looked at, at one endpoint.
 pub(crate) const QUIC_INCOMING: usize = 1024;
-/// Bytes buffered for one connection not yet accepted, and for all of them.
+/// Bytes buffered for one connection not yet accepted, and for all of them on one port.
 pub(crate) const QUIC_INCOMING_BYTES: u64 = 64 * 1024;
 /// See [`QUIC_INCOMING_BYTES`].
 pub(crate) const QUIC_INCOMING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
@@ -58,6 +58,14 @@ pub(crate) const TRACE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Size asked for the UDP socket's buffers: the usual 208 KiB loses packets at some hundred connections.
 pub(crate) const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most QUIC endpoints of one port: each is a socket of its own, with buffers of several MiB.
+pub(crate) const ENDPOINTS: u8 = 64;
+/// And how many there are at most where nobody says.
+pub(crate) const ENDPOINTS_BY_DEFAULT: u8 = 16;
+
+/// Datagrams that wait for an endpoint at whose socket they did not come in; viewers who move say little.
+pub(crate) const INBOX_DATAGRAMS: usize = 1024;
 
 /// Connections waiting in the kernel for the TCP listener.
 pub(crate) const TCP_BACKLOG: i32 = 1024;

@@ -77,6 +77,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
     };
     let settings = Settings {
         listen: config.listen,
+        endpoints: config.endpoints,
         plain_listen: config.plain_listen,
         certificate: config.certificate_source(),
         state_dir: config.state_dir.clone(),

@@ -1,49 +1,46 @@
-//! An edge from its start to its end.
+//! How an edge is made: what it is told, what it is put together from, and why it does not start.
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join;
 use http::HeaderValue;
 use prometheus::Registry;
 use reelmill_platform::bus::Bus;
 use reelmill_platform::store::Store;
-use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{self, Access, Geo, GeoError};
+use crate::access::{self, Access, GeoError};
 use crate::access_log::AccessLog;
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
-use crate::changeable::Mistakes;
 use crate::clients::{ClientLimits, Clients};
-use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS, SUCCESSION_SETTLES};
-use crate::listener::endpoint::QuicError;
-use crate::listener::quic;
-use crate::listener::shared_socket::{Relayed, SharedSocket};
+use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
+use crate::listener::endpoint::{Listener, QuicError};
 use crate::listener::tcp::{self, Security};
 pub use crate::listener::transport::Congestion;
-use crate::listener::{Context, socket, udp_drops};
+use crate::listener::{Context, gso, quic, socket, udp_drops};
 use crate::metrics::{Metrics, Protocol};
 use crate::playlists::Playlists;
 use crate::pop::{Pop, PopError, PopSettings};
 use crate::prefetch::Prefetch;
 use crate::push::Announcements;
 use crate::receipts::{Signer, SignerError};
+pub use crate::running::{Addresses, Changes, Running};
 use crate::serve::Edge;
 use crate::sockets::Sockets;
 use crate::takedown::{Follower, Takedowns};
 use crate::traces::{TraceWish, Traces};
-use crate::upgrade::{Estate, Inheritance, Item, Port, UpgradeError};
+use crate::upgrade::{Inheritance, Port};
 
 /// How long browsers remember that there is HTTP/3 here.
 const ALT_SVC_SECONDS: u32 = 24 * 60 * 60;
@@ -56,6 +53,8 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// Address for UDP and TCP.
     pub listen: SocketAddr,
+    /// QUIC endpoints at it, each with a socket; who takes over has as many as were handed on.
+    pub endpoints: u8,
     /// Address without TLS.
     pub plain_listen: Option<SocketAddr>,
     /// Certificate.
@@ -88,34 +87,6 @@ pub struct Settings {
     pub congestion: Congestion,
     /// Its place among other edges, if it has one.
     pub pop: Option<PopSettings>,
-}
-
-/// What may change while it runs.
-#[derive(Debug, Clone)]
-pub struct Changes {
-    /// What one client address may take.
-    pub client: ClientLimits,
-    /// Certificate.
-    pub certificate: Source,
-    /// File of countries.
-    pub geoip: Option<PathBuf>,
-    /// Which connections are traced from now on.
-    pub traces: TraceWish,
-}
-
-/// Where a running edge is found; the ready file's content.
-#[derive(Debug, Clone, Serialize)]
-pub struct Addresses {
-    /// HTTP/3, and HTTP/2 and 1.1 over TLS.
-    pub listen: SocketAddr,
-    /// HTTP/1.1 without TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plain_listen: Option<SocketAddr>,
-    /// HTTP/3 for other edges of the PoP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer_listen: Option<SocketAddr>,
-    /// SHA-256 of the certificate's public key in base64.
-    pub spki_sha256: String,
 }
 
 /// Why an edge does not start.
@@ -155,28 +126,6 @@ pub enum StartError {
     AltSvc(#[from] http::header::InvalidHeaderValue),
 }
 
-/// An edge that serves.
-#[derive(Debug)]
-pub struct Running {
-    /// Where.
-    pub addresses: Addresses,
-    context: Context,
-    certificate: Certificate,
-    access: Access,
-    takedowns: Takedowns,
-    /// What a newer process would get, and the sockets that it would read from.
-    estate: Estate,
-    shared: Vec<(Port, Arc<SharedSocket>)>,
-    /// Take connections.
-    begun: CancellationToken,
-    /// Held open by the QUIC listeners that still let somebody in.
-    doors: TaskTracker,
-    listeners: TaskTracker,
-    /// Fills, and what listens and tidies.
-    background: TaskTracker,
-    grace: Duration,
-}
-
 /// Starts an edge over `store`. It drains when `drain` is cancelled.
 pub fn start(
     settings: Settings,
@@ -201,10 +150,11 @@ pub fn take_over(
     let metrics = Metrics::register(registry)?;
     let certificate = Certificate::load(settings.certificate)?;
     let mut sockets = Sockets::new(inheritance);
-    let (tls_socket, udp_socket) = sockets.pair(settings.listen).map_err(listen_error(settings.listen))?;
+    let (tls_socket, udp_sockets) =
+        sockets.pair(settings.listen, settings.endpoints).map_err(listen_error(settings.listen))?;
     let listen = tls_socket.local_addr().map_err(listen_error(settings.listen))?;
-    let endpoint =
-        sockets.endpoint(Port::Viewers, udp_socket, certificate.early_config(b"h3")?, settings.congestion)?;
+    let (h3, congestion) = (certificate.early_config(b"h3")?, settings.congestion);
+    let endpoints = sockets.endpoints(Port::Viewers, udp_sockets, h3, congestion, metrics.quic.clone())?;
     let alt_svc = HeaderValue::from_str(&format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", listen.port()))?;
     let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config(&tcp::ALPN)?));
     let plain = match settings.plain_listen {
@@ -223,10 +173,11 @@ pub fn take_over(
     let pop = match &settings.pop {
         Some(place) => {
             let pop = Pop::new(place, &settings.name, background.clone(), end.clone(), metrics.clone())?;
-            let socket = sockets.udp(Port::Peers, place.listen).map_err(listen_error(place.listen))?;
-            let bound = socket.local_addr().map_err(listen_error(place.listen))?;
-            let endpoint = sockets.endpoint(Port::Peers, socket, pop.server_config()?, Congestion::Cubic)?;
-            Some((pop, endpoint, place.address.unwrap_or(bound)))
+            let (udp_sockets, bound) = sockets.peers(place.listen).map_err(listen_error(place.listen))?;
+            let (tls, congestion) = (pop.server_config()?, Congestion::Cubic);
+            let endpoints =
+                sockets.endpoints(Port::Peers, udp_sockets, tls, congestion, metrics.quic.clone())?;
+            Some((pop, endpoints, place.address.unwrap_or(bound)))
         }
         None => None,
     };
@@ -284,6 +235,7 @@ pub fn take_over(
         metrics,
         protocol: Protocol::Http3,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
+        handshakes: Arc::new(AtomicUsize::new(0)),
         clients: Clients::new(settings.client),
         traces: Traces::new(settings.qlog_dir, settings.traces),
         tasks: TaskTracker::new(),
@@ -299,16 +251,23 @@ pub fn take_over(
         spki_sha256: certificate.spki_sha256(),
     };
     let (listeners, doors) = (TaskTracker::new(), TaskTracker::new());
-    listeners.spawn(quic::serve(endpoint, context.clone(), doors.token()));
-    if let Some((_, endpoint, _)) = pop {
+    let take_in = |endpoints: Vec<Listener>, context: Context| {
+        let context = Arc::new(context);
+        for endpoint in endpoints {
+            listeners.spawn(quic::serve(endpoint, context.clone(), doors.token()));
+        }
+    };
+    take_in(endpoints, context.clone());
+    if let Some((_, endpoints, _)) = pop {
         let peers = Context {
             edge: context.edge.for_peers(),
             protocol: Protocol::Peer,
             connections: Arc::new(Semaphore::new(PEER_CONNECTIONS)),
+            handshakes: Arc::new(AtomicUsize::new(0)),
             clients: Clients::new(PEER_LIMITS),
             ..context.clone()
         };
-        listeners.spawn(quic::serve(endpoint, peers, doors.token()));
+        take_in(endpoints, peers);
     }
     let begin = || begun.clone().cancelled_owned();
     let serving = tcp::serve(tls_socket, Security::Tls { acceptor, alt_svc }, context.clone());
@@ -317,10 +276,11 @@ pub fn take_over(
         let serving = tcp::serve(socket, Security::Plain, context.clone());
         listeners.spawn(begin().then(|()| serving));
     }
-    let drops = udp_drops::watch(listen.port(), context.metrics.clone());
-    listeners.spawn(context.end.clone().run_until_cancelled_owned(drops).map(drop));
-    listeners.spawn(keep_certificate(certificate.clone(), context.drain.clone()));
     let Sockets { estate, shared, .. } = sockets;
+    let drops = udp_drops::watch(listen.port(), context.metrics.clone());
+    let watches = join(drops, gso::watch(shared.clone(), context.metrics.quic.clone()));
+    listeners.spawn(context.end.clone().run_until_cancelled_owned(watches).map(drop));
+    listeners.spawn(keep_certificate(certificate.clone(), context.drain.clone()));
     let grace = settings.grace;
     Ok(Running {
         addresses,
@@ -340,82 +300,6 @@ pub fn take_over(
 
 fn listen_error(address: SocketAddr) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::Listen { address, source }
-}
-
-impl Running {
-    /// Waits, for a while, until it knows what it would only learn later: who may have what, and what was taken down.
-    pub async fn settled(&self) {
-        let settling = async { tokio::join!(self.access.until_known(), self.takedowns.until_known()) };
-        if timeout(SUCCESSION_SETTLES, settling).await.is_err() {
-            tracing::warn!("policies and takedowns are not known yet");
-        }
-    }
-
-    /// Takes connections from now on.
-    pub fn begin(&self) {
-        self.shared.iter().for_each(|(_, socket)| socket.begin());
-        self.begun.cancel();
-    }
-
-    /// Starts `program` as a newer process of this edge, and leaves the sockets to it once it is ready; gives its id. The
-    /// drain has to follow. After an error nothing has changed.
-    pub async fn hand_over(&self, program: &mut Command, admin: impl AsFd) -> Result<u32, UpgradeError> {
-        let mut relays = Vec::new();
-        let mut more = vec![(Item::Admin, admin.as_fd().try_clone_to_owned()?)];
-        for (port, socket) in &self.shared {
-            let (older, newer) = Relayed::pair()?;
-            relays.push((socket, older));
-            more.push((Item::Relay { generation: self.estate.generation, port: *port }, newer));
-        }
-        let successor = self.estate.offer(program, &more).await?;
-        for (socket, older) in relays {
-            socket.leave_to(older);
-        }
-        self.context.succeeded.cancel();
-        Ok(successor.begin().await)
-    }
-
-    /// Changes all of it, or nothing and says everything that is wrong.
-    pub fn change(&self, changes: Changes) -> Result<(), Mistakes> {
-        let mut mistakes = Vec::new();
-        let certificate = Certificate::candidate(changes.certificate);
-        let geo = changes.geoip.as_deref().map(Geo::open).transpose();
-        mistakes.extend(certificate.as_ref().err().map(ToString::to_string));
-        mistakes.extend(geo.as_ref().err().map(ToString::to_string));
-        let (Ok(certificate), Ok(geo)) = (certificate, geo) else { return Err(Mistakes(mistakes)) };
-        self.certificate.take(certificate);
-        self.access.set_geo(geo);
-        self.context.clients.set_limits(changes.client);
-        self.context.traces.ask_for(changes.traces);
-        Ok(())
-    }
-
-    /// Waits for the drain, then for what is in flight, but no longer than the grace; then ends the rest.
-    pub async fn finished(self) {
-        self.context.drain.cancelled().await;
-        // Or the kernel would go on taking connections.
-        drop(self.estate);
-        let tasks = &self.context.tasks;
-        tasks.close();
-        self.doors.close();
-        let settled = async {
-            tasks.wait().await;
-            self.context.last_call.cancel();
-            self.doors.wait().await;
-            tasks.wait().await;
-        };
-        if timeout(self.grace, settled).await.is_err() {
-            tracing::warn!(connections = tasks.len(), "grace is over, ending what is left");
-        }
-        self.context.end.cancel();
-        self.listeners.close();
-        self.listeners.wait().await;
-        self.context.tasks.wait().await;
-        // The access log ends with the last that could write to it.
-        drop(self.context);
-        self.background.close();
-        self.background.wait().await;
-    }
 }
 
 async fn keep_certificate(certificate: Certificate, drain: CancellationToken) {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::cache::{DiskError, DiskFolder, DiskSettings};
-use crate::listener::connection_id::Issuer;
 use crate::listener::endpoint::{self, Listener, QuicError};
-use crate::listener::shared_socket::SharedSocket;
+use crate::listener::shared_port::SharedPort;
 use crate::listener::socket;
 use crate::listener::transport::Congestion;
+use crate::metrics::QuicMetrics;
 use crate::upgrade::{Estate, Inheritance, Item, Port};
 
 /// The sockets, as they are asked for one by one.
@@ -20,7 +20,7 @@ pub(crate) struct Sockets<'a> {
     /// What a newer process would get.
     pub(crate) estate: Estate,
     /// What it would read from.
-    pub(crate) shared: Vec<(Port, Arc<SharedSocket>)>,
+    pub(crate) shared: Vec<(Port, Arc<SharedPort>)>,
 }
 
 impl<'a> Sockets<'a> {
@@ -28,15 +28,19 @@ impl<'a> Sockets<'a> {
         Self { estate: Estate::new(inheritance), shared: Vec::new(), inheritance }
     }
 
-    /// TCP for TLS and UDP for viewers, at one address.
-    pub(crate) fn pair(&mut self, address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
-        let handed = (self.inheritance.take(Item::Tls), self.inheritance.take(Item::Udp(Port::Viewers)));
+    /// TCP for TLS and UDP for viewers, at one address; as many UDP sockets as the older process had, or so many.
+    pub(crate) fn pair(
+        &mut self,
+        address: SocketAddr,
+        endpoints: u8,
+    ) -> io::Result<(TcpListener, Vec<UdpSocket>)> {
+        let handed = (self.inheritance.take(Item::Tls), self.inherited(Port::Viewers));
         let (tcp, udp) = match handed {
-            (Some(tcp), Some(udp)) => (TcpListener::from_std(tcp.into())?, UdpSocket::from(udp)),
-            (Some(_) | None, _) => socket::bind_pair(address)?,
+            (Some(tcp), Some(udp)) => (TcpListener::from_std(tcp.into())?, udp),
+            (Some(_) | None, _) => socket::bind_pair(address, endpoints)?,
         };
         self.estate.note(Item::Tls, &tcp)?;
-        self.estate.note(Item::Udp(Port::Viewers), &udp)?;
+        self.note(Port::Viewers, &udp)?;
         Ok((tcp, udp))
     }
 
@@ -50,32 +54,43 @@ impl<'a> Sockets<'a> {
         Ok(tcp)
     }
 
-    /// UDP of a port.
-    pub(crate) fn udp(&mut self, port: Port, address: SocketAddr) -> io::Result<UdpSocket> {
-        let udp = match self.inheritance.take(Item::Udp(port)) {
-            Some(handed) => UdpSocket::from(handed),
-            None => socket::bind_udp(address)?,
+    /// UDP for peers, of whom there are few: one socket; and where it is.
+    pub(crate) fn peers(&mut self, address: SocketAddr) -> io::Result<(Vec<UdpSocket>, SocketAddr)> {
+        let udp = match self.inherited(Port::Peers) {
+            Some(handed) => handed,
+            None => vec![socket::bind_udp(address)?],
         };
-        self.estate.note(Item::Udp(port), &udp)?;
-        Ok(udp)
+        self.note(Port::Peers, &udp)?;
+        let bound = udp[0].local_addr()?;
+        Ok((udp, bound))
     }
 
-    /// The endpoint of a port, which shares its socket with those of older processes.
-    pub(crate) fn endpoint(
+    fn inherited(&mut self, port: Port) -> Option<Vec<UdpSocket>> {
+        let next = || self.inheritance.take(Item::Udp(port)).map(UdpSocket::from);
+        let sockets: Vec<UdpSocket> = std::iter::from_fn(next).collect();
+        (!sockets.is_empty()).then_some(sockets)
+    }
+
+    fn note(&mut self, port: Port, sockets: &[UdpSocket]) -> io::Result<()> {
+        sockets.iter().try_for_each(|socket| self.estate.note(Item::Udp(port), socket))
+    }
+
+    /// The endpoints of a port, which share its sockets with those of older processes.
+    pub(crate) fn endpoints(
         &mut self,
         port: Port,
-        socket: UdpSocket,
+        sockets: Vec<UdpSocket>,
         tls: rustls::ServerConfig,
         congestion: Congestion,
-    ) -> Result<Listener, QuicError> {
+        metrics: QuicMetrics,
+    ) -> Result<Vec<Listener>, QuicError> {
         let older = self.inheritance.take_relays(port);
         for (generation, relay) in &older {
             self.estate.note(Item::Relay { generation: *generation, port }, relay)?;
         }
-        let socket = Arc::new(SharedSocket::new(socket, older)?);
-        self.shared.push((port, socket.clone()));
-        let issuer = Issuer { generation: self.inheritance.generation, endpoint: 0 };
-        endpoint::listen(socket, tls, congestion, issuer, &self.inheritance.secret)
+        let shared = SharedPort::new(self.inheritance.generation, sockets, older, metrics)?;
+        self.shared.push((port, shared.clone()));
+        endpoint::listen(&shared, tls, congestion, &self.inheritance.secret)
     }
 
     /// The disk cache's folder, whose lock goes from process to process like a socket.

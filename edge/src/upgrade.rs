@@ -3,8 +3,7 @@
 //! The older one starts the newer one and gives it its sockets over the newer one's standard input. When the newer one is
 //! ready to serve, the older one stops reading from them, and only then does the newer one begin: what arrives in between
 //! waits in the kernel. From then on the older one drains; datagrams of its connections are relayed to it
-//! ([`SharedSocket`](crate::listener::shared_socket::SharedSocket)). A newer process that does not become ready
-//! changes nothing.
+//! ([`SharedPort`](crate::listener::shared_port::SharedPort)). A newer process that does not become ready changes nothing.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -36,13 +35,13 @@ pub enum Item {
     Plain,
     /// Listener of the admin port.
     Admin,
-    /// UDP socket of an endpoint.
+    /// UDP socket of an endpoint; where a port has several, they are handed on in their order.
     Udp(Port),
-    /// A relay to an older process's endpoint.
+    /// A relay to the endpoints of an older process.
     Relay {
         /// Of the process.
         generation: u8,
-        /// Which endpoint.
+        /// Which endpoints.
         port: Port,
     },
     /// The lock of the disk cache's folder.
@@ -142,10 +141,10 @@ impl Inheritance {
         })
     }
 
-    /// Takes an item, if it was handed on.
+    /// Takes an item, the first of its kind, if it was handed on.
     pub fn take(&mut self, item: Item) -> Option<OwnedFd> {
         let at = self.items.iter().position(|(handed, _)| *handed == item)?;
-        Some(self.items.swap_remove(at).1)
+        Some(self.items.remove(at).1)
     }
 
     /// Takes the relays to those older processes that still live.

@@ -1,4 +1,4 @@
-//! A UDP port that speaks QUIC, and what of it outlives a process.
+//! UDP ports that speak QUIC, and what of them outlives a process.
 
 use std::io;
 use std::sync::Arc;
@@ -7,15 +7,13 @@ use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, QlogStream, ServerConfig, TokioRuntime};
 
-use super::connection_id::Issuer;
-use super::shared_socket::SharedSocket;
+use super::shared_port::SharedPort;
 use super::transport::{Congestion, transport};
 use crate::limits::{QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL};
 
-/// A UDP port that speaks QUIC.
+/// One of the endpoints of a UDP port.
 pub(crate) struct Listener {
     pub(super) endpoint: Endpoint,
-    pub(super) socket: Arc<SharedSocket>,
     config: ServerConfig,
     congestion: Congestion,
 }
@@ -30,29 +28,31 @@ impl Listener {
     }
 }
 
-/// Opens the endpoint on a socket. `issuer` is what its connection IDs say; from `secret` follow the keys of what must
-/// outlive the process: stateless resets and proofs of addresses.
+/// Opens an endpoint on each socket of a port. All of them know the same sessions, and from `secret` follow the keys of what
+/// must outlive the process: stateless resets and proofs of addresses.
 pub(crate) fn listen(
-    socket: Arc<SharedSocket>,
+    port: &Arc<SharedPort>,
     tls: rustls::ServerConfig,
     congestion: Congestion,
-    issuer: Issuer,
     secret: &[u8; 32],
-) -> Result<Listener, QuicError> {
+) -> Result<Vec<Listener>, QuicError> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
         .transport_config(transport(congestion, None)?)
         .max_incoming(QUIC_INCOMING)
         .incoming_buffer_size(QUIC_INCOMING_BYTES)
-        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
+        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL / port.endpoints().count() as u64)
         .token_key(Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&derived(TOKENS, secret))));
-    let resets = hmac::Key::new(hmac::HMAC_SHA256, &derived(RESETS, secret));
-    let mut endpoint = EndpointConfig::new(Arc::new(resets));
-    endpoint.cid_generator(move || Box::new(issuer));
-    let runtime = Arc::new(TokioRuntime);
-    let endpoint =
-        Endpoint::new_with_abstract_socket(endpoint, Some(config.clone()), socket.clone(), runtime)?;
-    Ok(Listener { endpoint, socket, config, congestion })
+    let resets = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &derived(RESETS, secret)));
+    let open = |(issuer, socket)| {
+        let mut settings = EndpointConfig::new(resets.clone());
+        settings.cid_generator(move || Box::new(issuer));
+        let (config, runtime) = (config.clone(), Arc::new(TokioRuntime));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(settings, Some(config.clone()), Arc::new(socket), runtime)?;
+        Ok(Listener { endpoint, config, congestion })
+    };
+    port.endpoints().map(open).collect()
 }
 
 /// What keys are derived for.

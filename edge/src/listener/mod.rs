@@ -4,13 +4,17 @@ mod activity;
 pub(crate) mod connection_id;
 pub(crate) mod endpoint;
 mod field_section;
+mod first_packets;
+pub(crate) mod gso;
 mod h3_streams;
+mod inbox;
 pub(crate) mod path_stats;
 mod peer;
 mod priority;
 pub(crate) mod quic;
+pub(crate) mod relay;
 mod send_half;
-pub(crate) mod shared_socket;
+pub(crate) mod shared_port;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod transport;
@@ -19,6 +23,7 @@ mod udp;
 pub(crate) mod udp_drops;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) protocol: Protocol,
     /// One permit per connection of any kind.
     pub(crate) connections: Arc<Semaphore>,
+    /// QUIC handshakes in progress, at all endpoints of the port.
+    pub(crate) handshakes: Arc<AtomicUsize>,
     /// What each client address may take.
     pub(crate) clients: Clients,
     /// Which connections are traced.

@@ -14,8 +14,8 @@ use futures_util::future::Shared;
 use h3::error::Code;
 use h3::server::RequestResolver;
 use http::{HeaderMap, HeaderValue, header};
-use quinn::{AsyncUdpSocket, Connecting, Incoming, ServerConfig, VarInt, ZeroRttAccepted};
-use tokio::time::{interval, sleep, timeout};
+use quinn::{Connecting, Incoming, ServerConfig, VarInt, ZeroRttAccepted};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -41,9 +41,6 @@ const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
-/// How often it is looked whether the kernel still cuts packets for us.
-const GSO_LOOK: Duration = Duration::from_secs(5);
-
 /// How long closing may take to reach the peers at the very end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -51,17 +48,11 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const REQUEST_END: Duration = Duration::from_secs(1);
 
 /// Takes connections until the drain, refuses new ones until the end. Lets go of the `door` after the last call.
-pub(crate) async fn serve(listener: Listener, context: Context, door: TaskTrackerToken) {
-    let (context, handshakes) = (Arc::new(context), Arc::new(AtomicUsize::new(0)));
-    let mut look = interval(GSO_LOOK);
+pub(crate) async fn serve(listener: Listener, context: Arc<Context>, door: TaskTrackerToken) {
     loop {
         let incoming = tokio::select! {
             biased;
             () = context.end.cancelled() => None,
-            _ = look.tick() => {
-                context.metrics.quic.gso(context.protocol, listener.socket.max_transmit_segments());
-                continue;
-            }
             // Who stands here before the last call is let in.
             incoming = listener.endpoint.accept() => incoming,
             () = context.last_call.cancelled() => None,
@@ -71,7 +62,7 @@ pub(crate) async fn serve(listener: Listener, context: Context, door: TaskTracke
             Some(incoming) if context.drain.is_cancelled() && !context.succeeded.is_cancelled() => {
                 incoming.refuse();
             }
-            Some(incoming) => admit(incoming, &listener, &context, &handshakes),
+            Some(incoming) => admit(incoming, &listener, &context),
             None => break,
         }
     }
@@ -82,7 +73,7 @@ pub(crate) async fn serve(listener: Listener, context: Context, door: TaskTracke
     let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
 }
 
-fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>, handshakes: &Arc<AtomicUsize>) {
+fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
     let Ok(permit) = context.connections.clone().try_acquire_owned() else {
         context.metrics.refused_connection(Transport::Quic);
         incoming.refuse();
@@ -102,14 +93,14 @@ fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>, handsh
             return incoming.refuse();
         }
     };
-    let pressed = handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
+    let pressed = context.handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
     if pressed && !proven && incoming.may_retry() {
         // It may retry, so this cannot fail.
         let _ = incoming.retry();
         return;
     }
     let traced = context.traces.begin(incoming.remote_address()).and_then(|trace| listener.traced(trace));
-    let handshake = Handshake::begin(handshakes.clone());
+    let handshake = Handshake::begin(context.handshakes.clone());
     let context = context.clone();
     context.tasks.clone().spawn(async move {
         let _permit = permit;
@@ -202,7 +193,9 @@ async fn requests(
     let last = LastAccepted::default();
     let mut builder = h3::server::builder();
     builder.max_field_section_size(HEADER_SECTION_BYTES.into()).send_grease(false);
-    let mut connection: H3Connection = builder.build(Connection::new(quic.clone(), last.clone())).await?;
+    let building = builder.build(Connection::new(quic.clone(), last.clone()));
+    // Boxed, as is what ends a connection: they are large, and otherwise kept room for while it lives.
+    let mut connection: H3Connection = Box::pin(building).await?;
     let running = TaskTracker::new();
     running.close();
 
@@ -217,10 +210,10 @@ async fn requests(
         return Ok(());
     }
     // RFC 9114 §5.2: first announce, so that requests on their way are still taken, then say which was the last.
-    connection.shutdown(STREAMS_PER_CONNECTION as usize).await?;
+    Box::pin(connection.shutdown(STREAMS_PER_CONNECTION as usize)).await?;
     accept.until(&mut connection, sleep(GOAWAY_SETTLES.max(quic.rtt() * 2))).await?;
     // "Identifiers or higher were not processed": one above the last accepted.
-    connection.shutdown(1).await?;
+    Box::pin(connection.shutdown(1)).await?;
     accept.until(&mut connection, running.wait()).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use self::players::PlayerMetrics;
-use self::quic::QuicMetrics;
+pub(crate) use self::quic::QuicMetrics;
 use self::register::Register;
 use crate::cache::{FillError, Lookup, MissReason, Tier};
 use crate::clients::Excess;

@@ -15,6 +15,7 @@ const MTU_BYTES: [f64; 5] = [1200.0, 1280.0, 1372.0, 1452.0, 1500.0];
 #[derive(Debug, Clone)]
 pub(crate) struct QuicMetrics {
     drops: IntCounter,
+    handed_over: IntCounterVec,
     gso_segments: IntGaugeVec,
     packets: IntCounterVec,
     congestion: IntCounter,
@@ -29,6 +30,12 @@ impl QuicMetrics {
             drops: register.counter(
                 "udp_drops_total",
                 "Packets that the kernel dropped since the socket's buffer was full.",
+            )?,
+            handed_over: register.counters(
+                "quic_handed_over_total",
+                "Datagrams that came in at the socket of another endpoint than their connection's: handed to it, or lost for \
+                 want of room there.",
+                &["outcome"],
             )?,
             gso_segments: register.gauges(
                 "udp_gso_segments",
@@ -61,6 +68,11 @@ impl QuicMetrics {
 
     pub(crate) fn drops(&self, packets: u64) {
         self.drops.inc_by(packets);
+    }
+
+    /// A datagram came in at another endpoint's socket, and there was room for it at its own or not.
+    pub(crate) fn handed_over(&self, fits: bool) {
+        self.handed_over.with_label_values(&[if fits { "handed" } else { "lost" }]).inc();
     }
 
     /// How many packets the kernel takes at once on a port.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::process::{Program, start};
-use crate::world::{H3Client, noise, path_of, quic_client, read_rest, times};
+use crate::world::{H3Client, certificate_in, noise, path_of, quic_client, read_rest, times};
 
 const VIEWERS: usize = 200;
 const ICON: &str = "/player/icon.svg";
@@ -107,20 +107,24 @@ async fn stored(folder: &Path, length: usize) -> (String, Bytes) {
     (path_of(&hash, BlobKind::Segment), bytes)
 }
 
-/// Two hundred viewers behind one address, each in the middle of a download: what they send comes to the process that has
-/// their connection, over three generations of processes.
+/// Two hundred viewers from eight places, each in the middle of a download: what they send comes to the process and the endpoint
+/// that have their connection, over three generations of processes.
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_in_flight_are_finished_by_the_process_that_began_them() {
     let folder = tempfile::tempdir().unwrap();
     let (path, bytes) = stored(folder.path(), 2 << 20).await;
     let disk = folder.path().join("cache").display().to_string();
-    let flags = ["--grace-seconds", "300", "--disk-cache-dir", &disk, "--disk-cache-bytes", "100000000"];
+    let disk = ["--disk-cache-dir", &disk, "--disk-cache-bytes", "100000000"];
+    let flags = [&["--grace-seconds", "300", "--endpoints", "4"][..], &disk].concat();
     let mut service = Service::start(folder.path(), &flags);
     let address = service.address();
-    let endpoint = quic_client(&[&folder.path().join("state/edge-certificate.pem")]);
-    let begin = async || {
-        let connection = endpoint.connect(address, "edge.test").unwrap().await.unwrap();
-        let client = H3Client::over(connection).await;
+    let places: Vec<_> = (0..8).map(|_| quic_client(&[&certificate_in(folder.path())])).collect();
+    let connect = async |viewer: usize| {
+        let connecting = places[viewer % places.len()].connect(address, "edge.test").unwrap();
+        H3Client::over(connecting.await.unwrap()).await
+    };
+    let begin = async |viewer| {
+        let client = connect(viewer).await;
         let mut stream = client.begin(Method::GET, &path, HeaderMap::new()).await.unwrap();
         assert_eq!(stream.recv_response().await.unwrap().status(), 200);
         let mut got = BytesMut::new();
@@ -130,12 +134,11 @@ async fn downloads_in_flight_are_finished_by_the_process_that_began_them() {
     };
     let mut downloads = Vec::new();
     for _ in 0..2 {
-        downloads.extend(join_all((0..VIEWERS / 2).map(|_| begin())).await);
+        downloads.extend(join_all((0..VIEWERS / 2).map(begin)).await);
         service.upgrade().await;
         assert_eq!(service.address(), address);
         // The newer one serves, over TCP too, and the older ones still have theirs.
-        let client = H3Client::over(endpoint.connect(address, "edge.test").unwrap().await.unwrap()).await;
-        let response = client.send(Method::GET, ICON, HeaderMap::new()).await.unwrap();
+        let response = connect(0).await.send(Method::GET, ICON, HeaderMap::new()).await.unwrap();
         assert_eq!(response.status(), 200);
         let plain = service.ready["plain_listen"].as_str().unwrap();
         assert_eq!(reqwest::get(format!("http://{plain}{ICON}")).await.unwrap().status(), 200);
@@ -164,7 +167,7 @@ async fn a_newer_process_that_does_not_start_changes_nothing() {
     let changeable = folder.path().join("changeable.json");
     std::fs::write(&changeable, "{}").unwrap();
     let service = Service::start(folder.path(), &["--changeable", changeable.to_str().unwrap()]);
-    let endpoint = quic_client(&[&folder.path().join("state/edge-certificate.pem")]);
+    let endpoint = quic_client(&[&certificate_in(folder.path())]);
     let client =
         H3Client::over(endpoint.connect(service.address(), "edge.test").unwrap().await.unwrap()).await;
     // The newer one reads its settings from a pipe, so that it is known when it is there.

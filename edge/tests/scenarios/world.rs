@@ -85,6 +85,7 @@ impl World {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut settings = Settings {
             listen: any,
+            endpoints: 2,
             plain_listen: Some(any),
             certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
             state_dir: folder.path().join("state"),
