@@ -14,11 +14,13 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
-use super::priority::{Priorities, Tap};
+use super::client_streams::ClientStreams;
+use super::control_stream::Tap;
+use super::priority::Priorities;
 use super::send_half::SendHalf;
 use crate::limits::{H3_CONTROL_STREAM_BYTES, H3_REQUEST_STREAM_BYTES};
 
-type Accepting<T> = Pin<Box<dyn Stream<Item = Result<T, ConnectionError>> + Send>>;
+pub(super) type Accepting<T> = Pin<Box<dyn Stream<Item = Result<T, ConnectionError>> + Send>>;
 type Pair = (quinn::SendStream, quinn::RecvStream);
 
 /// The sending half of the request stream that was accepted last.
@@ -42,7 +44,7 @@ impl LastAccepted {
 pub(crate) struct Connection {
     inner: quinn::Connection,
     requests: Accepting<Pair>,
-    unidirectional: Accepting<quinn::RecvStream>,
+    unidirectional: ClientStreams,
     opener: Opener,
     last: LastAccepted,
     priorities: Arc<Priorities>,
@@ -53,8 +55,9 @@ impl Connection {
         let requests = stream::unfold(inner.clone(), |c| async { Some((c.accept_bi().await, c)) });
         let unidirectional = stream::unfold(inner.clone(), |c| async { Some((c.accept_uni().await, c)) });
         let opener = Opener { inner: inner.clone(), bidirectional: None, unidirectional: None };
-        let (requests, unidirectional) = (Box::pin(requests), Box::pin(unidirectional));
-        Self { inner, requests, unidirectional, opener, last, priorities: Arc::default() }
+        let unidirectional = ClientStreams::new(inner.clone(), Box::pin(unidirectional));
+        let priorities = Arc::default();
+        Self { inner, requests: Box::pin(requests), unidirectional, opener, last, priorities }
     }
 }
 
@@ -66,10 +69,9 @@ impl quic::Connection<Bytes> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(self.unidirectional.poll_next_unpin(cx));
-        let stream = accepted.unwrap_or(Err(ConnectionError::LocallyClosed)).map_err(connection_error)?;
-        let tap = Some(Tap::new(self.priorities.clone()));
-        Poll::Ready(Ok(RecvStream::new(stream, H3_CONTROL_STREAM_BYTES, tap)))
+        let (stream, read) = ready!(self.unidirectional.poll_next(cx)).map_err(connection_error)?;
+        let tap = Some((self.inner.clone(), Tap::new(self.priorities.clone())));
+        Poll::Ready(Ok(RecvStream::new(stream, read, H3_CONTROL_STREAM_BYTES, tap)))
     }
 
     fn poll_accept_bidi(
@@ -149,7 +151,7 @@ impl BidiStream {
         let early = recv.is_0rtt();
         Self {
             send: SendStream::new(send, early),
-            recv: RecvStream::new(recv, H3_REQUEST_STREAM_BYTES, None),
+            recv: RecvStream::new(recv, Bytes::new(), H3_REQUEST_STREAM_BYTES, None),
         }
     }
 }
@@ -204,18 +206,34 @@ impl quic::SendStream<Bytes> for BidiStream {
 /// A receiving stream that gives up after so many bytes.
 pub(crate) struct RecvStream {
     inner: quinn::RecvStream,
+    /// What was read of it before.
+    read: Bytes,
     /// Bytes it may still bring.
     allowance: u64,
     id: StreamId,
     ended: bool,
-    /// Reads along where priorities may be said.
-    tap: Option<Tap>,
+    /// Reads along where a client may be speaking of the connection.
+    tap: Option<(quinn::Connection, Tap)>,
 }
 
 impl RecvStream {
-    fn new(inner: quinn::RecvStream, allowance: u64, tap: Option<Tap>) -> Self {
+    fn new(
+        inner: quinn::RecvStream,
+        read: Bytes,
+        allowance: u64,
+        tap: Option<(quinn::Connection, Tap)>,
+    ) -> Self {
         let id = stream_id(inner.id());
-        Self { inner, allowance, id, ended: false, tap }
+        Self { inner, read, allowance, id, ended: false, tap }
+    }
+
+    /// Cancel-safe, as reading is: a new future takes up where the last one was dropped.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.read))));
+        }
+        let chunk = ready!(pin!(self.inner.read_chunk(usize::MAX, true)).poll(cx))?;
+        Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
     }
 }
 
@@ -223,10 +241,8 @@ impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        // Reading is cancel-safe: a new future takes up where the last one was dropped.
-        let read = ready!(pin!(self.inner.read_chunk(usize::MAX, true)).poll(cx));
-        let chunk = match read.map_err(read_error) {
-            Ok(Some(chunk)) => chunk.bytes,
+        let chunk = match ready!(self.poll_chunk(cx)).map_err(read_error) {
+            Ok(Some(chunk)) => chunk,
             Ok(None) => {
                 self.ended = true;
                 return Poll::Ready(Ok(None));
@@ -239,8 +255,11 @@ impl quic::RecvStream for RecvStream {
         match self.allowance.checked_sub(chunk.len() as u64) {
             Some(left) => {
                 self.allowance = left;
-                if let Some(tap) = &mut self.tap {
-                    tap.read(&chunk);
+                if let Some((connection, tap)) = &mut self.tap
+                    && let Err(fault) = tap.read(&chunk)
+                {
+                    connection.close(varint(fault.value()), b"");
+                    return Poll::Ready(Err(stream_connection_error(ConnectionError::LocallyClosed)));
                 }
                 Poll::Ready(Ok(Some(chunk)))
             }

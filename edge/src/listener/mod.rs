@@ -1,7 +1,9 @@
 //! How requests come in: QUIC, TLS over TCP, and plain TCP for local tools. One sequence of ports, one life cycle.
 
 mod activity;
+mod client_streams;
 pub(crate) mod connection_id;
+mod control_stream;
 pub(crate) mod endpoint;
 mod field_section;
 mod first_packets;
