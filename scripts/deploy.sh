@@ -16,3 +16,11 @@ if command -v systemd-analyze >/dev/null; then
   found=$(systemd-analyze verify systemd/*.service 2>&1 | grep reelmill | grep -v 'is not executable' || true)
   [[ -z $found ]] || { echo "$found" >&2; exit 1; }
 fi
+# Whatever is asked of metrics is asked of some that there are.
+for metric in $(grep -rhoE 'reelmill_(coordinator|worker|edge)_[a-z0-9_]+[a-z0-9]' prometheus keda | sort -u); do
+  IFS=_ read -r _ program name <<<"${metric%_bucket}"
+  grep -rqE "\"(reelmill_${program}_)?$name\"" "../$program/src" || { echo "deploy/ asks for $metric, which the $program does not have" >&2; exit 1; }
+done
+for rule in $(grep -rhoE 'reelmill:[a-z_]+' keda | sort -u); do
+  grep -q "record: $rule\$" prometheus/alerts.yml || { echo "deploy/keda asks for $rule, which no rule records" >&2; exit 1; }
+done

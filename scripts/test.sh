@@ -9,6 +9,9 @@ CHROMIUM_BIN=$(scripts/chromium.sh)
 FFMPEG_BIN=${FFMPEG_BIN:-$(command -v ffmpeg)}
 NODE_BIN=${NODE_BIN:-$(command -v node)}
 export NATS_SERVER_BIN CHROMIUM_BIN FFMPEG_BIN NODE_BIN
+if PROMETHEUS_BIN=${PROMETHEUS_BIN:-$(command -v prometheus)}; then
+  export PROMETHEUS_BIN
+fi
 if HTTP3_TOOLS=$(scripts/http3-tools.sh --installed); then
   export HTTP3_TOOLS
 fi

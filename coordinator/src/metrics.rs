@@ -60,7 +60,7 @@ impl Metrics {
     /// Makes the instruments and registers them.
     pub fn new(registry: &Registry) -> prometheus::Result<Metrics> {
         let make = Maker { registry };
-        Ok(Metrics {
+        let metrics = Metrics {
             uploads_open: make.gauge("uploads_open", "Uploads that take bytes now")?,
             uploads: make.counters("uploads_total", "Upload requests by how they ended", "end")?,
             upload_bytes: make.counter("upload_bytes_total", "Bytes that came in uploads")?,
@@ -104,7 +104,13 @@ impl Metrics {
                 "Bytes moved to the trash, and removed for good",
                 "what",
             )?,
-        })
+        };
+        // Said from the start: whoever scales on them would else be told nothing while nothing has come.
+        for gauge in [&metrics.tasks_out, &metrics.tenants_waiting] {
+            Class::ALL.iter().for_each(|class| gauge.with_label_values(&[&word(class)]).set(0));
+        }
+        Class::ALL.iter().for_each(|class| metrics.backlog.with_label_values(&[&word(class)]).set(0.0));
+        Ok(metrics)
     }
 
     /// An upload request ended.

@@ -27,6 +27,7 @@ mod relay;
 mod republish;
 mod resumable;
 mod s3;
+mod scaling;
 mod tenants;
 mod twins;
 mod uploads;
