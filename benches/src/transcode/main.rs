@@ -236,7 +236,7 @@ fn compare_quality(options: &Options) -> anyhow::Result<()> {
     let (made, planned) = points(Chunks::Planned, 23)?;
     let (_, whole) = points(Chunks::Whole, 23)?;
     let (_, single) = points(Chunks::Single, 23)?;
-    let (_, cheap) = points(Chunks::Whole, 24)?;
+    let (_, cheap) = points(Chunks::Whole, 27)?;
     let folder = tempfile::tempdir()?;
     let (distribution, cuts) = (Path::new("ffmpeg"), &made.cuts);
     let peer = Ffmpeg { program: distribution, clip, rungs: &made.rungs, preset: "veryfast", cuts };
