@@ -5,30 +5,25 @@
 // A panic here is a failed test, said at the place where it failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "harness/product.rs"]
+mod product;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
+use product::{Product, index_task, put_source};
 use prometheus::{Registry, TextEncoder};
 use reelmill_av::{Fault, VideoEngine};
 use reelmill_e2e::fixtures::{Kind, fixture};
 use reelmill_media::codec::VideoCodec;
-use reelmill_media::ids::AssetId;
-use reelmill_media::index::SourceIndex;
-use reelmill_media::keys::BlobKind;
-use reelmill_media::plan::Plan;
 use reelmill_media::profile::Profile;
-use reelmill_media::source::{BLOCK_BYTES, Block, Source, SourceRef};
-use reelmill_media::task::{Class, Outcome, Recipe, RenditionOutput, Task, TaskNumber, Way, Work};
-use reelmill_platform::store::Store;
+use reelmill_media::task::{Outcome, RenditionOutput, Task, TaskNumber, Work};
 use reelmill_worker::child::Nursery;
 use reelmill_worker::metrics::Metrics;
-use reelmill_worker::perform::Kitchen;
 use reelmill_worker::probe::ready::Encoders;
 use reelmill_worker::probe::{Finding, Prober, Ready, Verdict};
-use reelmill_worker::recipes::Recipes;
-use reelmill_worker::source_reader::Blocks;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +31,9 @@ const WORKER: &str = env!("CARGO_BIN_EXE_reelmill-worker");
 
 /// For a trial that ends by itself: long enough for any machine.
 const PATIENT: Duration = Duration::from_secs(120);
+
+/// Memory that a child may take, in bytes.
+const MEMORY: u64 = 2 << 30;
 
 /// A frame in the middle of a chunk.
 const MIDDLE: u32 = 20;
@@ -112,71 +110,32 @@ async fn an_encoder_that_misbehaves_is_refused_with_its_reason() {
 
 /// A clip in a store, indexed and planned.
 struct Title {
-    _folder: tempfile::TempDir,
-    store: Store,
+    product: Product,
     video: Task,
 }
 
 impl Title {
     async fn new(hardware: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let product = Product::new();
         let bytes = Bytes::from(std::fs::read(fixture(Kind::Landscape).path).unwrap());
-        let mut source = Source::default();
-        for start in (0..bytes.len()).step_by(BLOCK_BYTES) {
-            let block = bytes.slice(start..bytes.len().min(start + BLOCK_BYTES));
-            let length = block.len() as u32;
-            let hash = store.put_blob(BlobKind::SourceBlock, block).await.unwrap();
-            source.blocks.push(Block { hash, bytes: length });
-        }
-        let list = Bytes::from(serde_json::to_vec(&source).unwrap());
-        let blocks = store.put_blob(BlobKind::Record, list).await.unwrap();
-        let mut video = Task {
-            asset: AssetId::from_parts(1, 1),
-            tenant: "tests".parse().unwrap(),
-            number: TaskNumber::INDEX,
-            epoch: 1,
-            class: Class::Publish,
-            source: SourceRef { blocks, bytes: bytes.len() as u64 },
-            recipe: None,
-            work: Work::Index,
-            cost_ms: 1000,
-            way: Way::Any,
-            avoid: Vec::new(),
-            race: false,
-        };
-        let (indexed, _) = kitchen(&store, None).perform(&video, nursery().start().unwrap(), |_| {}).await;
+        let task = index_task(put_source(&product.store, bytes).await);
+        let child = nursery().start().unwrap();
+        let (indexed, _) = product.kitchen(MEMORY, None).perform(&task, child, |_| {}).await;
         let Outcome::Indexed { index, .. } = indexed else { panic!("{indexed:?}") };
-        let record = store.get_blob(BlobKind::Record, index).await.unwrap();
-        let facts: SourceIndex = postcard::from_bytes(record.bytes()).unwrap();
-        let plan = Plan::new(&facts, &Profile { hardware, ..Profile::default() }, 1).unwrap();
-        let record = Bytes::from(postcard::to_stdvec(&plan).unwrap());
-        let plan_hash = store.put_blob(BlobKind::Record, record).await.unwrap();
-        video.recipe = Some(Recipe { index, plan: plan_hash });
-        video.number = TaskNumber::planned(0);
+        let (plan, recipe) = product.plan(index, &Profile { hardware, ..Profile::default() }).await.unwrap();
         // The longest segment and the one before, so that a fault in the middle comes after a segment is out.
         let segments = plan.video.as_ref().unwrap().segments.len() as u32;
         let rungs = plan.ladder.video.iter().map(|rung| rung.id.clone()).collect();
-        video.work = Work::Video { segments: 0..segments, rungs };
-        Self { _folder: folder, store, video }
+        let work = Work::Video { segments: 0..segments, rungs };
+        Self { product, video: Task { number: TaskNumber::planned(0), recipe: Some(recipe), work, ..task } }
     }
 
     async fn made(&self, encoders: Option<Encoders>) -> Vec<RenditionOutput> {
         let child = nursery().start().unwrap();
-        match kitchen(&self.store, encoders).perform(&self.video, child, |_| {}).await {
+        match self.product.kitchen(MEMORY, encoders).perform(&self.video, child, |_| {}).await {
             (Outcome::Made { outputs, .. }, _) => outputs,
             other => panic!("{other:?}"),
         }
-    }
-}
-
-fn kitchen(store: &Store, encoders: Option<Encoders>) -> Kitchen {
-    Kitchen {
-        blocks: Blocks::new(store.clone(), 64 << 20),
-        recipes: Recipes::new(store.clone()),
-        store: store.clone(),
-        memory: 2 << 30,
-        encoders,
     }
 }
 

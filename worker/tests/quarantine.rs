@@ -2,17 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+#[path = "harness/product.rs"]
+mod product;
+
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use product::{index_task, put_source};
 use reelmill_e2e::fleet::Fleet;
 use reelmill_e2e::system::{Signal, children, kill, until};
-use reelmill_media::ids::{AssetId, BlobHash};
-use reelmill_media::keys::BlobKind;
-use reelmill_media::source::{Block, Source, SourceRef};
-use reelmill_media::task::{Class, Outcome, Task, TaskNumber, Way, Work};
+use reelmill_media::task::{Class, Outcome};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use reelmill_platform::store::Store;
@@ -21,29 +22,6 @@ use reelmill_worker::child::EXEC;
 
 /// However busy the machine is.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// An index task of bytes that are no media.
-async fn task(store: &Store) -> Task {
-    let bytes = Bytes::from_static(&[7; 4096]);
-    let block = Block { hash: BlobHash::of(&bytes), bytes: 4096 };
-    store.put_blob(BlobKind::SourceBlock, bytes).await.unwrap();
-    let source = Source::with_gap(vec![block], 0, Vec::new());
-    let list = Bytes::from(serde_json::to_vec(&source).unwrap());
-    Task {
-        asset: AssetId::from_parts(1, 1),
-        tenant: "demo".parse().unwrap(),
-        number: TaskNumber::INDEX,
-        epoch: 1,
-        class: Class::Publish,
-        source: SourceRef { blocks: store.put_blob(BlobKind::Record, list).await.unwrap(), bytes: 4096 },
-        recipe: None,
-        work: Work::Index,
-        cost_ms: 50,
-        way: Way::default(),
-        avoid: Vec::new(),
-        race: false,
-    }
-}
 
 /// Waits until a worker says something of itself.
 async fn says(
@@ -84,7 +62,7 @@ async fn put_in_and_release(fleet: &mut Fleet) {
         children(worker.id()).into_iter().map(|(id, _)| id).find(|id| is_one(*id))
     });
     kill(waiting, Signal::STOP);
-    let task = task(&store).await;
+    let task = index_task(put_source(&store, Bytes::from_static(b"These bytes are no media.")).await);
     bus.publish_task(&task).await.unwrap();
     until("the task to be taken", DEADLINE, || worker.said().contains("task taken").then_some(()));
 
