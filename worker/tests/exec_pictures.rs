@@ -4,6 +4,8 @@
 // A panic here is a failed test, said at the place where it failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "harness/ffmpeg.rs"]
+mod ffmpeg;
 mod harness;
 
 use std::ffi::OsStr;
@@ -11,9 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ffmpeg::run;
 use harness::{Rendition, Title};
 use reelmill_e2e::barcode::read_barcodes;
-use reelmill_e2e::fixtures::{Kind, ffmpeg, fixture, turn};
+use reelmill_e2e::fixtures::{Kind, fixture, turn};
 use reelmill_media::profile::Profile;
 
 type Rgb = [u8; 3];
@@ -51,13 +54,6 @@ const TAGGED_709: &str =
 /// High definition in H.264, as most things are.
 const PLAIN: Shot =
     Shot { width: 1280, height: 720, filter: LIMITED_709, coded: TAGGED_709, container: "mp4" };
-
-fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Vec<u8> {
-    let output =
-        Command::new(ffmpeg()).args(["-nostdin", "-v", "error", "-y"]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
 
 impl Shot<'_> {
     fn take(&self, folder: &Path) -> PathBuf {
@@ -288,7 +284,7 @@ fn likeness(made: &Path, source: &Path, parity: usize) -> f64 {
         "[0]setpts=N,settb=1/90,crop=iw:ih*5/6:0:ih/6[a];\
          [1]select=eq(mod(n\\,2)\\,{parity}),setpts=N,settb=1/90,crop=iw:ih*5/6:0:ih/6[b];[a][b]psnr"
     );
-    let mut command = Command::new(ffmpeg());
+    let mut command = Command::new(reelmill_e2e::fixtures::ffmpeg());
     command
         .args(["-nostdin", "-i"])
         .arg(made)
@@ -304,83 +300,6 @@ fn recoded(from: &Path, how: &str, to: &Path) {
     let mut arguments = vec![OsStr::new("-i"), from.as_os_str()];
     arguments.extend(how.split(' ').map(OsStr::new));
     run(arguments.into_iter().chain([to.as_os_str()]));
-}
-
-/// Several pictures in one file: the width of the one that is played.
-fn played(folder: &Path, name: &str, tracks: &[(u32, &str)]) -> u32 {
-    let mut arguments = Vec::new();
-    for (width, _) in tracks {
-        let picture = format!("-f lavfi -i color=gray:size={width}x96:rate=25:duration=0.2");
-        arguments.extend(picture.split(' ').map(str::to_owned));
-    }
-    for (n, (_, disposition)) in tracks.iter().enumerate() {
-        let track = format!("-map {n} -disposition:v:{n} {disposition}");
-        arguments.extend(track.split(' ').map(str::to_owned));
-    }
-    let file = folder.join(name);
-    arguments.extend(["-c:v", "libx264"].map(str::to_owned));
-    run(arguments.iter().map(OsStr::new).chain([file.as_os_str()]));
-    width(&fs::read(file).unwrap())
-}
-
-fn width(source: &[u8]) -> u32 {
-    harness::index(source).unwrap().video.unwrap().picture.width
-}
-
-#[test]
-fn the_right_one_of_several_pictures() {
-    let folder = tempfile::tempdir().unwrap();
-    for container in ["mp4", "mov", "mkv"] {
-        let played = |tracks: &[(u32, &str)]| played(folder.path(), &format!("several.{container}"), tracks);
-        assert_eq!(played(&[(160, "default"), (320, "default")]), 320, "{container}: two cameras");
-        assert_eq!(played(&[(160, "0"), (320, "default")]), 320, "{container}: a preview first");
-        assert_eq!(
-            played(&[(320, "0"), (160, "default")]),
-            160,
-            "{container}: a larger one that is not for viewing"
-        );
-    }
-    // A depth map as cameras write it: larger, enabled, and of another handler.
-    let file = folder.path().join("several.mov");
-    assert_eq!(played(folder.path(), "several.mov", &[(320, "default"), (160, "default")]), 320);
-    let mut source = fs::read(file).unwrap();
-    let handler = source.windows(8).position(|bytes| bytes == b"mhlrvide").unwrap();
-    source[handler + 4..handler + 8].copy_from_slice(b"auxv");
-    assert_eq!(width(&source), 160);
-}
-
-/// As shops and taggers put it there.
-#[test]
-fn cover_art_is_not_the_picture() {
-    let folder = tempfile::tempdir().unwrap();
-    let cover = folder.path().join("cover.jpg");
-    run([
-        OsStr::new("-f"),
-        "lavfi".as_ref(),
-        "-i".as_ref(),
-        "color=red:size=640x640".as_ref(),
-        "-frames:v".as_ref(),
-        "1".as_ref(),
-        cover.as_os_str(),
-    ]);
-    let film = fixture(Kind::HalfSecond);
-    for container in ["mp4", "mkv"] {
-        let file = folder.path().join("covered").with_extension(container);
-        let art = if container == "mkv" {
-            "-map 0 -c copy -metadata:s:t mimetype=image/jpeg -attach"
-        } else {
-            "-map 1 -map 0 -c copy -disposition:v:0 attached_pic"
-        };
-        let cover = cover.as_os_str();
-        let mut arguments = vec![OsStr::new("-i"), film.path.as_os_str()];
-        arguments.extend(if container == "mkv" { vec![] } else { vec![OsStr::new("-i"), cover] });
-        arguments.extend(art.split(' ').map(OsStr::new));
-        arguments.extend(if container == "mkv" { vec![cover] } else { vec![] });
-        arguments.push(file.as_os_str());
-        run(arguments);
-        let picture = harness::index(&fs::read(&file).unwrap()).unwrap().video.unwrap();
-        assert_eq!(picture.samples.len(), 15, "{container}");
-    }
 }
 
 #[test]
