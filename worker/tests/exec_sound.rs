@@ -180,11 +180,10 @@ fn check_alone(kinds: &[SoundFile]) {
             | SoundFile::Flac
             | SoundFile::OggVorbis
             | SoundFile::Aiff
+            | SoundFile::Caf
             | SoundFile::MkaFlac
             | SoundFile::MkaPcm => (0, 0),
-            SoundFile::OggOpus => (1, 0),
-            // The last packet is filled up.
-            SoundFile::Caf => (0, 4_096),
+            SoundFile::OggOpus | SoundFile::WebmOpus => (1, 0),
             // ffmpeg dates the second packet after the first, in which nothing is to be heard; and it rounds.
             SoundFile::MkaVorbis => (128 + 24, 1_024),
             // These say nothing.
@@ -213,5 +212,35 @@ fn what_recorders_and_studios_write() {
 
 #[test]
 fn matroska_without_a_picture() {
-    check_alone(&[SoundFile::MkaFlac, SoundFile::MkaVorbis, SoundFile::MkaPcm]);
+    check_alone(&[SoundFile::MkaFlac, SoundFile::MkaVorbis, SoundFile::MkaPcm, SoundFile::WebmOpus]);
+}
+
+/// Samples that are heard of a source.
+fn samples(source: &[u8]) -> i64 {
+    Title::of(source).unwrap().plan.audio[0].timeline.samples
+}
+
+/// The bytes after the only place in `source` where these are, so many.
+fn after<'a, const N: usize>(source: &'a mut [u8], mark: &[u8]) -> &'a mut [u8; N] {
+    let places: Vec<usize> =
+        (0..source.len() - mark.len()).filter(|at| source[*at..].starts_with(mark)).collect();
+    assert_eq!(places.len(), 1);
+    source[places[0] + mark.len()..].first_chunk_mut().unwrap()
+}
+
+#[test]
+fn what_containers_say_of_the_ends_is_obeyed_to_the_sample() {
+    let whole = i64::from(SOUND_SECONDS as u32 * sound::RATE_HZ);
+    // DiscardPadding (RFC 9559 §5.1.3.5.7): nanoseconds, in as many bytes as ffmpeg took.
+    let mut webm = std::fs::read(sound_file(SoundFile::WebmOpus)).unwrap();
+    let padding: &mut [u8; 4] = after(&mut webm, &[0x75, 0xa2, 0x84]);
+    *padding = (u32::from_be_bytes(*padding) + 1_500_000).to_be_bytes();
+    assert_eq!(samples(&webm), whole - 72);
+    // The packet table of CAF: what comes first, and what fills up the last packet of 4096.
+    let mut caf = std::fs::read(sound_file(SoundFile::Caf)).unwrap();
+    let filled = (4096 - whole % 4096) as u32;
+    let table: &mut [u8; 8 + 24] = after(&mut caf, b"pakt");
+    table[24..28].copy_from_slice(&100u32.to_be_bytes());
+    table[28..32].copy_from_slice(&(filled + 7).to_be_bytes());
+    assert_eq!(samples(&caf), whole - 100 - 7);
 }

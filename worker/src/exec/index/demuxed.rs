@@ -15,6 +15,7 @@ use super::super::failure::{fail, internal, not_begun, of_source};
 use super::super::feed;
 use super::super::parent::{Input, Parent, READ_AHEAD_BYTES};
 use super::super::progress::Progress;
+use super::{HOP_BYTES, caf, sound};
 use crate::mp4::samples::MAX_SAMPLES;
 
 /// A transport stream whose decode times jump ahead by more than this was spliced, in milliseconds …
@@ -85,6 +86,14 @@ pub fn run(parent: &Parent, container: Container, length: u64, whole: bool) -> R
     if !whole && scans.iter().any(|scan| scan.samples.is_empty()) {
         return Err(not_begun());
     }
+    if container == Container::Caf {
+        let trimmed = caf::trimmed(&mut Input::new(parent, length, HOP_BYTES)).map_err(internal)?;
+        for scan in &mut scans {
+            scan.trimmed = trimmed;
+            // What remains of the last packet counts from the end of a whole one.
+            scan.last_duration = scan.last_duration.filter(|_| trimmed.1 == 0);
+        }
+    }
     let mut scans = scans.into_iter();
     let video = video.and_then(|(stream, facts)| Some(scans.next()?.video(stream, facts)));
     let audio = sounds
@@ -143,6 +152,8 @@ struct Scan {
     last_offset: Option<u64>,
     last_time: Option<i64>,
     last_duration: Option<i64>,
+    /// The codec is ALAC in a container that says of no packet how long it lasts.
+    alac: bool,
 }
 
 impl Scan {
@@ -178,6 +189,7 @@ impl Scan {
             last_offset: None,
             last_time: None,
             last_duration: None,
+            alac: container == Container::Caf && facts.codec == "alac",
         })
     }
 
@@ -197,7 +209,7 @@ impl Scan {
         }
         let dts = self.dated(dts, offsets);
         self.last_time = Some(dts);
-        self.last_duration = packet.duration();
+        self.last_duration = packet.duration().or_else(|| self.partial(packet));
         let (start, end) = packet.trimmed();
         self.trimmed = (if self.samples.is_empty() { start } else { self.trimmed.0 }, end);
         self.undated.push(packet.pts().is_none());
@@ -210,6 +222,11 @@ impl Scan {
             key: packet.is_key(),
         });
         Ok(())
+    }
+
+    /// How long a packet lasts that says so by itself.
+    fn partial(&self, packet: &Packet) -> Option<i64> {
+        self.alac.then(|| caf::partial_alac(packet.data())).flatten().map(i64::from)
     }
 
     /// Whether this packet is the second field of a frame whose first came before.
@@ -302,7 +319,7 @@ impl Scan {
 
     fn audio(self, stream: u32, facts: &StreamFacts, container: Container) -> AudioTrack {
         let window = self.presented(container, facts.sample_rate);
-        AudioTrack {
+        let mut track = AudioTrack {
             stream,
             setup: setup(facts),
             timescale: self.clock,
@@ -311,7 +328,9 @@ impl Scan {
             language: facts.language.clone(),
             samples: self.samples,
             window,
-        }
+        };
+        sound::snap(&mut track, self.trimmed.1);
+        track
     }
 
     /// What of the sound is to be heard.
@@ -343,8 +362,8 @@ impl Scan {
                 let ticks = |samples: u32| Ticks(i64::from(samples)).rescale(rate, self.clock);
                 // Ogg's demuxer has taken what is cut off the end from the last duration.
                 let cut = if container == Container::Ogg { 0 } else { self.trimmed.1 };
-                let lasts = |lasts: i64| Ticks(lasts.saturating_mul(self.scale)) - ticks(cut);
-                let end = self.last_duration.map_or(unbounded.end, |duration| last.pts + lasts(duration));
+                let lasts = self.last_duration.map(|lasts| Ticks(lasts.saturating_mul(self.scale)));
+                let end = last.pts + lasts.unwrap_or_else(|| self.usual_step()) - ticks(cut);
                 // What is dated before 0 is the codec's delay, here too.
                 (first.pts + ticks(self.trimmed.0)).max(Ticks::ZERO)..end
             }

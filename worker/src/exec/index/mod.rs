@@ -1,5 +1,6 @@
 //! Reads a source's metadata: what it is, its tracks, and where each sample lies.
 
+mod caf;
 mod demuxed;
 mod mp4;
 mod probe;
@@ -84,9 +85,6 @@ pub fn beginning(parent: &Parent, length: u64, there: u64) -> Result<(SourceInde
     if let Some(video) = &mut index.video {
         keep_what_is_shown(video);
         slow_down(video);
-    }
-    for audio in &mut index.audio {
-        sound::snap(audio);
     }
     if extent == Extent::Beginning {
         index = index.settled();

@@ -7,6 +7,7 @@ use reelmill_media::task::{Failure, FailureCode};
 
 use super::super::failure::{fail, not_begun, of_mp4};
 use super::super::parent::Input;
+use super::sound;
 use crate::mp4::entry::{AudioEntry, Entry, VideoEntry};
 use crate::mp4::movie::{self, Boxes};
 use crate::mp4::track::Track;
@@ -99,7 +100,7 @@ fn video_track(number: usize, track: &Track, entry: &VideoEntry) -> VideoTrack {
 }
 
 fn audio_track(number: usize, track: &Track, entry: &AudioEntry) -> AudioTrack {
-    AudioTrack {
+    let mut made = AudioTrack {
         stream: number as u32,
         setup: entry.setup.clone(),
         timescale: track.timescale,
@@ -108,5 +109,7 @@ fn audio_track(number: usize, track: &Track, entry: &AudioEntry) -> AudioTrack {
         language: track.language.clone(),
         samples: shifted(track),
         window: track.edit.window(),
-    }
+    };
+    sound::snap(&mut made, 0);
+    made
 }

@@ -26,8 +26,9 @@ enum Holds {
     Bytes(i64),
 }
 
-/// Replaces the track's clock by its sample rate, and its packets' times by counted ones where that is evident.
-pub fn snap(track: &mut AudioTrack) {
+/// Replaces the track's clock by its sample rate, and its packets' times by counted ones where that is evident. Of the last packet
+/// the last `cut` samples are not presented.
+pub fn snap(track: &mut AudioTrack, cut: u32) {
     let Some(rate) = Timescale::new(track.sample_rate) else { return };
     if track.timescale == rate || track.samples.len() < 3 {
         return;
@@ -36,7 +37,7 @@ pub fn snap(track: &mut AudioTrack) {
     let clock = track.timescale;
     let tolerance = Ticks(TOLERANCE_TICKS).rescale(clock, rate).0.max(1) + 1;
     let said: Vec<i64> = track.samples.iter().map(|sample| sample.pts.rescale(clock, rate).0).collect();
-    let mut counted: Option<i64> = None;
+    let mut counted = opus_delay(&track.setup).map(|samples| -samples);
     for (n, sample) in track.samples.iter_mut().enumerate() {
         let Some(said_here) = said.get(n) else { break };
         let at = counted.filter(|at| (at - said_here).abs() <= tolerance).unwrap_or(*said_here);
@@ -45,7 +46,7 @@ pub fn snap(track: &mut AudioTrack) {
         sample.dts = Ticks(at);
     }
     let window = track.window.start.rescale(clock, rate)..track.window.end.rescale(clock, rate);
-    let end = holds.end(track, counted).map_or(window.end, |end| window.end.min(end));
+    let end = holds.end(track, counted, i64::from(cut)).map_or(window.end, |end| window.end.min(end));
     track.window = window.start..end;
     track.timescale = rate;
 }
@@ -77,8 +78,8 @@ impl Holds {
     }
 
     /// Where the sound of the track ends, on its rate's clock, when its packets are in their places and the last one was
-    /// `counted` to end there.
-    fn end(&self, track: &AudioTrack, counted: Option<i64>) -> Option<Ticks> {
+    /// `counted` to end there, but for what is `cut` off.
+    fn end(&self, track: &AudioTrack, counted: Option<i64>, cut: i64) -> Option<Ticks> {
         match self {
             // A part of a longer track still says how long the whole was.
             Holds::Even { each, all: Some(all) } => {
@@ -86,7 +87,10 @@ impl Holds {
                 let end = first + Ticks(*all);
                 (last < end && end <= last + Ticks(*each)).then_some(end)
             }
-            Holds::Even { all: None, .. } | Holds::OneOf(_) => None,
+            Holds::Even { each, all: None } => {
+                counted.filter(|_| (1..*each).contains(&cut)).map(|end| Ticks(end - cut))
+            }
+            Holds::OneOf(_) => None,
             Holds::Bytes(_) => counted.map(Ticks),
         }
     }
@@ -102,6 +106,12 @@ fn packet_samples(track: &AudioTrack, rate: Timescale) -> Option<i64> {
     let samples = mean * f64::from(rate.get()) / f64::from(track.timescale.get());
     let tick = f64::from(rate.get()) / f64::from(track.timescale.get());
     PACKET_SAMPLES.into_iter().find(|known| (*known as f64 - samples).abs() <= (tick / 2.0).max(1.0))
+}
+
+/// Samples before the first that is heard: of Opus its header says so (RFC 7845 §5.1), where containers round.
+fn opus_delay(setup: &CodecSetup) -> Option<i64> {
+    let delay = setup.extradata.strip_prefix(b"OpusHead")?.get(2..4)?.first_chunk()?;
+    Some(i64::from(u16::from_le_bytes(*delay)))
 }
 
 /// STREAMINFO (RFC 9639 §8.2): the smallest and the largest block, in two bytes each, and from byte 13 on, behind four bits,
@@ -170,7 +180,7 @@ mod tests {
     }
 
     fn starts(mut track: AudioTrack) -> (Vec<i64>, i64) {
-        snap(&mut track);
+        snap(&mut track, 0);
         assert_eq!(track.timescale.get(), RATE);
         (track.samples.iter().map(|sample| sample.pts.0).collect(), track.span().unwrap().end.0)
     }
@@ -208,6 +218,18 @@ mod tests {
             starts(track("pcm_s16le", vec![], &packets)),
             (vec![0, 1_001, 2_000, 2_003, 3_003], 3_520)
         );
+    }
+
+    #[test]
+    fn opus_begins_and_ends_to_the_sample() {
+        let head = [&b"OpusHead\x01\x02"[..], &312u16.to_le_bytes(), &[0; 7]].concat();
+        let mut made = track("opus", head, &[960; 5]);
+        for sample in &mut made.samples {
+            sample.pts = sample.pts - Ticks(7);
+        }
+        snap(&mut made, 24);
+        assert_eq!(made.samples[0].pts, Ticks(-312));
+        assert_eq!(made.span(), Some(Ticks(0)..Ticks(5 * 960 - 312 - 24)));
     }
 
     #[test]
