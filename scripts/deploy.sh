@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../deploy"
 
 if nats=$(../scripts/nats-server.sh --installed); then
   "$nats" -t -c nats/nats-server.conf >/dev/null 2>&1 || { echo "deploy/nats/nats-server.conf is refused by nats-server" >&2; exit 1; }
+  NATS_COORDINATOR=a NATS_WORKER=b NATS_EDGE_AMS_1=c "$nats" -t -c nats/users.conf >/dev/null 2>&1 ||
+    { echo "deploy/nats/users.conf is refused by nats-server" >&2; exit 1; }
 fi
 if command -v promtool >/dev/null; then
   promtool check rules prometheus/alerts.yml >/dev/null

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
-use crate::limits::{CLIENTS_FORGOTTEN, CLIENTS_REMEMBERED};
+use crate::limits::{CLIENTS_FORGOTTEN, CLIENTS_REMEMBERED, SHUT_OUT_FOR};
 
 /// Limits of one client address; of an IPv6 address, the /64 that it is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,10 @@ struct Client {
     handshakes: Mutex<Bucket>,
     /// Apart from the others, so that forged addresses use up nothing of those that are real.
     proven_handshakes: Mutex<Bucket>,
+    /// As many requests as it may make may also be refused; who goes on after that does not listen.
+    refusals: Mutex<Bucket>,
+    /// Until then nothing of it is answered.
+    shut_out_until: Mutex<Option<Instant>>,
 }
 
 /// Why a client does not get what it asks for.
@@ -131,6 +135,9 @@ impl Clients {
         }
         let (now, network) = (Instant::now(), network(ip));
         let client = self.known.get_with(network, || Arc::new(Client::new(&limits, now)));
+        if client.is_shut_out(now) {
+            return Err(Excess::Requests);
+        }
         let handshakes = match address {
             Address::Proven => &client.proven_handshakes,
             Address::Claimed => &client.handshakes,
@@ -155,7 +162,17 @@ impl Client {
             requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
             handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
             proven_handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
+            refusals: Mutex::new(Bucket::new(limits.requests_per_second, now)),
+            shut_out_until: Mutex::new(None),
         }
+    }
+
+    fn is_shut_out(&self, now: Instant) -> bool {
+        self.shut_out_until().is_some_and(|until| now < until)
+    }
+
+    fn shut_out_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shut_out_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,8 +208,18 @@ impl ClientConnection {
         self.0.as_ref().is_none_or(|counted| {
             // So that nobody is forgotten, and counted anew, who has long-lived connections and uses them.
             let _ = counted.known.get(&counted.network);
-            take(&counted.client.requests, Instant::now())
+            let (client, now) = (&counted.client, Instant::now());
+            let may = take(&client.requests, now);
+            if !may && !take(&client.refusals, now) {
+                *client.shut_out_until() = Some(now + SHUT_OUT_FOR);
+            }
+            may
         })
+    }
+
+    /// Whether the client has gone on asking for too much although it was told so, and is to be answered no more.
+    pub(crate) fn is_shut_out(&self) -> bool {
+        self.0.as_ref().is_some_and(|counted| counted.client.is_shut_out(Instant::now()))
     }
 }
 
@@ -266,7 +293,7 @@ mod tests {
     #[test]
     fn who_goes_on_asking_over_old_connections_is_not_forgotten() {
         let idle = Duration::from_secs(1);
-        let clients = Clients::remembering(LIMITS, idle);
+        let clients = Clients::remembering(ClientLimits { requests_per_second: 1000, ..LIMITS }, idle);
         let connect = || clients.connect("192.0.2.1".parse().unwrap(), Address::Proven);
         let held: Vec<_> = (0..3).map(|_| connect().unwrap()).collect();
         let begun = Instant::now();
@@ -284,6 +311,18 @@ mod tests {
         assert_eq!((0..100).filter(|_| bucket.take(begun)).count(), 20);
         assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_millis(500))).count(), 5);
         assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_secs(60))).count(), 20);
+    }
+
+    #[test]
+    fn who_does_not_listen_is_shut_out() {
+        let clients = Clients::new(LIMITS);
+        let connect = |ip: &str| clients.connect(ip.parse().unwrap(), Address::Proven);
+        let connection = connect("192.0.2.1").unwrap();
+        assert_eq!((0..40).filter(|_| connection.may_ask()).count(), 20);
+        assert!(!connection.is_shut_out(), "it was told so as often as it may ask");
+        assert!((0..3).all(|_| !connection.may_ask()) && connection.is_shut_out());
+        assert_eq!(connect("192.0.2.1").unwrap_err(), Excess::Requests);
+        assert!(connect("192.0.2.2").is_ok());
     }
 
     #[test]

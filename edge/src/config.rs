@@ -56,6 +56,10 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_CACHE_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub cache_bytes: u64,
 
+    /// Further memory, in bytes, for blobs that come in and for those that are still being sent when the cache has let go of them
+    #[arg(long, env = "REELMILL_EDGE_IN_FLIGHT_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    pub in_flight_bytes: u64,
+
     /// Room on disk for blobs, in bytes
     #[arg(long, env = "REELMILL_EDGE_DISK_CACHE_BYTES", requires = "disk_cache_dir", value_name = "BYTES")]
     pub disk_cache_bytes: Option<u64>,

@@ -36,10 +36,13 @@ pub(crate) const UNI_STREAMS_PER_CONNECTION: u32 = 8;
 /// QUIC receive window of one stream and of one connection, in bytes: requests are small.
 pub(crate) const QUIC_STREAM_RECEIVE_WINDOW: u32 = 32 * 1024;
 /// See [`QUIC_STREAM_RECEIVE_WINDOW`].
-pub(crate) const QUIC_RECEIVE_WINDOW: u32 = 512 * 1024;
+pub(crate) const QUIC_RECEIVE_WINDOW: u32 = 128 * 1024;
 
 /// Unacknowledged bytes kept for one QUIC connection: 160 Mb/s at 100 ms round trip.
 pub(crate) const QUIC_SEND_WINDOW: u64 = 2 * 1024 * 1024;
+
+/// Bytes that HTTP/2 keeps of one answer, beside those in the kernel: two pieces.
+pub(crate) const H2_SEND_BUFFER_BYTES: usize = 2 * CHUNK_BYTES;
 
 /// Handshakes that may wait to be looked at, at one endpoint.
 pub(crate) const QUIC_INCOMING: usize = 1024;
@@ -90,6 +93,9 @@ pub(crate) const CLIENTS_FORGOTTEN: Duration = Duration::from_secs(120);
 /// See [`CLIENTS_FORGOTTEN`].
 pub(crate) const CLIENTS_REMEMBERED: u64 = 100_000;
 
+/// How long a client address is not answered that goes on asking for more than its share although it is told so.
+pub(crate) const SHUT_OUT_FOR: Duration = Duration::from_secs(60);
+
 /// The piece in which a body is handed to a connection.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -102,7 +108,12 @@ pub(crate) const ORIGIN_STALL: Duration = Duration::from_secs(10);
 /// Tries of one fill, the first included: a byte flipped on the way is right the second time.
 pub(crate) const FILL_ATTEMPTS: u32 = 2;
 
-/// Blobs fetched from the origin at once; bounds the memory of a cold start.
+/// How often a fill without room looks again and takes from slow readers, and how long it waits for room in all.
+pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(20);
+/// See [`ROOM_LOOK`].
+pub(crate) const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Blobs fetched from the origin at once.
 pub(crate) const FILLS_AT_ONCE: usize = 64;
 
 /// How long "the origin has no such blob" is remembered, and for how many blobs.
@@ -127,6 +138,11 @@ pub(crate) const MEMBERS: usize = 256;
 
 /// Peers that are asked as owners before the shield and the origin are.
 pub(crate) const OWNERS_ASKED: usize = 2;
+
+/// Peers that are asked, before the origin is, whether they hold a blob, and how long that may take: a round trip.
+pub(crate) const HOLDERS_ASKED: usize = 8;
+/// See [`HOLDERS_ASKED`].
+pub(crate) const HOLDERS_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Fills taken on for peers at once; the next in rank takes what comes on top. Fewer than [`FILLS_AT_ONCE`], so that an
 /// edge's own viewers always have some.

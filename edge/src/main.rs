@@ -82,6 +82,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         certificate: config.certificate_source(),
         state_dir: config.state_dir.clone(),
         cache_bytes: config.cache_bytes,
+        in_flight_bytes: config.in_flight_bytes,
         disk: config.disk(),
         max_connections: config.max_connections,
         grace: config.grace(),

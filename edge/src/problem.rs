@@ -54,9 +54,11 @@ impl FillError {
             FillError::NotHeld => StatusCode::GATEWAY_TIMEOUT,
             FillError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             FillError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            FillError::Unavailable | FillError::Deadline | FillError::Ended | FillError::Unwanted => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            FillError::Unavailable
+            | FillError::Deadline
+            | FillError::Ended
+            | FillError::Unwanted
+            | FillError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         };
         problem(status, &sentence(self))
     }

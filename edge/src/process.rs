@@ -63,6 +63,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Memory for blobs.
     pub cache_bytes: u64,
+    /// Further memory for blobs that come in, or are still sent when they are no longer kept.
+    pub in_flight_bytes: u64,
     /// Room on disk below that, if any.
     pub disk: Option<DiskSettings>,
     /// Connections at once.
@@ -187,6 +189,7 @@ pub fn take_over(
         store.clone(),
         place.clone(),
         settings.cache_bytes,
+        settings.in_flight_bytes,
         disk,
         takedowns.clone(),
         background.clone(),

@@ -29,7 +29,7 @@ pub enum BusError {
     /// No server there.
     #[error("cannot reach NATS at {servers}: {reason}")]
     Connect {
-        /// As configured.
+        /// As configured, without passwords.
         servers: String,
         /// What the client said.
         reason: String,
@@ -125,7 +125,7 @@ impl Bus {
     /// Connects as `name` to what coordinators have brought into being, or will: asks nothing of the server, so that a
     /// thousand may come at once.
     pub async fn join(servers: &str, name: &str) -> Result<Bus, BusError> {
-        let refuse = |reason: String| BusError::Connect { servers: servers.to_owned(), reason };
+        let refuse = |reason: String| BusError::Connect { servers: hosts(servers), reason };
         let bus = Bus::observe(servers, name).await?;
         tokio::time::timeout(CONNECT_DEADLINE, bus.client.flush())
             .await
@@ -135,10 +135,11 @@ impl Bus {
     }
 
     /// Connects as `name` to comma-separated `servers`, without bringing anything into being and without waiting for a
-    /// server: for those that do their work without NATS as well, only not as promptly.
+    /// server: for those that do their work without NATS as well, only not as promptly. Who it is says the first address, if
+    /// one does: `nats://user:password@host`.
     pub async fn observe(servers: &str, name: &str) -> Result<Bus, BusError> {
         let (connected, connections) = watch::channel(());
-        let options = async_nats::ConnectOptions::new()
+        let mut options = async_nats::ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
             .event_callback(move |event| {
@@ -149,9 +150,12 @@ impl Bus {
             })
             .ping_interval(Duration::from_secs(10))
             .reconnect_delay_callback(reconnect_delay);
+        if let Some((user, password)) = credentials(servers) {
+            options = options.user_and_password(user, password);
+        }
         let list: Vec<&str> = servers.split(',').map(str::trim).collect();
         let refuse = |e: async_nats::ConnectError| BusError::Connect {
-            servers: servers.to_owned(),
+            servers: hosts(servers),
             reason: e.to_string(),
         };
         let client = options.connect(list).await.map_err(refuse)?;
@@ -209,7 +213,7 @@ impl Bus {
     }
 
     fn queue<T>(&self, stream: &str, consumer: &str) -> Queue<T> {
-        Queue::new(self.client.clone(), self.jetstream.clone(), stream, consumer)
+        Queue::new(self.client.clone(), self.jetstream.clone(), self.connections(), stream, consumer)
     }
 
     /// Takes a given-up task out of its stream; `None` when it is gone already.
@@ -271,6 +275,23 @@ impl Bus {
     }
 }
 
+/// User and password, where one of the addresses holds them: the client itself makes nothing of them.
+fn credentials(servers: &str) -> Option<(String, String)> {
+    servers.split(',').find_map(|server| {
+        let address: async_nats::ServerAddr = server.trim().parse().ok()?;
+        Some((address.username()?.to_owned(), address.password()?.to_owned()))
+    })
+}
+
+/// The addresses as they may be shown.
+fn hosts(servers: &str) -> String {
+    let host = |server: &str| match server.rsplit_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => server.trim().to_owned(),
+    };
+    servers.split(',').map(host).collect::<Vec<_>>().join(",")
+}
+
 /// At most 4 s, with jitter, so that a fleet does not come back in step.
 fn reconnect_delay(attempts: usize) -> Duration {
     let ceiling = 50u64.saturating_mul(1 << attempts.min(7)).min(4000);
@@ -290,4 +311,18 @@ pub(crate) fn encode(subject: &str, message: &impl Serialize) -> Result<Bytes, B
 
 pub(crate) fn decode<T: DeserializeOwned>(subject: &str, payload: &[u8]) -> Result<T, BusError> {
     serde_json::from_slice(payload).map_err(|e| BusError::codec(subject, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_it_is_is_said_in_an_address_and_shown_to_nobody() {
+        let servers = "nats://edge-1:secret@a:4222, nats://edge-1:secret@b";
+        assert_eq!(credentials(servers), Some(("edge-1".to_owned(), "secret".to_owned())));
+        assert_eq!(hosts(servers), "a:4222,b");
+        assert_eq!(credentials("nats://a,b:4222"), None);
+        assert_eq!(hosts("nats://a, b:4222"), "nats://a,b:4222");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -31,7 +31,9 @@ const WHOLE: u8 = 4;
 #[derive(Debug)]
 pub struct Blob {
     name: PublicBlob,
-    layout: OnceLock<Layout>,
+    length: OnceLock<u64>,
+    /// From the start, without a gap; none once it is taken away.
+    groups: RwLock<Vec<VerifiedGroup>>,
     source: OnceLock<Lookup>,
     tree: OnceLock<HashTree>,
     progress: watch::Sender<Progress>,
@@ -40,12 +42,6 @@ pub struct Blob {
     wish: AtomicU8,
     given_up: Notify,
     _registration: Registration,
-}
-
-#[derive(Debug)]
-struct Layout {
-    length: u64,
-    groups: Box<[OnceLock<VerifiedGroup>]>,
 }
 
 /// How far a fill is.
@@ -63,7 +59,8 @@ impl Blob {
     pub(super) fn new(name: PublicBlob, registration: Registration) -> Self {
         Self {
             name,
-            layout: OnceLock::new(),
+            length: OnceLock::new(),
+            groups: RwLock::default(),
             source: OnceLock::new(),
             tree: OnceLock::new(),
             progress: watch::Sender::new(Progress::Asked),
@@ -86,39 +83,33 @@ impl Blob {
 
     /// Length of the whole, however much of it is here.
     pub fn length(&self) -> u64 {
-        self.layout.get().map_or(0, |layout| layout.length)
+        self.length.get().copied().unwrap_or(0)
     }
 
     /// Says how long the blob is; the first word counts.
     pub(super) fn set_length(&self, length: u64) {
-        self.layout.get_or_init(|| {
-            let count = usize::try_from(length).unwrap_or(usize::MAX).div_ceil(GROUP_BYTES);
-            Layout { length, groups: std::iter::repeat_with(OnceLock::new).take(count).collect() }
-        });
+        self.length.get_or_init(|| length);
     }
 
-    /// Adds a group. Ignores what is not of this blob.
+    /// Adds the next group. Ignores any other, and all once the blob is taken away.
     pub(super) fn place(&self, group: VerifiedGroup) {
-        let place = self.layout.get().and_then(|layout| layout.groups.get(group.index()));
-        if let Some(place) = place
-            && group.hash() == self.hash()
-        {
-            // An error means that it is there already.
-            let _ = place.set(group);
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let is_next = group.hash() == self.hash() && group.index() == groups.len();
+        if is_next && !self.revoked.is_cancelled() {
+            groups.push(group);
+            drop(groups);
             self.progress.send_replace(Progress::Growing);
         }
     }
 
-    /// How many groups from the start are here.
-    pub(super) fn proven_groups(&self) -> usize {
-        let groups = self.layout.get().map_or(&[][..], |layout| &layout.groups);
-        groups.iter().take_while(|group| group.get().is_some()).count()
+    /// The groups that are here, from the start.
+    pub(super) fn groups(&self) -> RwLockReadGuard<'_, Vec<VerifiedGroup>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All groups from the start that are here.
-    pub(super) fn groups(&self) -> impl Iterator<Item = &VerifiedGroup> {
-        let groups = self.layout.get().map_or(&[][..], |layout| &layout.groups);
-        groups.iter().map_while(OnceLock::get)
+    /// How many groups from the start are here.
+    pub(super) fn proven_groups(&self) -> usize {
+        self.groups().len()
     }
 
     /// Keeps what proves it to peers; the first one counts.
@@ -224,9 +215,12 @@ impl Blob {
         let _ = progress.wait_for(|progress| matches!(progress, Progress::Whole | Progress::Failed(_))).await;
     }
 
-    /// Takes it away from everybody who reads it.
+    /// Takes it away from everybody who reads it, and lets go of its bytes at once.
     pub(super) fn revoke(&self) {
         self.revoked.cancel();
+        // Not under the lock: whoever held them last takes a moment.
+        let groups = std::mem::take(&mut *self.groups.write().unwrap_or_else(PoisonError::into_inner));
+        drop(groups);
     }
 
     /// Fires when it is taken away.
@@ -306,11 +300,13 @@ impl BlobReader {
 
     fn take_next(&mut self) -> Option<Bytes> {
         let index = usize::try_from(self.at).ok()? / GROUP_BYTES;
-        let group = self.blob.layout.get()?.groups.get(index)?.get()?.bytes();
+        let groups = self.blob.groups();
+        let group = groups.get(index)?.bytes();
         let begins = (index * GROUP_BYTES) as u64;
         let from = usize::try_from(self.at - begins).ok()?;
         let to = usize::try_from(self.end - begins).unwrap_or(usize::MAX).min(group.len());
         let bytes = (from < to).then(|| group.slice(from..to))?;
+        drop(groups);
         self.at += bytes.len() as u64;
         Some(bytes)
     }

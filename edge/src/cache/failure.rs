@@ -4,6 +4,7 @@ use reelmill_platform::hash_tree::WrongGroup;
 use reelmill_platform::store::StoreError;
 use reelmill_platform::verified::WrongContent;
 
+use super::room::NoRoom;
 use super::source::IncomingError;
 use crate::limits::ORIGIN_STALL;
 use crate::pop::PeerError;
@@ -32,6 +33,9 @@ pub enum FillError {
     /// It was brought in ahead, and whoever was to watch it went elsewhere.
     #[error("nobody wants it any more")]
     Unwanted,
+    /// There is no memory for it.
+    #[error("this edge has no memory for it at the moment")]
+    NoRoom,
     /// To a peer: it is not here, and nobody else is to be asked.
     #[error("this edge does not hold it")]
     NotHeld,
@@ -56,6 +60,8 @@ pub(super) enum AttemptError {
     Content(#[from] WrongContent),
     #[error(transparent)]
     Group(#[from] WrongGroup),
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error("the blob's length changed from {was} to {is} bytes")]
     Length { was: u64, is: u64 },
     #[error("it ended early")]
@@ -80,6 +86,7 @@ impl AttemptError {
             Self::Content(_) | Self::Group(_) | Self::Length { .. } | Self::Long => FillError::Corrupt,
             Self::Stalled | Self::Incoming(IncomingError::Stalled) => FillError::Deadline,
             Self::Peer(PeerError::Refused { reason, .. }) => *reason,
+            Self::NoRoom(NoRoom) => FillError::NoRoom,
             Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_)) => {
                 FillError::Unavailable
             }

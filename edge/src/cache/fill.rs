@@ -1,9 +1,11 @@
 //! Bringing a blob in from peers, shield or origin, group by group, each proven before anybody sees it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use reelmill_media::keys;
 use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree};
 use reelmill_platform::store::{Store, StoreError};
@@ -14,8 +16,12 @@ use tokio::time::timeout;
 use super::MissReason;
 use super::blob::Blob;
 use super::failure::{AttemptError, FillError};
+use super::room::{Reservation, Room};
 use super::source::{Incoming, Tier};
-use crate::limits::{FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, ORIGIN_STALL, PEER_FILLS_AT_ONCE};
+use crate::limits::{
+    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, HOLDERS_ASKED, HOLDERS_PATIENCE, ORIGIN_STALL,
+    PEER_FILLS_AT_ONCE, PEER_HEAD_DEADLINE,
+};
 use crate::metrics::{Metrics, OriginRead};
 use crate::pop::{Asked, Pop};
 
@@ -26,8 +32,7 @@ pub(super) struct Sources {
     pop: Option<Pop>,
     slots: Semaphore,
     peer_slots: Semaphore,
-    /// The origin failed the last time it was asked.
-    origin_is_suspect: AtomicBool,
+    room: Room,
     metrics: Metrics,
 }
 
@@ -45,16 +50,18 @@ struct Way<'a> {
     blob: &'a Blob,
     proof: Proof,
     miss: MissReason,
+    /// For what is missing, once it is known how much that is.
+    reserved: Option<Reservation>,
 }
 
 impl Sources {
-    pub(super) fn new(store: Store, pop: Option<Pop>, metrics: Metrics) -> Self {
+    pub(super) fn new(store: Store, pop: Option<Pop>, room: Room, metrics: Metrics) -> Self {
         Self {
             store,
             pop,
             slots: Semaphore::new(FILLS_AT_ONCE),
             peer_slots: Semaphore::new(PEER_FILLS_AT_ONCE),
-            origin_is_suspect: AtomicBool::new(false),
+            room,
             metrics,
         }
     }
@@ -62,7 +69,7 @@ impl Sources {
     /// Fetches what is missing of a blob, for all who wait. A source that breaks off is followed by the next one, from
     /// where it stopped. `miss` says why the blob is not here.
     pub(super) async fn fill(&self, blob: &Blob, asked: Asked, miss: MissReason) -> Result<(), FillError> {
-        let mut way = Way { blob, proof: Proof::Undecided, miss };
+        let mut way = Way { blob, proof: Proof::Undecided, miss, reserved: None };
         let outcome = timeout(FILL_DEADLINE, self.through(&mut way, asked)).await;
         let outcome = outcome.unwrap_or(Err(FillError::Deadline));
         if !matches!(asked, Asked::IfHeld | Asked::Ahead) {
@@ -89,7 +96,9 @@ impl Sources {
                 match self.ask_peer(way, pop, owner, Tier::Peer, Asked::AsOwner).await {
                     Ok(()) => return Ok(()),
                     // The owner has asked everybody else; the others would hear the same.
-                    Err(error @ (FillError::Absent | FillError::Purged)) => return Err(error),
+                    Err(error @ (FillError::Absent | FillError::Purged | FillError::NoRoom)) => {
+                        return Err(error);
+                    }
                     Err(_) => {}
                 }
             }
@@ -99,18 +108,29 @@ impl Sources {
         {
             match self.ask_peer(way, pop, shield, Tier::Shield, Asked::AsShield).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (FillError::Absent | FillError::Purged)) => return Err(error),
+                Err(error @ (FillError::Absent | FillError::Purged | FillError::NoRoom)) => {
+                    return Err(error);
+                }
                 Err(_) => {}
             }
         }
         self.ask_origin(way).await
     }
 
-    /// Asks those who may hold a copy, one after the other.
-    async fn ask_holders(&self, way: &mut Way<'_>) -> bool {
+    /// Asks so many others, those next in rank, all at once whether they hold it, and takes it from the first that says so
+    /// within `patience` and keeps its word.
+    async fn ask_holders(&self, way: &mut Way<'_>, count: usize, patience: Duration) -> bool {
         let Some(pop) = &self.pop else { return false };
-        for holder in pop.others() {
-            if self.ask_peer(way, pop, holder, Tier::Peer, Asked::IfHeld).await.is_ok() {
+        let name = way.blob.name();
+        let question = |address| async move {
+            timeout(patience, pop.holds(address, name)).await.unwrap_or(false).then_some(address)
+        };
+        let mut answers: FuturesUnordered<_> =
+            pop.others(name.hash()).into_iter().take(count).map(question).collect();
+        while let Some(answer) = answers.next().await {
+            if let Some(holder) = answer
+                && self.ask_peer(way, pop, holder, Tier::Peer, Asked::IfHeld).await.is_ok()
+            {
                 return true;
             }
         }
@@ -143,10 +163,6 @@ impl Sources {
                     way.miss = MissReason::PeerDown;
                 }
             }
-            // It is there, and the origin is not.
-            FillError::Unavailable | FillError::Deadline => {
-                self.origin_is_suspect.store(true, Ordering::Relaxed);
-            }
             FillError::Overloaded => way.miss = MissReason::Overload,
             FillError::Corrupt => {
                 self.metrics.corrupt_blob(tier);
@@ -154,10 +170,13 @@ impl Sources {
                 way.proof = Proof::Undecided;
             }
             FillError::Absent
+            | FillError::Unavailable
+            | FillError::Deadline
             | FillError::Purged
             | FillError::Ended
             | FillError::Unwanted
             | FillError::NotHeld
+            | FillError::NoRoom
             | FillError::Misdirected => {}
         }
         if outcome != FillError::NotHeld {
@@ -166,32 +185,24 @@ impl Sources {
         Err(outcome)
     }
 
-    /// An attempt that breaks off is followed by another one. In between, or before when the origin failed the last time,
-    /// those who may hold a copy are asked.
+    /// What one edge holds is not asked of the origin again: another one owned it until edges came or went, or still has what
+    /// this one had no room for. So others are asked first, briefly, and in earnest when the origin fails. An attempt that
+    /// breaks off is followed by another one.
     async fn ask_origin(&self, way: &mut Way<'_>) -> Result<(), FillError> {
-        let mut holders_asked = self.origin_is_suspect.load(Ordering::Relaxed);
-        if holders_asked && self.ask_holders(way).await {
+        if self.ask_holders(way, HOLDERS_ASKED, HOLDERS_PATIENCE).await {
             return Ok(());
         }
         let _slot = self.slots.acquire().await.map_err(|_| FillError::Ended)?;
         let mut attempt = 1;
         loop {
-            let outcome = self.ask_origin_once(way).await;
-            let Err(error) = outcome else {
-                self.origin_is_suspect.store(false, Ordering::Relaxed);
-                return Ok(());
-            };
+            let Err(error) = self.ask_origin_once(way).await else { return Ok(()) };
             let outcome = error.outcome();
             match outcome {
-                FillError::Absent => {
-                    self.origin_is_suspect.store(false, Ordering::Relaxed);
-                    return Err(outcome);
-                }
+                FillError::Absent | FillError::NoRoom => return Err(outcome),
                 FillError::Corrupt => self.metrics.corrupt_blob(Tier::Origin),
-                FillError::Unavailable | FillError::Deadline => {
-                    self.origin_is_suspect.store(true, Ordering::Relaxed);
-                }
-                FillError::Purged
+                FillError::Unavailable
+                | FillError::Deadline
+                | FillError::Purged
                 | FillError::Ended
                 | FillError::Unwanted
                 | FillError::NotHeld
@@ -199,10 +210,9 @@ impl Sources {
                 | FillError::Misdirected => {}
             }
             tracing::warn!(hash = %way.blob.hash(), attempt, %error, "fill failed");
-            if !holders_asked && self.ask_holders(way).await {
+            if attempt == 1 && self.ask_holders(way, usize::MAX, PEER_HEAD_DEADLINE).await {
                 return Ok(());
             }
-            holders_asked = true;
             if attempt == FILL_ATTEMPTS {
                 return Err(outcome);
             }
@@ -231,10 +241,14 @@ impl Sources {
         if let (Proof::Undecided, Some(tree)) = (&way.proof, incoming.tree()) {
             way.proof = Proof::Groups(tree.clone());
         }
-        let into = Into { blob: way.blob, tier, metrics: &self.metrics };
+        let proven = (way.blob.proven_groups() * GROUP_BYTES) as u64;
+        let missing = incoming.length().saturating_sub(proven);
+        let room = self.room.reserve(way.reserved.take(), missing).await?;
+        let room = way.reserved.insert(room);
+        let mut into = Into { blob: way.blob, tier, room, metrics: &self.metrics };
         match &way.proof {
-            Proof::Groups(tree) => by_groups(&into, &mut incoming, tree).await,
-            Proof::Undecided | Proof::Whole => at_once(&into, &mut incoming).await,
+            Proof::Groups(tree) => by_groups(&mut into, &mut incoming, tree).await,
+            Proof::Undecided | Proof::Whole => at_once(&mut into, &mut incoming).await,
         }
     }
 
@@ -273,6 +287,7 @@ impl Sources {
 struct Into<'a> {
     blob: &'a Blob,
     tier: Tier,
+    room: &'a mut Reservation,
     metrics: &'a Metrics,
 }
 
@@ -285,7 +300,11 @@ impl Into<'_> {
     }
 }
 
-async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) -> Result<(), AttemptError> {
+async fn by_groups(
+    into: &mut Into<'_>,
+    incoming: &mut Incoming,
+    tree: &HashTree,
+) -> Result<(), AttemptError> {
     let was = if into.blob.proven_groups() > 0 { into.blob.length() } else { tree.length() };
     for is in [tree.length(), incoming.length()] {
         if is != was {
@@ -310,7 +329,7 @@ async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) ->
             } else {
                 part
             };
-            let group = tree.check(index, group)?;
+            let group = tree.check(index, into.room.hold(group))?;
             // Only now: the length is as good as the tree, and that has just matched a piece of the blob.
             into.blob.set_tree(tree);
             into.place(tree.length(), group);
@@ -321,7 +340,7 @@ async fn by_groups(into: &Into<'_>, incoming: &mut Incoming, tree: &HashTree) ->
     Ok(())
 }
 
-async fn at_once(into: &Into<'_>, incoming: &mut Incoming) -> Result<(), AttemptError> {
+async fn at_once(into: &mut Into<'_>, incoming: &mut Incoming) -> Result<(), AttemptError> {
     let mut bytes = BytesMut::new();
     let announced = usize::try_from(incoming.length()).unwrap_or(usize::MAX);
     while let Some(piece) = incoming.next().await? {
@@ -333,7 +352,7 @@ async fn at_once(into: &Into<'_>, incoming: &mut Incoming) -> Result<(), Attempt
             return Err(AttemptError::Long);
         }
     }
-    let proven = VerifiedBytes::check(into.blob.hash(), bytes.freeze())?;
+    let proven = VerifiedBytes::check(into.blob.hash(), into.room.hold(bytes.freeze()))?;
     let length = proven.bytes().len() as u64;
     into.blob.set_length(length);
     proven.groups().for_each(|group| into.place(length, group));

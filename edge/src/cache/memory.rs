@@ -1,6 +1,6 @@
 //! The blobs near the viewer: in memory, weighed in bytes, and below it on disk; one fill per name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
@@ -14,6 +14,7 @@ use super::disk::{Disk, Folder};
 use super::failure::FillError;
 use super::fill::Sources;
 use super::live::{Found, Live};
+use super::room::{NoRoom, Room};
 use super::{Lookup, MissReason};
 use crate::limits::{ABSENT_ENTRIES, ABSENT_FOR, JOINS, LEFT_ENTRIES};
 use crate::metrics::Metrics;
@@ -26,7 +27,7 @@ use crate::takedown::Takedowns;
 pub struct BlobCache {
     live: Live,
     /// Keeps whole blobs alive as long as there is room.
-    held: Cache<PublicBlob, Arc<Blob>>,
+    held: Cache<PublicBlob, Kept>,
     absent: Cache<PublicBlob, ()>,
     /// Why what was here is not any more.
     left: Cache<PublicBlob, MissReason>,
@@ -38,14 +39,38 @@ pub struct BlobCache {
     metrics: Metrics,
 }
 
+/// A blob that is kept until it is taken out. The library frees what it evicts when it has time; blobs must go at once.
+#[derive(Debug, Clone)]
+struct Kept(Arc<Mutex<Option<Arc<Blob>>>>);
+
+impl Kept {
+    fn new(blob: Arc<Blob>) -> Self {
+        Self(Arc::new(Mutex::new(Some(blob))))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Blob>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.slot().as_ref().map_or(0, |blob| blob.length())
+    }
+
+    fn take(&self) -> Option<Arc<Blob>> {
+        self.slot().take()
+    }
+}
+
 impl BlobCache {
-    /// A cache of at most `capacity_bytes` in memory, and what `disk` has room for, in front of `pop` and `store`. Fills run
+    /// A cache that keeps at most `capacity_bytes` in memory, and what `disk` has room for, in front of `pop` and `store`.
+    /// There are `in_flight_bytes` more for what comes in, and for what is still read when it is no longer kept. Fills run
     /// under `fills` until `end`; nothing is written to disk any more once a newer process has `succeeded` this one.
     #[allow(clippy::too_many_arguments, reason = "each is a part of its own, put together in one place")]
     pub(crate) fn new(
         store: Store,
         pop: Option<Pop>,
         capacity_bytes: u64,
+        in_flight_bytes: u64,
         disk: Option<Folder>,
         takedowns: Takedowns,
         fills: TaskTracker,
@@ -55,19 +80,23 @@ impl BlobCache {
     ) -> Self {
         let left = Cache::builder().max_capacity(LEFT_ENTRIES).build();
         let note = left.clone();
+        let room = Room::new(capacity_bytes.saturating_add(in_flight_bytes), metrics.memory.clone());
+        let leaving = room.clone();
         let held = Cache::builder()
-            .weigher(|_, blob: &Arc<Blob>| u32::try_from(blob.length()).unwrap_or(u32::MAX))
+            .weigher(|_, kept: &Kept| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
             .max_capacity(capacity_bytes)
-            .eviction_listener(move |name: Arc<PublicBlob>, _, cause| {
+            .eviction_listener(move |name: Arc<PublicBlob>, kept: Kept, cause| {
+                let blob = kept.take();
                 if cause == RemovalCause::Size {
                     note.insert(*name, MissReason::Evicted);
+                    blob.iter().for_each(|blob| leaving.let_go(blob));
                 }
             })
             .build();
         let absent = Cache::builder().max_capacity(ABSENT_ENTRIES).time_to_live(ABSENT_FOR).build();
-        let sources = Arc::new(Sources::new(store, pop, metrics.clone()));
+        let sources = Arc::new(Sources::new(store, pop, room.clone(), metrics.clone()));
         let disk = disk.map(|folder| {
-            let (disk, upkeep) = Disk::open(folder, metrics.clone());
+            let (disk, upkeep) = Disk::open(folder, room, metrics.clone());
             let stop = end.clone();
             fills.spawn(async move {
                 tokio::select! {
@@ -186,7 +215,7 @@ impl BlobCache {
         };
         match outcome {
             Ok(()) => {
-                self.held.insert(name, blob.clone());
+                self.held.insert(name, Kept::new(blob.clone()));
                 if blob.is_ahead() {
                     self.metrics.prefetched(blob.length());
                 }
@@ -207,6 +236,7 @@ impl BlobCache {
                 | FillError::Purged
                 | FillError::Ended
                 | FillError::Unwanted
+                | FillError::NoRoom
                 | FillError::NotHeld
                 | FillError::Overloaded
                 | FillError::Misdirected,
@@ -223,7 +253,10 @@ impl BlobCache {
     async fn bring_in(&self, blob: &Arc<Blob>, asked: Asked) -> Result<(), FillError> {
         let left = self.left.remove(&blob.name());
         let on_disk = match &self.disk {
-            Some(disk) if self.takedowns.are_known() => disk.read(blob).await,
+            Some(disk) if self.takedowns.are_known() => match disk.read(blob).await {
+                Ok(found) => found,
+                Err(NoRoom) => return self.cut_short(FillError::NoRoom),
+            },
             Some(_) => Err(MissReason::Unsure),
             None => Err(MissReason::Cold),
         };

@@ -6,6 +6,7 @@ mod failure;
 mod fill;
 mod live;
 mod memory;
+mod room;
 mod source;
 
 pub use blob::Blob;

@@ -24,6 +24,7 @@ pub(super) struct Peer {
     writing: AtomicUsize,
     resets: Mutex<Bucket>,
     too_many_resets: Notify,
+    shut_out: Notify,
 }
 
 impl Peer {
@@ -36,6 +37,7 @@ impl Peer {
             writing: AtomicUsize::new(0),
             resets: Mutex::new(Bucket::new(limits.resets_per_second, Instant::now())),
             too_many_resets: Notify::new(),
+            shut_out: Notify::new(),
         }
     }
 
@@ -57,6 +59,15 @@ impl Peer {
         }
     }
 
+    /// Whether the peer may ask for one more thing now. Who goes on although it is told so is not told again.
+    pub(super) fn may_ask(&self) -> bool {
+        let may = self.client.may_ask();
+        if !may && self.client.is_shut_out() {
+            self.shut_out.notify_one();
+        }
+        may
+    }
+
     /// Completes when the connection should be ended.
     pub(super) async fn watch(&self) -> Excess {
         let mut pace = Pace::new(&self.limits);
@@ -65,6 +76,7 @@ impl Peer {
         loop {
             tokio::select! {
                 () = self.too_many_resets.notified() => return Excess::Resets,
+                () = self.shut_out.notified() => return Excess::Requests,
                 _ = look.tick() => {}
             }
             let pressed = self.writing.load(Ordering::Relaxed) > 0;

@@ -88,9 +88,14 @@ fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
             let _ = incoming.retry();
             return;
         }
-        Err(excess) => {
+        Err(excess @ Excess::Connections) => {
             context.metrics.excess(excess);
             return incoming.refuse();
+        }
+        // Told nothing, it comes again later; told so, it would come again at once.
+        Err(excess @ (Excess::Handshakes | Excess::Requests | Excess::Resets | Excess::Slow)) => {
+            context.metrics.excess(excess);
+            return incoming.ignore();
         }
     };
     let pressed = context.handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
@@ -294,7 +299,7 @@ async fn request(
         half.set_urgency(urgency);
     }
     let mut entry = context.access_log.begin(&parts, from, context.protocol);
-    let response = if !peer.client.may_ask() {
+    let response = if !peer.may_ask() {
         context.metrics.excess(Excess::Requests);
         context.edge.too_many()
     } else if half.is_early() && !context.edge.takes_early(&parts) {
@@ -311,7 +316,7 @@ async fn request(
     if length <= CHUNK_BYTES as u64 {
         half.set_small();
     }
-    let revoked = body.revoked();
+    let mut revoked = std::pin::pin!(body.revoked());
     let content = async {
         stalls(half.begin(head.status, &head.headers, length)).await?;
         let mut turn = peer.turns.of(&half);
@@ -345,12 +350,16 @@ async fn request(
             peer.gave_up();
             Err(Unsent)
         }
-        () = revoked => Err(Unsent),
+        () = &mut revoked => Err(Unsent),
     };
     let sent = async {
         content?;
         half.finish();
-        timeout(STALL, half.acknowledged()).await.map_err(|_| Unsent)
+        tokio::select! {
+            acknowledged = timeout(STALL, half.acknowledged()) => acknowledged.map_err(|_| Unsent),
+            // QUIC still has some of it.
+            () = &mut revoked => Err(Unsent),
+        }
     };
     let sent = sent.await;
     if let Err(Unsent) = sent {

@@ -30,7 +30,8 @@ use crate::body::Body;
 use crate::cache::FillError;
 use crate::clients::{Address, ClientConnection, Excess, Pace};
 use crate::limits::{
-    HANDSHAKE_DEADLINE, HEADER_DEADLINE, HEADER_FIELDS, HEADER_SECTION_BYTES, IDLE, STREAMS_PER_CONNECTION,
+    H2_SEND_BUFFER_BYTES, HANDSHAKE_DEADLINE, HEADER_DEADLINE, HEADER_FIELDS, HEADER_SECTION_BYTES, IDLE,
+    STREAMS_PER_CONNECTION,
 };
 use crate::metrics::{Metrics, Protocol, Transport};
 
@@ -165,6 +166,7 @@ async fn requests(
                 connection.as_mut().graceful_shutdown();
             }
             _ = look.tick() => match activity.judge() {
+                Judgement::Keep if activity.client().is_shut_out() => return,
                 Judgement::Keep => {
                     if pace.is_too_slow(Instant::now(), activity.taken(), activity.is_pressed()) {
                         context.metrics.excess(Excess::Slow);
@@ -195,6 +197,7 @@ fn builder(http2: bool, context: &Context) -> auto::Builder<Owned> {
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_SECTION_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         // A peer that vanished without a word is found out by a ping.
         .keep_alive_interval(IDLE)
         .keep_alive_timeout(HANDSHAKE_DEADLINE);

@@ -1,5 +1,6 @@
 //! What an edge counts.
 
+mod memory;
 mod players;
 mod quic;
 mod register;
@@ -7,6 +8,7 @@ mod register;
 use http::StatusCode;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
+pub(crate) use self::memory::{HeldBytes, MemoryMetrics};
 use self::players::PlayerMetrics;
 pub(crate) use self::quic::QuicMetrics;
 use self::register::Register;
@@ -86,6 +88,8 @@ pub struct Metrics {
     excesses: IntCounterVec,
     prefetch_bytes: IntCounterVec,
     dropped_log_lines: IntCounter,
+    /// What blobs take of memory.
+    pub(crate) memory: MemoryMetrics,
     /// What players say of themselves.
     pub(crate) players: PlayerMetrics,
     /// What QUIC and its sockets are like.
@@ -169,6 +173,7 @@ impl Metrics {
                 "Handshakes not completed.",
                 &["transport"],
             )?,
+            memory: MemoryMetrics::register(register)?,
             players: PlayerMetrics::register(register)?,
             quic: QuicMetrics::register(register)?,
         })
@@ -207,6 +212,7 @@ impl Metrics {
             Err(FillError::Purged) => "purged",
             Err(FillError::Ended) => "ended",
             Err(FillError::Unwanted) => "unwanted",
+            Err(FillError::NoRoom) => "no_room",
             Err(FillError::NotHeld) => "not_held",
             Err(FillError::Overloaded) => "overloaded",
             Err(FillError::Misdirected) => "misdirected",
@@ -331,6 +337,8 @@ impl DiskWrite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerAnswer {
     Given,
+    /// It was asked for what it holds, and does not hold it.
+    NotHeld,
     /// It said why not.
     Refused,
     /// None came.
@@ -341,6 +349,7 @@ impl PeerAnswer {
     fn label(self) -> &'static str {
         match self {
             Self::Given => "given",
+            Self::NotHeld => "not_held",
             Self::Refused => "refused",
             Self::Missing => "missing",
         }

@@ -220,8 +220,9 @@ impl Playlists {
         within: Option<Duration>,
     ) -> (Attempt, Lookup) {
         let Some(pop) = &self.pop else { return self.read_origin(object, entry).await };
+        let key = BlobHash::of(object.key().as_bytes());
         let near = match asked {
-            Asked::ByViewer | Asked::Ahead => pop.owners(BlobHash::of(object.key().as_bytes())).ask,
+            Asked::ByViewer | Asked::Ahead => pop.owners(key).ask,
             Asked::AsOwner | Asked::AsShield | Asked::IfHeld => Vec::new(),
         };
         let near = near.into_iter().map(|owner| (owner, Asked::AsOwner, Lookup::Peer));
@@ -254,7 +255,7 @@ impl Playlists {
         }
         let (attempt, lookup) = self.read_origin(object, entry).await;
         if matches!(attempt.outcome, Err(TextError::Unavailable)) && entry.last().is_none() {
-            for address in pop.others() {
+            for address in pop.others(key) {
                 if let Ok(answer) = pop.text(address, object, Asked::IfHeld, None).await {
                     let text = Arc::new(Text::new(answer.bytes));
                     entry.keep(Held { text, began: answer.began, stale: true });

@@ -1,9 +1,9 @@
 //! A PoP: edges in one place that together ask the origin once.
 //!
 //! Every blob and every text has an owner among them ([`owner`]), known to all without talking. An edge that misses asks
-//! the owner, then the shield, then the origin; when the origin is away it asks whoever holds a copy. What comes from a
-//! peer is proven group by group like everything else. Peers know each other by a key that they share ([`key`]), on a
-//! port of their own, so no viewer speaks as a peer.
+//! the owner, then the shield, then whoever holds a copy, then the origin. What comes from a peer is proven group by group
+//! like everything else. Peers know each other by a key that they share ([`key`]), on a port of their own, so no viewer
+//! speaks as a peer.
 
 pub(crate) mod answer;
 mod ask;
@@ -232,10 +232,17 @@ impl Pop {
         self.0.shield.filter(|address| !self.0.links.is_down(*address))
     }
 
-    /// Everybody else, to be asked for what they hold.
-    pub(crate) fn others(&self) -> Vec<SocketAddr> {
-        let members = self.0.members.list().into_iter().map(|member| member.address);
-        members.filter(|address| !self.0.links.is_down(*address)).collect()
+    /// Everybody else that answers, in the order in which they own `key`.
+    pub(crate) fn others(&self, key: BlobHash) -> Vec<SocketAddr> {
+        let ranked = owner::ranked(key, self.0.members.list(), |member| &member.name);
+        let addresses = ranked.into_iter().map(|member| member.address);
+        addresses.filter(|address| !self.0.links.is_down(*address)).collect()
+    }
+
+    /// Whether a peer says that it holds a blob.
+    pub(crate) async fn holds(&self, address: SocketAddr, name: PublicBlob) -> bool {
+        // From its end on, so that an answer has no bytes of it.
+        self.open_blob(address, name, u64::MAX, Asked::IfHeld).await.is_ok()
     }
 
     /// Takes on a fill for peers. Without a permit it has too many already, and the next in rank has to.
@@ -317,6 +324,7 @@ impl Pop {
         };
         self.0.metrics.peer_answer(match &answer {
             Ok(_) => PeerAnswer::Given,
+            Err(PeerError::Refused { reason: FillError::NotHeld, .. }) => PeerAnswer::NotHeld,
             Err(PeerError::Refused { .. }) => PeerAnswer::Refused,
             Err(PeerError::Link { .. }) => PeerAnswer::Missing,
         });

@@ -8,24 +8,50 @@ use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use tempfile::TempDir;
 
+/// Who may do what: a file, and the variables in it that stand for passwords. Each password is its variable's name.
+#[derive(Clone, Copy)]
+pub struct Users {
+    pub file: &'static str,
+    pub variables: &'static [&'static str],
+}
+
 pub struct Nats {
     folder: TempDir,
+    users: Option<Users>,
     process: Process,
     pub url: String,
 }
 
 impl Nats {
     pub fn start() -> Nats {
+        Self::with(None)
+    }
+
+    /// One that is not open to all.
+    pub fn guarded(users: Users) -> Nats {
+        Self::with(Some(users))
+    }
+
+    fn with(users: Option<Users>) -> Nats {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("ports")).unwrap();
-        let (process, url) = launch(folder.path(), "-1");
-        Nats { folder, process, url }
+        let (process, url) = launch(folder.path(), "-1", users);
+        Nats { folder, users, process, url }
+    }
+
+    /// The address for a user: `name:password`.
+    pub fn url_of(&self, user: &str) -> String {
+        self.url.replace("nats://", &format!("nats://{user}@"))
     }
 
     /// A connection that has brought everything into being, as a coordinator does.
     pub async fn bus(&self) -> Bus {
-        let nats = config::Nats { nats: self.url.clone(), nats_replicas: 1 };
-        Bus::connect(&nats, "test").await.unwrap()
+        connect(self.url.clone()).await
+    }
+
+    /// The same as a user: `name:password`.
+    pub async fn bus_of(&self, user: &str) -> Bus {
+        connect(self.url_of(user)).await
     }
 
     /// A connection as an edge has it.
@@ -48,7 +74,7 @@ impl Nats {
     /// Starts again, at the same address, with what was stored.
     pub fn restart(&mut self) {
         let port = self.url.rsplit(':').next().unwrap().to_owned();
-        (self.process, self.url) = launch(self.folder.path(), &port);
+        (self.process, self.url) = launch(self.folder.path(), &port, self.users);
     }
 }
 
@@ -62,20 +88,29 @@ impl Drop for Process {
     }
 }
 
-fn launch(folder: &Path, port: &str) -> (Process, String) {
+async fn connect(nats: String) -> Bus {
+    Bus::connect(&config::Nats { nats, nats_replicas: 1 }, "test").await.unwrap()
+}
+
+fn launch(folder: &Path, port: &str, users: Option<Users>) -> (Process, String) {
     let ports = folder.join("ports");
     for left in std::fs::read_dir(&ports).unwrap() {
         std::fs::remove_file(left.unwrap().path()).unwrap();
     }
-    let config = format!(
+    let mut config = format!(
         "listen: \"127.0.0.1:{port}\"\nports_file_dir: {ports:?}\njetstream {{ store_dir: {:?} }}\n",
         folder.join("data")
     );
+    if let Some(users) = users {
+        std::fs::copy(users.file, folder.join("users.conf")).unwrap();
+        config.push_str("include \"users.conf\"\n");
+    }
     std::fs::write(folder.join("nats.conf"), config).unwrap();
     let process = Process(
         Command::new(program())
             .arg("-c")
             .arg(folder.join("nats.conf"))
+            .envs(users.into_iter().flat_map(|users| users.variables).map(|name| (name, name)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,8 +43,6 @@ pub struct Origin {
     released: watch::Sender<u64>,
     /// How many other objects were asked for.
     other_reads: AtomicUsize,
-    /// Nothing is answered.
-    dark: AtomicBool,
     /// Before each segment, in milliseconds.
     delay_ms: AtomicU64,
 }
@@ -57,7 +55,6 @@ impl Origin {
             reads: Mutex::default(),
             released: watch::Sender::new(u64::MAX),
             other_reads: AtomicUsize::new(0),
-            dark: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
         })
     }
@@ -84,11 +81,6 @@ impl Origin {
     /// How many objects that are no segments were asked for so far: playlists, hash trees.
     pub fn other_reads(&self) -> usize {
         self.other_reads.load(Ordering::Relaxed)
-    }
-
-    /// Whether every read fails from now on.
-    pub fn darken(&self, dark: bool) {
-        self.dark.store(dark, Ordering::Relaxed);
     }
 
     /// How long every read takes to begin from now on.
@@ -138,9 +130,6 @@ impl fmt::Display for Origin {
 impl ObjectStore for Origin {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))).await;
-        if self.dark.load(Ordering::Relaxed) {
-            return Err(object_store::Error::Generic { store: "test", source: "dark".into() });
-        }
         let result = self.inner.get_opts(location, options).await?;
         if !location.as_ref().ends_with(".m4s") {
             self.other_reads.fetch_add(1, Ordering::Relaxed);

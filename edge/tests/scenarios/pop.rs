@@ -1,6 +1,6 @@
 //! Edges of one place ask the origin once, and get along without it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,22 +13,20 @@ use reelmill_edge::process::Settings;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::purge::{Target, Tombstone};
 use reelmill_platform::store::Store;
-use reelmill_platform::topology::BucketName;
 
 use crate::nats::Nats;
 use crate::origin::Origin;
-use crate::process::start;
 use crate::world::{Via, World, assert_problem, asset, field, noise, path_of};
 
-const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
+pub const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 
-fn secret(folder: &Path) -> PathBuf {
+pub fn secret(folder: &Path) -> PathBuf {
     let file = folder.join("secret");
     std::fs::write(&file, "a secret of the tests\n").unwrap();
     file
 }
 
-fn place(folder: &Path, peers: &[(&str, SocketAddr)]) -> PopSettings {
+pub fn place(folder: &Path, peers: &[(&str, SocketAddr)]) -> PopSettings {
     PopSettings {
         name: "test".into(),
         secret_file: secret(folder),
@@ -50,22 +48,21 @@ pub fn named<'a>(
     }
 }
 
-pub async fn joined(origin: &Arc<Origin>, nats: &Nats, name: &str) -> World {
+pub async fn joined(store: Store, nats: &Nats, name: &str) -> World {
     let bus = nats.observer().await;
-    World::with(Some(origin.store()), named(name, |settings, _| settings.bus = Some(bus)))
+    World::with(Some(store), named(name, |settings, _| settings.bus = Some(bus)))
 }
 
 /// Edges that have found each other.
 pub async fn pop(origin: &Arc<Origin>, nats: &Nats, names: &[&str]) -> Vec<World> {
-    let edges = join_all(names.iter().map(|name| joined(origin, nats, name))).await;
+    let edges = join_all(names.iter().map(|name| joined(origin.store(), nats, name))).await;
     for edge in &edges {
         edge.until_metric("pop_members", &[], names.len() as u64 - 1).await;
     }
     edges
 }
 
-pub async fn segments(origin: &Arc<Origin>, count: u64, seed: u64) -> Vec<(String, Bytes)> {
-    let store = origin.store();
+pub async fn segments(store: &Store, count: u64, seed: u64) -> Vec<(String, Bytes)> {
     let put = async |number: u64| {
         // Of one group, of several, and of an odd end.
         let bytes = noise(20_000 + 90_001 * number as usize, seed + number);
@@ -84,7 +81,7 @@ async fn a_pop_asks_the_origin_once_for_each_blob() {
     let (nats, origin) = (Nats::start(), Origin::new());
     let _coordinator = nats.bus().await;
     let edges = pop(&origin, &nats, &["ams-1", "ams-2", "ams-3"]).await;
-    let segments = segments(&origin, 12, 100).await;
+    let segments = segments(&origin.store(), 12, 100).await;
     let unique: usize = segments.iter().map(|(_, bytes)| bytes.len()).sum();
     // So that all edges ask while the first fill is still on its way.
     origin.release(10_000);
@@ -143,74 +140,6 @@ async fn a_pop_asks_the_origin_once_for_a_playlist_and_sees_it_grow() {
     }
 }
 
-/// An address where nobody answers, and the socket that sees to it.
-fn void() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_is_down_costs_one_wait_and_is_counted() {
-    let origin = Origin::new();
-    let (_socket, ghost) = void();
-    let alone = World::with(
-        Some(origin.store()),
-        named("ams-1", |settings, folder| settings.pop = Some(place(folder, &[("ams-2", ghost)]))),
-    );
-    let segments = segments(&origin, 16, 200).await;
-    for (path, bytes) in &segments {
-        assert!(*alone.get(Via::Http3, path).await.body() == bytes);
-    }
-    assert_eq!(origin.reads().len(), segments.len());
-    let down = alone.metric("misses_total", &[("reason", "peer_down")]);
-    assert!(down > 0 && down < 16, "{down} of 16 belong to the other one");
-    assert_eq!(alone.metric("misses_total", &[]), 16);
-}
-
-/// One that is frozen, then goes on, then is killed: each time viewers get everything.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_freezes_or_dies_holds_up_nobody_for_long() {
-    let shared = tempfile::tempdir().unwrap();
-    let store = Store::open(&format!("file://{}/store", shared.path().display())).unwrap();
-    let secret = secret(shared.path()).display().to_string();
-    let flags =
-        ["--pop", "test", "--pop-secret-file", &secret, "--peer-listen", "127.0.0.1:0", "--name", "ams-2"];
-    let (mut program, ready) = start(shared.path(), &flags);
-    let address = ready["peer_listen"].as_str().unwrap().parse().unwrap();
-    let edge = World::with(
-        Some(store.clone()),
-        named("ams-1", |settings, folder| settings.pop = Some(place(folder, &[("ams-2", address)]))),
-    );
-    let mut seed = 0;
-    // Fetches blobs that nobody has had yet; says how many came from the peer.
-    let mut fetch = async |count: u64| {
-        seed += 1000;
-        let mut from_peer = 0;
-        for number in 0..count {
-            let bytes = noise(200_000, seed + number);
-            let hash = store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
-            let response = edge.get(Via::Http3, &path_of(&hash, BlobKind::Segment)).await;
-            assert_eq!(response.status(), 200);
-            assert!(*response.body() == bytes);
-            from_peer += usize::from(field(&response, CACHE_STATUS).ends_with("detail=peer"));
-        }
-        from_peer
-    };
-    assert!(fetch(20).await > 0);
-    program.signal("-STOP");
-    assert_eq!(fetch(20).await, 0);
-    assert!(edge.metric("misses_total", &[("reason", "peer_down")]) > 0);
-    program.signal("-CONT");
-    let begun = Instant::now();
-    while fetch(5).await == 0 {
-        assert!(begun.elapsed().as_secs() < 20, "it is not asked again");
-    }
-    program.0.kill().unwrap();
-    program.0.wait().unwrap();
-    assert_eq!(fetch(20).await, 0);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_another_secret_is_no_peer() {
     let origin = Origin::new();
@@ -227,7 +156,7 @@ async fn who_has_another_secret_is_no_peer() {
         Some(origin.store()),
         named("ams-1", |settings, folder| settings.pop = Some(place(folder, &[("ams-2", address)]))),
     );
-    for (path, bytes) in segments(&origin, 8, 300).await {
+    for (path, bytes) in segments(&origin.store(), 8, 300).await {
         assert!(*edge.get(Via::Http3, &path).await.body() == bytes);
     }
     assert_eq!(edge.metric("peer_answers_total", &[("answer", "given")]), 0);
@@ -239,7 +168,7 @@ async fn who_has_another_secret_is_no_peer() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     // Nor is a viewer, whatever it says: on the viewers' port the words of peers mean nothing.
-    let (path, _) = &segments(&origin, 1, 400).await[0];
+    let (path, _) = &segments(&origin.store(), 1, 400).await[0];
     let word = http::HeaderName::from_static("reelmill-ask");
     let response = edge.send(Via::Http3, http::Method::GET, path, &[(word, "held")]).await;
     assert_eq!(response.status(), 200);
@@ -260,7 +189,7 @@ async fn a_shield_stands_before_the_origin() {
             }),
         )
     });
-    let segments = segments(&origin, 6, 500).await;
+    let segments = segments(&origin.store(), 6, 500).await;
     for edge in &edges {
         for (path, bytes) in &segments {
             let response = edge.get(Via::Http3, path).await;
@@ -276,7 +205,7 @@ async fn a_shield_stands_before_the_origin() {
 async fn what_the_owner_knows_to_be_taken_down_is_not_fetched_around_it() {
     let (nats, origin) = (Nats::start(), Origin::new());
     let coordinator = nats.bus().await;
-    let owner = joined(&origin, &nats, "ams-2").await;
+    let owner = joined(origin.store(), &nats, "ams-2").await;
     let address = owner.addresses.peer_listen.unwrap();
     // It hears of no takedown, and keeps nothing.
     let deaf = World::with(
@@ -287,7 +216,7 @@ async fn what_the_owner_knows_to_be_taken_down_is_not_fetched_around_it() {
         }),
     );
     let mut owned = Vec::new();
-    for (path, _) in segments(&origin, 16, 600).await {
+    for (path, _) in segments(&origin.store(), 16, 600).await {
         if field(&deaf.get(Via::Http3, &path).await, CACHE_STATUS).ends_with("detail=peer") {
             owned.push(path);
         }
@@ -305,101 +234,4 @@ async fn what_the_owner_knows_to_be_taken_down_is_not_fetched_around_it() {
         assert_problem(&deaf.get(Via::Http2, path).await, 410);
     }
     assert_eq!(origin.reads().len(), reads);
-}
-
-/// More cold blobs at once than an owner takes on: the next in rank does, and still each is read once.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_with_its_hands_full_leaves_some_to_the_next_and_nothing_is_read_twice() {
-    let (nats, origin) = (Nats::start(), Origin::new());
-    let _coordinator = nats.bus().await;
-    let edges = pop(&origin, &nats, &["ams-1", "ams-2", "ams-3", "ams-4"]).await;
-    let count = 320;
-    let store = origin.store();
-    let put = async |number: u64| {
-        let bytes = noise(3000, 9000 + number);
-        let hash = store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
-        (path_of(&hash, BlobKind::Segment), bytes)
-    };
-    let blobs = join_all((0..count).map(put)).await;
-    // So that all are on their way before the first one arrives.
-    origin.release(0);
-    let asking = join_all(blobs.iter().enumerate().map(|(number, (path, bytes))| {
-        let edge = &edges[number % 2];
-        async move {
-            let response = edge.get(Via::ALL[number % 4], path).await;
-            assert_eq!(response.status(), 200);
-            assert!(*response.body() == *bytes);
-        }
-    }));
-    let release = async {
-        let begun = Instant::now();
-        while sum(&edges[..2], "peer_answers_total", &[("answer", "refused")]) == 0 {
-            assert!(begun.elapsed().as_secs() < 20, "nobody has its hands full");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        origin.release(u64::MAX);
-    };
-    tokio::join!(asking, release);
-    assert!(sum(&edges, "misses_total", &[("reason", "overload")]) > 0);
-    // The others of the PoP find all of them where they are.
-    join_all(blobs.iter().map(|(path, bytes)| async {
-        assert!(*edges[3].get(Via::Http2, path).await.body() == *bytes);
-    }))
-    .await;
-    assert_eq!(origin.reads().len() as u64, count);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edge_that_drains_leaves_the_pop_and_what_it_owned_goes_to_others() {
-    let (nats, origin) = (Nats::start(), Origin::new());
-    let _coordinator = nats.bus().await;
-    let mut edges = pop(&origin, &nats, &["ams-1", "ams-2", "ams-3"]).await;
-    edges.pop().unwrap().begin_drain().await;
-    for edge in &edges {
-        edge.until_metric("pop_members", &[], 1).await;
-    }
-    let segments = segments(&origin, 12, 2500).await;
-    for edge in &edges {
-        for (path, bytes) in &segments {
-            assert!(*edge.get(Via::Http3, path).await.body() == *bytes);
-        }
-    }
-    assert_eq!(origin.reads().len(), segments.len());
-    assert_eq!(sum(&edges, "misses_total", &[("reason", "peer_down")]), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_miss_has_its_reason() {
-    let (nats, origin) = (Nats::start(), Origin::new());
-    let coordinator = nats.bus().await;
-    let (path, _) = segments(&origin, 1, 3100).await.remove(0);
-    let misses = |edge: &World| {
-        ["cold", "evicted", "purged"].map(|reason| edge.metric("misses_total", &[("reason", reason)]))
-    };
-    // Room for one of the larger ones, at most.
-    let small = World::with(Some(origin.store()), |settings, _| settings.cache_bytes = 400_000);
-    let many = segments(&origin, 5, 3200).await;
-    let begun = Instant::now();
-    while misses(&small)[1] == 0 {
-        for (path, _) in &many {
-            assert_eq!(small.get(Via::Http3, path).await.status(), 200);
-        }
-        assert!(begun.elapsed().as_secs() < 10, "nothing had to make room");
-    }
-    assert_eq!((misses(&small)[0], misses(&small)[2]), (5, 0));
-
-    let edge = joined(&origin, &nats, "ams-1").await;
-    assert_eq!(edge.get(Via::Http3, &path).await.status(), 200);
-    edge.until_metric("fills_total", &[("outcome", "stored")], 1).await;
-    let hash = path.rsplit('/').next().unwrap().strip_suffix(".m4s").unwrap().parse().unwrap();
-    let tombstone = Tombstone { target: Target::Blob { hash }, reason: "test".into(), at: Timestamp::now() };
-    tombstone.publish(&coordinator).await.unwrap();
-    edge.until_metric("takedowns_total", &[], 1).await;
-    let bucket = coordinator.bucket::<Tombstone>(BucketName::Tombstones).await.unwrap();
-    bucket.remove(&tombstone.mark().to_string()).await.unwrap();
-    let begun = Instant::now();
-    while edge.get(Via::Http3, &path).await.status() != 200 {
-        assert!(begun.elapsed().as_secs() < 10, "it is still down");
-    }
-    assert_eq!(misses(&edge), [1, 0, 1]);
 }

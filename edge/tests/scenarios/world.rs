@@ -90,6 +90,7 @@ impl World {
             certificate: Source::SelfMade { folder: folder.path().join("state"), names: vec![] },
             state_dir: folder.path().join("state"),
             cache_bytes: 256 << 20,
+            in_flight_bytes: 256 << 20,
             disk: None,
             max_connections: 200,
             grace: Duration::from_secs(20),

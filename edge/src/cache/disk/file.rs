@@ -12,6 +12,7 @@ use reelmill_platform::hash_tree::{GROUP_BYTES, HashTree, WrongGroup, WrongTree}
 use reelmill_platform::verified::{VerifiedBytes, VerifiedGroup, WrongContent};
 
 use crate::cache::blob::Blob;
+use crate::cache::room::{NoRoom, Reservation};
 
 const LENGTH_BYTES: usize = 8;
 const ENTRY_BYTES: u64 = 32;
@@ -28,6 +29,9 @@ pub(super) enum FileError {
     /// It ends early or goes on too long.
     #[error("its length is not what it says")]
     Torn,
+    /// There is no memory for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// Its hashes are not the blob's.
     #[error(transparent)]
     Tree(#[from] WrongTree),
@@ -59,7 +63,7 @@ pub(super) fn size(blob_bytes: u64) -> u64 {
 /// Writes a blob to `scratch` and moves it to `path`, so that a file is there whole or not at all. It is not synced: a
 /// power cut may tear it, and then it is found out when it is read.
 pub(super) fn write(blob: &Blob, scratch: &Path, path: &Path) -> Result<(), FileError> {
-    let groups: Vec<VerifiedGroup> = blob.groups().cloned().collect();
+    let groups: Vec<VerifiedGroup> = blob.groups().clone();
     let mut out = BufWriter::with_capacity(4 * GROUP_BYTES, File::create(scratch)?);
     if groups.len() > 1 {
         // Proves once more what has lain in memory.
@@ -78,10 +82,11 @@ pub(super) fn write(blob: &Blob, scratch: &Path, path: &Path) -> Result<(), File
     Ok(fs::rename(scratch, path)?)
 }
 
-/// Reads a blob's missing groups; `found` gets each as it is proven, and says whether to go on.
+/// Reads a blob into as much memory as `reserve` gives; `found` gets each group as it is proven, and says whether to go on.
 pub(super) fn read(
     blob: &Blob,
     path: &Path,
+    reserve: impl FnOnce(u64) -> Result<Reservation, NoRoom>,
     mut found: impl FnMut(u64, VerifiedGroup) -> bool,
 ) -> Result<(), FileError> {
     let mut file = File::open(path)?;
@@ -93,9 +98,10 @@ pub(super) fn read(
     if length > file_bytes || size(length) != file_bytes {
         return Err(FileError::Torn);
     }
+    let mut room = reserve(length)?;
     if length <= GROUP_BYTES as u64 {
         let bytes = take(&mut file, usize::try_from(length).map_err(|_| FileError::Torn)?)?;
-        let proven = VerifiedBytes::check(blob.hash(), bytes)?;
+        let proven = VerifiedBytes::check(blob.hash(), room.hold(bytes))?;
         proven.groups().all(|group| found(length, group));
         return Ok(());
     }
@@ -110,7 +116,7 @@ pub(super) fn read(
         if group_length == 0 {
             return Ok(());
         }
-        let group = tree.check(index, take(&mut file, group_length)?)?;
+        let group = tree.check(index, room.hold(take(&mut file, group_length)?))?;
         if !found(length, group) {
             return Ok(());
         }

@@ -18,6 +18,7 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ pub(crate) use self::folder::Folder;
 pub use self::folder::{DiskError, DiskSettings};
 use self::index::Index;
 use super::blob::Blob;
+use super::room::{NoRoom, Room};
 use super::{Lookup, MissReason};
 use crate::limits::{DISK_READS_AT_ONCE, DISK_WRITES_WAITING};
 use crate::metrics::{DiskWrite, Metrics};
@@ -44,6 +46,7 @@ struct Inner {
     folder: Folder,
     index: Mutex<Index>,
     reads: Semaphore,
+    room: Room,
     metrics: Metrics,
 }
 
@@ -55,22 +58,23 @@ pub(super) struct Upkeep {
 
 impl Disk {
     /// Uses a folder. What an earlier process left is served from now on.
-    pub(super) fn open(folder: Folder, metrics: Metrics) -> (Disk, Upkeep) {
+    pub(super) fn open(folder: Folder, room: Room, metrics: Metrics) -> (Disk, Upkeep) {
         let (sender, writes) = mpsc::channel(DISK_WRITES_WAITING);
         let inner = Arc::new(Inner {
             index: Mutex::new(Index::new(folder.capacity_bytes)),
             folder,
             reads: Semaphore::new(DISK_READS_AT_ONCE),
+            room,
             metrics,
         });
         (Disk { inner: inner.clone(), writes: sender }, Upkeep { inner, writes })
     }
 
     /// Reads what is here of a blob; tells why not all of it is.
-    pub(super) async fn read(&self, blob: &Arc<Blob>) -> Result<(), MissReason> {
-        let Ok(_slot) = self.inner.reads.acquire().await else { return Err(MissReason::Cold) };
+    pub(super) async fn read(&self, blob: &Arc<Blob>) -> Result<Result<(), MissReason>, NoRoom> {
+        let Ok(_slot) = self.inner.reads.acquire().await else { return Ok(Err(MissReason::Cold)) };
         let (inner, blob) = (self.inner.clone(), blob.clone());
-        spawn_blocking(move || inner.read(&blob)).await.unwrap_or(Err(MissReason::Corrupt))
+        spawn_blocking(move || inner.read(&blob)).await.unwrap_or(Ok(Err(MissReason::Corrupt)))
     }
 
     /// Takes files away for good. A blob that waits to be written has to be revoked before.
@@ -117,10 +121,12 @@ impl Inner {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, blob: &Blob) -> Result<(), MissReason> {
+    fn read(&self, blob: &Blob) -> Result<Result<(), MissReason>, NoRoom> {
         let name = blob.name();
         let mut length = 0;
-        let outcome = file::read(blob, &self.folder.path(&name), |whole, group| {
+        // On a thread that may wait.
+        let reserve = |bytes| Handle::current().block_on(self.room.reserve(None, bytes));
+        let outcome = file::read(blob, &self.folder.path(&name), reserve, |whole, group| {
             length = whole;
             blob.set_source(Lookup::Disk);
             blob.set_length(whole);
@@ -133,19 +139,23 @@ impl Inner {
                 if !self.index().touch(&name) {
                     self.add(name, length);
                 }
-                return Ok(());
+                return Ok(Ok(()));
             }
-            Err(FileError::Absent) if self.index().has_left(&name) => return Err(MissReason::Evicted),
-            Err(FileError::Absent) => return Err(MissReason::Cold),
+            Err(FileError::NoRoom(error)) => return Err(error),
+            Err(FileError::Absent) if self.index().has_left(&name) => return Ok(Err(MissReason::Evicted)),
+            Err(FileError::Absent) => return Ok(Err(MissReason::Cold)),
             Err(error) => error,
         };
         tracing::warn!(hash = %name.hash(), %error, "dropping a damaged file of the disk cache");
         self.metrics.corrupt_file();
         self.remove(&name);
-        Err(MissReason::Corrupt)
+        Ok(Err(MissReason::Corrupt))
     }
 
     fn write(&self, blob: &Blob) {
+        if blob.revoked().is_cancelled() {
+            return;
+        }
         let name = blob.name();
         let scratch = self.folder.scratch();
         if let Err(error) = file::write(blob, &scratch, &self.folder.path(&name)) {
