@@ -10,6 +10,7 @@ use async_nats::jetstream::{AckKind, Context, Message};
 use async_nats::{Client, Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::bus::{BusError, decode, encode};
 
@@ -23,6 +24,8 @@ pub struct Queue<T> {
     name: String,
     client: Client,
     context: Context,
+    /// Changes with each connection to a server.
+    connections: watch::Receiver<()>,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -32,6 +35,7 @@ impl<T> Clone for Queue<T> {
             name: self.name.clone(),
             client: self.client.clone(),
             context: self.context.clone(),
+            connections: self.connections.clone(),
             kind: PhantomData,
         }
     }
@@ -88,8 +92,14 @@ impl Lease {
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn new(client: Client, context: Context, stream: &str, consumer: &str) -> Self {
-        Self { name: format!("{stream}.{consumer}"), client, context, kind: PhantomData }
+    pub(crate) fn new(
+        client: Client,
+        context: Context,
+        connections: watch::Receiver<()>,
+        stream: &str,
+        consumer: &str,
+    ) -> Self {
+        Self { name: format!("{stream}.{consumer}"), client, context, connections, kind: PhantomData }
     }
 }
 
@@ -107,6 +117,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// One request with one answer. Not to be dropped half-way: a message on its way to nobody is lost for the ack wait.
     async fn pull(&self, wait: Duration) -> Result<Option<Delivery<T>>, BusError> {
         let fail = |reason: String| BusError::Receive { queue: self.name.clone(), reason };
+        let mut connections = self.connections.clone();
+        connections.mark_unchanged();
         // What is asked while the connection is away would be answered when nobody waits for it any more.
         if self.client.connection_state() != State::Connected {
             return Err(fail("the connection is away".to_owned()));
@@ -118,7 +130,12 @@ impl<T: DeserializeOwned> Queue<T> {
         // share cannot tell whose answer it is.
         let inbox = self.client.new_inbox();
         let request = Request::new().payload(payload).inbox(inbox).timeout(Some(wait + ANSWER_WITHIN));
-        let message = match self.client.send_request(subject, request).await {
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request) => answer,
+            // The server forgets who waits with its connection.
+            Ok(()) = connections.changed() => return Err(fail("the connection is another one now".to_owned())),
+        };
+        let message = match answer {
             Ok(message) => message,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(fail("it is not there, or nobody leads it".to_owned()));

@@ -1,13 +1,14 @@
 //! kill -9 at bad moments, and stops that are polite.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reelmill_media::task::Class;
 use tokio::sync::Semaphore;
 
 use crate::client::{Caller, is_problem, status_of, uploaded_bytes};
 use crate::life::{is_whole, media_playlist, texts};
-use crate::machines::{Machines, until};
+use crate::machines::{DEADLINE, Machines, until};
 use crate::uploads::bytes;
 use crate::worker::Worker;
 
@@ -108,10 +109,24 @@ async fn a_job_goes_on_after_the_nats_server_was_killed() {
     gate.add_permits(1000);
 
     // The watch of assets is there again: a listener from before hears of the end.
-    let told = tokio::time::timeout(crate::machines::DEADLINE, events.text()).await.unwrap().unwrap();
+    let told = tokio::time::timeout(DEADLINE, events.text()).await.unwrap().unwrap();
     assert!(told.lines().rfind(|line| line.starts_with("data: ")).unwrap().contains("\"state\":\"ready\""));
     caller.reaches(&id, "ready").await;
     is_whole(&machines, &id, 60);
+}
+
+#[tokio::test]
+async fn a_pull_does_not_wait_for_a_server_that_was_killed() {
+    let mut machines = Machines::start().await;
+    let bus = machines.bus().await;
+    let (waiting, other) = (bus.tasks(Class::Ladder), bus.tasks(Class::Publish));
+    let pull = tokio::spawn(async move { waiting.next_within(Duration::from_secs(3600)).await.err() });
+    tokio::task::yield_now().await;
+    // The server takes one after the other what it is asked over one connection.
+    assert!(other.try_next().await.unwrap().is_none() && !pull.is_finished());
+    machines.restart_nats().await;
+    let failed = tokio::time::timeout(DEADLINE, pull).await.expect("the pull to end");
+    assert!(failed.unwrap().is_some());
 }
 
 #[tokio::test]
