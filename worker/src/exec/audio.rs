@@ -16,7 +16,7 @@ use reelmill_media::time::{Ticks, Timescale};
 use super::cut::first_packet;
 use super::failure::{internal, of_decode, of_encode, of_parameter_sets, of_segment, of_source};
 use super::feed::Packets;
-use super::parent::Parent;
+use super::parent::{Parent, READ_AHEAD_BYTES};
 use super::progress::Progress;
 use super::protocol::{AudioJob, FromChild, InitOutput, SegmentOutput};
 use super::tape::Tape;
@@ -38,7 +38,7 @@ pub fn run(parent: &Parent, job: &AudioJob) -> Result<(), Failure> {
     let setup = &job.feed.setup;
     let mut decoder = AudioDecoder::open(codec, setup, job.feed.timescale, job.sample_rate, job.channels)
         .map_err(of_source)?;
-    let mut packets = Packets::open(parent, &job.feed)?;
+    let mut packets = Packets::open(parent, &job.feed, READ_AHEAD_BYTES)?;
     let mut frame = Frame::new().map_err(internal)?;
     loop {
         let packet = packets.next()?;

@@ -8,7 +8,7 @@ use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Timescale;
 
 use super::failure::{fail, internal, of_source};
-use super::parent::{Input, Parent, READ_AHEAD_BYTES};
+use super::parent::{Input, Parent};
 use super::protocol::Feed;
 use crate::mp4::read::ReadAt;
 
@@ -19,8 +19,8 @@ const MAX_SEARCH_PACKETS: usize = 2_000_000;
 const MAX_EARLY_PACKETS: usize = 4096;
 
 /// Samples with no more than this between them, in bytes, are read at once. Of an interleaved file, sound is read without the
-/// picture between its pieces.
-const MAX_GAP_BYTES: u64 = 32 << 10;
+/// frames between its pieces: the parent has them at hand, so that to ask once more is cheap.
+const MAX_GAP_BYTES: u64 = 4 << 10;
 
 /// libav's mark of an unknown time.
 const UNKNOWN_TIME: i64 = i64::MIN;
@@ -80,10 +80,10 @@ fn flv_header_bytes(codec: &str) -> u64 {
 }
 
 impl Packets {
-    /// Gets ready to read; nothing is read from an MP4 yet.
-    pub fn open(parent: &Parent, feed: &Feed) -> Result<Self, Failure> {
+    /// Gets ready to read, so many bytes ahead; nothing is read from an MP4 yet.
+    pub fn open(parent: &Parent, feed: &Feed, read_ahead: usize) -> Result<Self, Failure> {
         let samples = feed.samples.clone();
-        let input = || Input::new(parent, feed.source_bytes, READ_AHEAD_BYTES);
+        let input = || Input::new(parent, feed.source_bytes, read_ahead);
         let from = match format(feed.container) {
             None => Origin::Ranges { input: input(), run_end: 0 },
             Some(format) => {

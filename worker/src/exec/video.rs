@@ -13,7 +13,7 @@ use super::encoder::{self, Opened};
 use super::failure::{fail, internal, of_decode, of_encode, of_segment, of_source};
 use super::feed::Packets;
 use super::index::MAX_PIXELS;
-use super::parent::Parent;
+use super::parent::{Parent, READ_AHEAD_BYTES};
 use super::progress::Progress;
 use super::protocol::{FromChild, InitOutput, PlannedFrame, SegmentOutput, VideoJob};
 use super::stills::Stills;
@@ -40,7 +40,7 @@ pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
         MAX_PIXELS,
     )
     .map_err(of_source)?;
-    let mut packets = Packets::open(parent, &job.feed)?;
+    let mut packets = Packets::open(parent, &job.feed, READ_AHEAD_BYTES)?;
     let mut frame = Frame::new().map_err(internal)?;
     loop {
         let packet = packets.next()?;

@@ -8,7 +8,7 @@ use super::super::failure::{fail, internal, of_source};
 use super::super::feed::Packets;
 use super::super::parent::Parent;
 use super::super::protocol::Feed;
-use super::MAX_PIXELS;
+use super::{HOP_BYTES, MAX_PIXELS};
 
 /// Samples fed before the next key sample is tried: no codec holds back more frames.
 const MAX_FED: usize = 48;
@@ -53,7 +53,8 @@ fn first_frame(parent: &Parent, feed: &Feed, said: &Picture) -> Result<Option<Fr
         Err(error) if error.is_bad_data() => return Ok(None),
         Err(error) => return Err(of_source(error)),
     };
-    let mut packets = Packets::open(parent, feed)?;
+    // A few frames are enough.
+    let mut packets = Packets::open(parent, feed, HOP_BYTES)?;
     let mut frame = Frame::new().map_err(internal)?;
     loop {
         let packet = packets.next()?;
