@@ -1,0 +1,116 @@
+//! A bucket behind plain HTTP, as slow as a measurement wants it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::{self, BlobKind};
+use reelmill_platform::hash_tree::HashTree;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+/// The name of the bucket.
+pub const BUCKET: &str = "bucket";
+
+/// The piece in which bodies come, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Gone when dropped.
+pub struct Origin {
+    pub address: SocketAddr,
+    /// Paths of the segments at the edge.
+    pub paths: Vec<String>,
+    shelf: Arc<Shelf>,
+    serving: AbortHandle,
+}
+
+struct Shelf {
+    objects: HashMap<String, Object>,
+    /// How often a segment was asked for.
+    reads: AtomicU64,
+    /// Before the first byte of a segment, and between its pieces.
+    pauses: (Duration, Duration),
+}
+
+enum Object {
+    Tree(Bytes),
+    /// Made when it is asked for.
+    Segment {
+        number: usize,
+        length: usize,
+    },
+}
+
+impl Origin {
+    /// So many segments of `length` bytes.
+    pub async fn start(count: usize, length: usize, pauses: (Duration, Duration)) -> anyhow::Result<Self> {
+        let (mut objects, mut paths) = (HashMap::new(), Vec::new());
+        for number in 0..count {
+            let content = segment(number, length);
+            let hash = BlobHash::of(&content);
+            let key = keys::blob(&hash, BlobKind::Segment);
+            if let Some(tree) = HashTree::of(hash, &content) {
+                objects.insert(keys::hash_tree(&hash, BlobKind::Segment), Object::Tree(tree.encode()));
+            }
+            paths.push(format!("/{key}"));
+            objects.insert(key, Object::Segment { number, length });
+        }
+        let shelf = Arc::new(Shelf { objects, reads: AtomicU64::new(0), pauses });
+        let router = Router::new().route("/bucket/{*key}", axum::routing::get(get)).with_state(shelf.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await }).abort_handle();
+        Ok(Self { address, paths, shelf, serving })
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.shelf.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// The bytes of a segment: incompressible, and other ones for each.
+fn segment(number: usize, length: usize) -> Bytes {
+    let mut state = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
+
+async fn get(State(shelf): State<Arc<Shelf>>, Path(key): Path<String>) -> Response {
+    match shelf.objects.get(&key) {
+        Some(Object::Tree(tree)) => tree.clone().into_response(),
+        Some(Object::Segment { number, length }) => {
+            shelf.reads.fetch_add(1, Ordering::Relaxed);
+            let content = segment(*number, *length);
+            let (first, next) = shelf.pauses;
+            let pieces = stream::unfold((content, first), move |(mut rest, pause)| async move {
+                tokio::time::sleep(pause).await;
+                let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+                (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, next)))
+            });
+            ([(header::CONTENT_LENGTH, *length)], Body::from_stream(pieces)).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
