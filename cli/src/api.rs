@@ -57,6 +57,8 @@ pub struct Asset {
     #[serde(default)]
     pub error: Option<Failure>,
     #[serde(default)]
+    pub edition: u32,
+    #[serde(default)]
     pub abandoned: Option<Abandoned>,
     #[serde(default)]
     pub created_at: Option<String>,

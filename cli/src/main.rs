@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod caption;
+mod count;
 mod demo;
 mod list;
 mod open;

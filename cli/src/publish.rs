@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use reelmill_media::ids::AssetId;
-use reqwest::{Method, header};
+use reqwest::{Method, StatusCode, header};
 
-use crate::api::Api;
+use crate::api::{Api, Asset, AssetState};
 use crate::watch;
 
 /// Asks for it, and watches it being made.
@@ -14,7 +14,13 @@ pub async fn run(api: &Api, asset: AssetId, profile: &Path) -> anyhow::Result<()
     let text =
         tokio::fs::read(profile).await.with_context(|| format!("cannot read {}", profile.display()))?;
     let request = api.request(Method::PUT, &format!("/v1/assets/{asset}/profile"));
-    api.send(request.header(header::CONTENT_TYPE, "application/json").body(text)).await?;
+    let answer = api.send(request.header(header::CONTENT_TYPE, "application/json").body(text)).await?;
+    let is_known = answer.status() == StatusCode::OK;
+    if is_known && answer.json::<Asset>().await?.state == AssetState::Ready {
+        println!("this profile is what it is made by");
+        println!("{}", api.player(asset));
+        return Ok(());
+    }
     let asset = watch::run(api, asset).await?;
     if let Some(abandoned) = asset.abandoned {
         let error = abandoned.error;

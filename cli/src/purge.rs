@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::api::Api;
+use crate::count::count;
 
 /// Edges answer in milliseconds; after this whoever has not is away.
 const RECEIPTS_AFTER: Duration = Duration::from_secs(1);
@@ -100,10 +101,6 @@ fn worth(Judged { receipt, proof }: &Judged) -> String {
     }
 }
 
-fn count(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
 /// The trail, newest first.
 pub async fn list(api: &Api) -> anyhow::Result<()> {
     let request = api.request(reqwest::Method::GET, "/v1/purges");
@@ -123,11 +120,6 @@ pub async fn list(api: &Api) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_is_not_many() {
-        assert_eq!([0, 1, 2].map(|n| count(n, "receipt")), ["0 receipts", "1 receipt", "2 receipts"]);
-    }
 
     #[test]
     fn a_receipt_says_what_it_is_worth() {

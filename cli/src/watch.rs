@@ -11,6 +11,7 @@ use reelmill_media::ids::AssetId;
 use reqwest::Method;
 
 use crate::api::{Api, Asset, AssetState};
+use crate::count::count;
 
 /// Bars count in parts of so many.
 const PARTS: u64 = 1000;
@@ -88,7 +89,9 @@ fn finish(api: &Api, asset: Asset) -> anyhow::Result<Asset> {
         bail!("the asset was deleted");
     }
     let length = asset.duration_seconds.map(|s| format!("{s:.1} s, ")).unwrap_or_default();
-    println!("{} {length}{} renditions", style("ready").green().bold(), asset.renditions.len());
+    let renditions = count(asset.renditions.len() as u64, "rendition");
+    let edition = if asset.edition > 0 { format!(", edition {}", asset.edition) } else { String::new() };
+    println!("{} {length}{renditions}{edition}", style("ready").green().bold());
     println!("{}", api.player(asset.id));
     Ok(asset)
 }
