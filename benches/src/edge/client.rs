@@ -110,14 +110,16 @@ impl<'a> Client<'a> {
         self.endpoint.wait_idle().await;
     }
 
-    async fn connect(&self) -> anyhow::Result<Connection> {
+    /// A connection that has asked for nothing yet.
+    pub async fn connect(&self) -> anyhow::Result<Connection> {
         let quic = self.endpoint.connect(self.server.address, "localhost")?.await?;
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await?;
         tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
         Ok(Connection { quic, requests })
     }
 
-    async fn ask(&self, connection: &mut Connection, object: &Object) -> anyhow::Result<Unread> {
+    /// Asks for an object; gives the answer as soon as its head is there.
+    pub async fn ask(&self, connection: &mut Connection, object: &Object) -> anyhow::Result<Unread> {
         let address = format!("https://localhost:{}{}", self.server.address.port(), object.path);
         let mut stream = connection.requests.send_request(Request::get(&address).body(())?).await?;
         stream.finish().await?;

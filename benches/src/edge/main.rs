@@ -5,6 +5,7 @@
 mod cell;
 mod client;
 mod cpu;
+mod crowd;
 mod memory;
 mod server;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::cell::{Amounts, Cell, Work};
+use crate::server::Contents;
 
 /// Sizes of objects, in bytes.
 const SIZES: [usize; 3] = [64 << 10, 1 << 20, 4 << 20];
@@ -39,6 +41,9 @@ struct Options {
     /// Connections whose memory is measured
     #[arg(long, default_value_t = 500)]
     memory: usize,
+    /// Connections that ask at once for a cold object
+    #[arg(long, default_value_t = 200)]
+    crowd: usize,
     /// Leave the peers out
     #[arg(long)]
     alone: bool,
@@ -53,7 +58,11 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let contents: Vec<Vec<u8>> = SIZES.iter().chain([&SMALL_BYTES]).map(|size| noise(*size)).collect();
+    let contents = Contents {
+        hot: SIZES.iter().chain([&SMALL_BYTES]).map(|size| noise(*size, 1)).collect(),
+        // One for each round.
+        cold: (2..).take(options.rounds + 1).map(|seed| noise(SIZES[SIZES.len() - 1], seed)).collect(),
+    };
     let mut servers = server::all(&options.binaries, &options.tools, &contents)?;
     if options.alone {
         servers.truncate(1);
@@ -102,6 +111,17 @@ async fn main() -> anyhow::Result<()> {
     for (server, mean) in servers.iter().zip(datagram_bytes) {
         println!("{:<11} {mean:.0}", server.name);
     }
+    if options.crowd > 0 {
+        println!("\nms to the first bytes of a cold 4 MiB, {} at once: middle, and 99 of 100", options.crowd);
+        for server in servers.iter().filter(|server| !server.cold.is_empty()) {
+            let mut times = Vec::new();
+            for (round, cold) in server.cold.iter().enumerate() {
+                let first_bytes = crowd::first_bytes(server, cold, options.crowd).await?;
+                times.extend(first_bytes.into_iter().filter(|_| round > 0));
+            }
+            println!("{:<11} {}", server.name, crowd::line(times));
+        }
+    }
     if options.memory > 0 {
         println!("\nmemory per connection, in KiB: idle, and with 4 MiB unread");
         for server in &servers {
@@ -115,9 +135,9 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that cannot be compressed.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = length as u64 | 1;
+/// Bytes that cannot be compressed, others for each seed.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = (length as u64 * seed) | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;

@@ -26,6 +26,8 @@ pub struct Server {
     pub certificate: CertificateDer<'static>,
     /// In the order in which they were given.
     pub objects: Vec<Object>,
+    /// Those that it has to fetch first, in their order; nothing of a server that fetches nothing.
+    pub cold: Vec<Object>,
     process: Child,
     _folder: TempDir,
 }
@@ -35,6 +37,14 @@ pub struct Object {
     pub path: String,
     pub bytes: usize,
     pub hash: BlobHash,
+}
+
+/// What servers hand out.
+pub struct Contents {
+    /// What they have, in memory or in the kernel's page cache.
+    pub hot: Vec<Vec<u8>>,
+    /// What they have to fetch first.
+    pub cold: Vec<Vec<u8>>,
 }
 
 impl Object {
@@ -58,11 +68,11 @@ impl Drop for Server {
 }
 
 /// Ours, and those peers that are there: `tools` is a folder with programs that speak HTTP/3.
-pub fn all(binaries: &Path, tools: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Vec<Server>> {
+pub fn all(binaries: &Path, tools: &Path, contents: &Contents) -> anyhow::Result<Vec<Server>> {
     let mut servers = vec![reelmill::start(binaries, contents)?];
-    servers.extend(nginx::start(&tools.join("nginx"), contents)?);
-    servers.extend(gtlsserver::start(&tools.join("gtlsserver"), contents)?);
-    servers.extend(caddy::start(Path::new("caddy"), contents)?);
+    servers.extend(nginx::start(&tools.join("nginx"), &contents.hot)?);
+    servers.extend(gtlsserver::start(&tools.join("gtlsserver"), &contents.hot)?);
+    servers.extend(caddy::start(Path::new("caddy"), &contents.hot)?);
     Ok(servers)
 }
 
@@ -107,6 +117,7 @@ impl Site {
             address: self.address,
             certificate: self.certificate,
             objects: self.objects,
+            cold: Vec::new(),
             process,
             _folder: self.folder,
         })

@@ -11,16 +11,21 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 
-use super::{Object, Server, put, spawn, wait_for};
+use super::{Contents, Object, Server, put, spawn, wait_for};
 
-pub fn start(binaries: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Server> {
+pub fn start(binaries: &Path, contents: &Contents) -> anyhow::Result<Server> {
     let folder = tempfile::tempdir()?;
     let root = folder.path();
     let path = |content: &Vec<u8>| format!("/{}", keys::blob(&BlobHash::of(content), BlobKind::Segment));
-    let objects: Vec<Object> = contents.iter().map(|content| Object::new(path(content), content)).collect();
-    for (object, content) in objects.iter().zip(contents) {
-        put(&root.join("store").join(&object.path[1..]), content)?;
-    }
+    let stored = |contents: &[Vec<u8>]| -> anyhow::Result<Vec<Object>> {
+        let objects = contents.iter().map(|content| {
+            let object = Object::new(path(content), content);
+            put(&root.join("store").join(&object.path[1..]), content)?;
+            Ok(object)
+        });
+        objects.collect()
+    };
+    let (objects, cold) = (stored(&contents.hot)?, stored(&contents.cold)?);
     let ready = root.join("ready.json");
     let mut command = Command::new(binaries.join("reelmill-edge"));
     command
@@ -35,5 +40,5 @@ pub fn start(binaries: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Server> {
     let ready: Value = serde_json::from_slice(&text)?;
     let address = ready["listen"].as_str().context("the edge does not say where it listens")?.parse()?;
     let certificate = CertificateDer::from_pem_file(root.join("state/edge-certificate.pem"))?;
-    Ok(Server { name: "reelmill", address, certificate, objects, process, _folder: folder })
+    Ok(Server { name: "reelmill", address, certificate, objects, cold, process, _folder: folder })
 }
