@@ -1,11 +1,12 @@
 // Plays a page's video in a real browser and prints what the viewer saw as one JSON object.
 // It only reports: whether that is right is for the test that asked to say.
 
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
-const USAGE = `node play.mjs URL [--spki BASE64] [--host NAME] [--port N] [--no-force] [--seconds 4 | --until-end]
-  [--captions LANGUAGE] [--screenshot FILE] [--timeout SECONDS]`;
+const USAGE = `node play.mjs URL [--spki BASE64] [--host NAME] [--port N] [--no-force] [--seconds 4 | --until-end | --until-shown CAPTION]
+  [--begun FILE] [--captions LANGUAGE] [--screenshot FILE] [--timeout SECONDS]`;
 
 const POLL_MS = 100;
 // Longer than any wait that a player makes good by itself.
@@ -37,6 +38,8 @@ function parse() {
         captions: { type: 'string' },
         'no-force': { type: 'boolean', default: false },
         'until-end': { type: 'boolean', default: false },
+        'until-shown': { type: 'string' },
+        begun: { type: 'string' }, // made when it plays
       },
     });
     const url = new URL(positionals[0]);
@@ -105,8 +108,11 @@ async function follow(page, options) {
   while (Date.now() < deadline && Date.now() - last.at < STALLED_MS) {
     const { ended, time, playing } = await page.evaluate(keepPlaying, options['until-end'] ? 2 : 1);
     if (options.captions) await page.evaluate(choose, options.captions);
+    if (playing && options.begun) writeFileSync(options.begun, '');
     if (playing) start ??= time;
-    if (ended || (!options['until-end'] && time - start >= options.seconds)) return true;
+    if (options['until-shown']) {
+      if (await page.evaluate(shows, options['until-shown'])) return true;
+    } else if (ended || (!options['until-end'] && time - start >= options.seconds)) return true;
     if (time !== last.time) last = { time, at: Date.now() };
     await page.waitForTimeout(POLL_MS);
   }
@@ -144,6 +150,12 @@ function choose(language) {
     const mode = track.language === language ? 'showing' : 'disabled';
     if (track.mode !== mode) track.mode = mode;
   }
+}
+
+/** Whether a caption lies over the picture now. */
+function shows(caption) {
+  const showing = Array.from(document.querySelector('video').textTracks).filter(({ mode }) => mode === 'showing');
+  return showing.some(({ activeCues }) => Array.from(activeCues ?? []).some(({ text }) => text === caption));
 }
 
 function report() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reelmill_e2e::fixtures::{Fixture, Kind, fixture};
-use reelmill_e2e::system::{AssetId, System};
+use reelmill_e2e::system::{AssetId, System, until};
 use reelmill_e2e::tools::node;
 use serde::Deserialize;
 
@@ -87,6 +87,15 @@ fn published(system: &System, source: &Fixture) -> AssetId {
     asset
 }
 
+fn caption(system: &System, asset: &AssetId, language: &str, text: &str, more: &[&str]) {
+    let file = system.data().join(language);
+    std::fs::write(&file, text).expect("a file of captions");
+    let asset = asset.to_string();
+    let arguments = [&["caption", &asset, language, file.to_str().unwrap()][..], more].concat();
+    let output = system.reelmill(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn plays_to_the_end_over_http3_without_a_way_out() {
     let system = System::start();
@@ -116,16 +125,8 @@ fn captions_are_shown_in_the_language_that_a_viewer_chooses() {
     let asset = published(&system, &fixture(Kind::Landscape));
     let webvtt = "WEBVTT\n\n00:00.000 --> 01:00.000\nGood evening\n";
     let subrip = "1\n00:00:00,000 --> 00:01:00,000\nGuten Abend\n";
-    for (language, text, more) in
-        [("en", webvtt, &["--default"][..]), ("de", subrip, &["--name", "Deutsch"][..])]
-    {
-        let file = system.data().join(language);
-        std::fs::write(&file, text).expect("a file of captions");
-        let asset = asset.to_string();
-        let arguments = [&["caption", &asset, language, file.to_str().unwrap()][..], more].concat();
-        let output = system.reelmill(&arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
+    caption(&system, &asset, "en", webvtt, &["--default"]);
+    caption(&system, &asset, "de", subrip, &["--name", "Deutsch"]);
     let page = format!("https://{HOST}:{port}/watch/{asset}");
     let picture = screenshot("captions.png");
     for (choice, language, label, words) in
@@ -139,6 +140,31 @@ fn captions_are_shown_in_the_language_that_a_viewer_chooses() {
         assert_eq!(captions.cues, [(0.0, 60.0, words.to_owned())], "{seen:#?}");
         assert!(captions.showing && captions.label == label && captions.active == [words], "{seen:#?}");
     }
+}
+
+#[test]
+fn who_watches_sees_captions_that_come_and_change_meanwhile() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    let asset = published(&system, &fixture(Kind::Custom { width: 640, height: 360, seconds: 30 }));
+    let webvtt = |words: &str| format!("WEBVTT\n\n00:00.000 --> 01:00.000\n{words}\n");
+    caption(&system, &asset, "en", &webvtt("Good evening"), &["--default"]);
+    let begun = system.data().join("begun");
+    let page = format!("https://{HOST}:{port}/watch/{asset}");
+    let seen = std::thread::scope(|scope| {
+        let begun_file = begun.to_str().unwrap();
+        let viewer = scope.spawn(|| {
+            play(&[&page, "--spki", &spki, "--begun", begun_file, "--until-shown", "Good morning"])
+        });
+        until("the viewer to watch", Duration::from_secs(60), || begun.exists().then_some(()));
+        caption(&system, &asset, "de", &webvtt("Guten Abend"), &[]);
+        caption(&system, &asset, "en", &webvtt("Good morning"), &["--default"]);
+        viewer.join().expect("a viewer")
+    });
+    assert!(!seen.stalled && seen.errors.is_empty() && seen.buffered_ranges.len() == 1, "{seen:#?}");
+    assert_eq!(seen.captions.len(), 2, "{seen:#?}");
+    let (english, german) = (seen.captions_in("en"), seen.captions_in("de"));
+    assert!(english.showing && english.active == ["Good morning"] && !german.showing, "{seen:#?}");
 }
 
 #[test]

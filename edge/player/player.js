@@ -5,6 +5,7 @@
   const POLL_MS = 1000; // while there is no playlist yet
   const PATIENCE_POLLS = 60; // then say that there may never be one, and go on asking
   const FACTS_MS = 1000;
+  const CAPTIONS_MS = 5000; // who watches sees new captions within this
 
   // Every error of the player, whether it recovered or not. Tests read it.
   window.reelmillErrors = [];
@@ -34,16 +35,17 @@
 
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-  // Resolves once there is a playlist, or shows why there never will be and resolves to false.
+  // Resolves to the playlist once there is one, or shows why there never will be and resolves to null.
   async function prepared() {
     for (let polls = 0; ; polls += 1) {
       let status = 0;
       try {
-        status = (await fetch(playlist, { cache: "no-store" })).status;
+        const answer = await fetch(playlist, { cache: "no-store" });
+        if (answer.status === 200) return await answer.text();
+        status = answer.status;
       } catch (error) {
-        // No answer at all: status stays 0.
+        // No answer at all, or half of one: status stays 0.
       }
-      if (status === 200) return true;
       if (status === 404) {
         const waiting = polls < PATIENCE_POLLS;
         show("preparing", waiting ? "Preparing…" : "Still preparing, or there is no such video.");
@@ -51,7 +53,7 @@
         show("preparing", "The server does not answer, trying again…");
       } else {
         fail("playlist", `HTTP ${status}`, "This video is not available.");
-        return false;
+        return null;
       }
       await pause(POLL_MS);
     }
@@ -71,7 +73,16 @@
   function playWithHls() {
     // startPosition 0: a growing playlist is a video that is still being made, not a live event.
     // CMCD in header fields: it tells the edge how the viewer fares, and leaves addresses as they are.
-    hls = new Hls({ startPosition: 0, liveDurationInfinity: false, backBufferLength: 30, cmcd: { useHeaders: true } });
+    hls = new Hls({
+      startPosition: 0,
+      liveDurationInfinity: false,
+      backBufferLength: 30,
+      cmcd: { useHeaders: true },
+      // Captions are ours: see below.
+      subtitleTrackController: undefined,
+      subtitleStreamController: undefined,
+      timelineController: undefined,
+    });
     let recoveries = 0;
     hls.on(Hls.Events.ERROR, (_, error) => {
       const detail = error.reason || (error.error && error.error.message) || "";
@@ -91,6 +102,66 @@
     hls.loadSource(playlist);
     hls.attachMedia(video);
     window.reelmillHls = hls;
+  }
+
+  // Captions come, change and go while a video is watched, and hls.js reads the multivariant playlist only once. So they are
+  // tracks of the page, which reads it again now and then.
+  const tracks = new Map(); // by the address of their playlist, which is another one when their text is
+
+  // What EXT-X-MEDIA says of captions, by the address of their playlist.
+  function captionsIn(text) {
+    const lines = text.split("\n").filter((line) => line.startsWith("#EXT-X-MEDIA:TYPE=SUBTITLES,"));
+    const all = lines.map((line) =>
+      Object.fromEntries(Array.from(line.matchAll(/([A-Z-]+)=(?:"([^"]*)"|([^,]*))/g), ([, name, quoted, bare]) => [name, quoted ?? bare])),
+    );
+    return new Map(all.map((captions) => [new URL(captions.URI, new URL(playlist, location.href)).href, captions]));
+  }
+
+  // They are one segment of WebVTT, whose cues count from the beginning: what browsers show by themselves.
+  async function trackOf(address, { LANGUAGE, NAME, CHARACTERISTICS }) {
+    const lines = (await (await fetch(address)).text()).split("\n");
+    const track = document.createElement("track");
+    track.kind = CHARACTERISTICS ? "captions" : "subtitles";
+    track.srclang = LANGUAGE;
+    track.label = NAME;
+    track.src = new URL(lines.find((line) => line && !line.startsWith("#")), address).href;
+    return track;
+  }
+
+  async function showCaptions(text) {
+    const named = captionsIn(text);
+    for (const [address, captions] of named) {
+      if (tracks.has(address)) continue;
+      const track = video.appendChild(await trackOf(address, captions));
+      const before = [...tracks.values()].find(({ srclang }) => srclang === track.srclang);
+      const unasked = captions.DEFAULT === "YES" && ![...video.textTracks].some(({ mode }) => mode === "showing");
+      // A browser that shows captions shows any new ones too, unless their mode has been set.
+      track.track.mode = "hidden";
+      track.track.mode = before ? before.track.mode : unasked ? "showing" : "disabled";
+      tracks.set(address, track);
+    }
+    for (const [address, track] of tracks) {
+      if (named.has(address)) continue;
+      tracks.delete(address);
+      track.remove();
+    }
+  }
+
+  // Nothing while the page is not seen, or the server is away: that the player itself says.
+  async function playlistNow() {
+    try {
+      const answer = document.hidden ? null : await fetch(playlist, { cache: "no-cache" });
+      return answer && answer.ok ? await answer.text() : null;
+    } catch (error) {
+      return null;
+    }
+  }
+
+  async function followCaptions(first) {
+    for (let text = first; ; text = (await playlistNow()) || text) {
+      await showCaptions(text).catch((error) => record("captions", String(error), false));
+      await pause(CAPTIONS_MS);
+    }
   }
 
   function playNatively() {
@@ -128,11 +199,13 @@
     performance.setResourceTimingBufferSize(10000);
     if (facts) setInterval(tell, FACTS_MS);
     video.addEventListener("loadedmetadata", () => show("playing", ""));
-    if (!(await prepared())) return;
+    const text = await prepared();
+    if (text === null) return;
     showPoster();
     // Our own path first: native HLS of some browsers is young. Without MediaSource (iPhones) native is mature.
     if (window.Hls && Hls.isSupported()) {
       playWithHls();
+      followCaptions(text);
     } else if (video.canPlayType("application/vnd.apple.mpegurl")) {
       playNatively();
     } else {

@@ -30,13 +30,12 @@ impl PlayerFile {
     }
 }
 
-/// hls.js runs its demuxer in a worker made from a blob, feeds the video element through one, and hangs captions on empty
-/// tracks of data.
+/// hls.js runs its demuxer in a worker made from a blob, and feeds the video element through one.
 macro_rules! policy {
     ($ancestors:literal) => {
         concat!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; ",
-            "media-src 'self' blob: data:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors ",
+            "media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors ",
             $ancestors
         )
     };
