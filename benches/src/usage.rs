@@ -54,11 +54,21 @@ pub fn cpu_of_this_process() -> anyhow::Result<Duration> {
 /// Time on a processor of all threads of a process so far. Threads that have ended do not count, so processes that end
 /// threads while they are measured look cheaper than they are.
 pub fn cpu_of_process(pid: u32) -> anyhow::Result<Duration> {
+    schedstat(pid, 0)
+}
+
+/// Time that the threads of a process could have run so far and had no processor, under the same reservation.
+pub fn wait_of_process(pid: u32) -> anyhow::Result<Duration> {
+    schedstat(pid, 1)
+}
+
+/// The sum over all threads of one field of `schedstat` (Documentation/scheduler/sched-stats.rst of Linux).
+fn schedstat(pid: u32, field: usize) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let first = text.split(' ').next().unwrap_or_default();
-        nanoseconds += first.parse::<u64>().with_context(|| format!("not a schedstat: {text:?}"))?;
+        let value = text.split(' ').nth(field).unwrap_or_default();
+        nanoseconds += value.parse::<u64>().with_context(|| format!("not a schedstat: {text:?}"))?;
     }
     Ok(Duration::from_nanos(nanoseconds))
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use reelmill_benches::usage::cpu_of_process;
+use reelmill_benches::usage::{cpu_of_process, wait_of_process};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use tempfile::TempDir;
@@ -65,6 +65,11 @@ impl Server {
     /// Time on a processor so far.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         cpu_of_process(self.process.id().context("nats-server has ended")?)
+    }
+
+    /// Time that it waited for a processor so far.
+    pub fn waited(&self) -> anyhow::Result<Duration> {
+        wait_of_process(self.process.id().context("nats-server has ended")?)
     }
 
     /// Memory that it takes now, in bytes.

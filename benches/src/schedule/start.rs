@@ -10,30 +10,33 @@ use reelmill_coordinator::state::{Arrival, Asset, Stage};
 use reelmill_media::ids::{AssetId, BlobHash, TenantId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::Recipe;
+use reelmill_platform::owners::Owners;
 use reelmill_platform::topology::BucketName;
-use reqwest::StatusCode;
 use tokio::process::Command;
 
 use super::nats::{Server, memory};
 
 /// Records written at once.
 const AT_ONCE: usize = 512;
-/// Tenants that own them.
+/// Tenants that own them: the first has every second one, the others share the rest.
 const TENANTS: u64 = 100;
 /// The key of the first tenant.
 const KEY: &str = "bench";
+/// They came into being in the course of a year.
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+const BEGAN_MS: u64 = 1_700_000_000_000;
 
-/// Prints how long a start takes, and the first page of a list.
+/// Prints how long a start takes, and pages of a list.
 pub async fn run(server: &Server, finished: u64) -> anyhow::Result<()> {
     let bus = server.connect().await?;
     let assets = bus.bucket::<Asset>(BucketName::Assets).await?;
-    let owners = bus.bucket::<()>(BucketName::Owners).await?;
+    let owners = Owners::open(&bus).await?;
     let began = Instant::now();
     stream::iter(0..finished)
         .map(async |n| {
-            let asset = asset(n)?;
+            let asset = asset(n, finished)?;
             assets.put(&asset.id.to_string(), &asset).await?;
-            owners.put(&format!("{}.{}", asset.tenant, asset.id), &()).await?;
+            owners.add(&asset.tenant, asset.id).await?;
             anyhow::Ok(())
         })
         .buffer_unordered(AT_ONCE)
@@ -74,17 +77,10 @@ pub async fn run(server: &Server, finished: u64) -> anyhow::Result<()> {
     }
     println!("start: feeds after {:.2} s", began.elapsed().as_secs_f64());
     let page = format!("http://{}/v1/assets", said["listen"].as_str().context("no address")?);
-    for which in ["first", "second"] {
-        let mut asked = Instant::now();
-        loop {
-            let answer = client.get(&page).bearer_auth(KEY).send().await?;
-            // It says so while the list is not read yet.
-            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-                answer.error_for_status()?.bytes().await?;
-                break;
-            }
-            asked = Instant::now();
-        }
+    let middle = format!("{page}?after={}", id(finished / 2, finished));
+    for (which, page) in [("first", &page), ("first again", &page), ("a middle", &middle)] {
+        let asked = Instant::now();
+        client.get(page).bearer_auth(KEY).send().await?.error_for_status()?.bytes().await?;
         println!(
             "list: {which} page after {:.3} s, {:.2} s after the start",
             asked.elapsed().as_secs_f64(),
@@ -97,7 +93,12 @@ pub async fn run(server: &Server, finished: u64) -> anyhow::Result<()> {
 }
 
 fn tenant(n: u64) -> anyhow::Result<TenantId> {
-    Ok(format!("tenant-{}", n % TENANTS).parse()?)
+    let which = if n.is_multiple_of(2) { 0 } else { n % TENANTS };
+    Ok(format!("tenant-{which}").parse()?)
+}
+
+fn id(n: u64, finished: u64) -> AssetId {
+    AssetId::from_parts(BEGAN_MS + n * YEAR_MS / finished, u128::from(n))
 }
 
 fn blake3_of(text: &str) -> String {
@@ -105,12 +106,11 @@ fn blake3_of(text: &str) -> String {
 }
 
 /// As it is when everything is tidied up.
-fn asset(n: u64) -> anyhow::Result<Asset> {
-    let id = AssetId::from_parts(1_700_000_000_000 + n, u128::from(n));
+fn asset(n: u64, finished: u64) -> anyhow::Result<Asset> {
     let now = Timestamp::UNIX_EPOCH;
     let hash = BlobHash::of(&n.to_le_bytes());
     let source = SourceRef { blocks: hash, bytes: 1 << 30 };
     let recipe = Recipe { index: hash, plan: hash };
-    let new = Asset::new(id, tenant(n)?, Some(format!("clip {n}")), None, Arrival::Whole, now);
+    let new = Asset::new(id(n, finished), tenant(n)?, Some(format!("clip {n}")), None, Arrival::Whole, now);
     Ok(Asset { stage: Stage::Ready { source, recipe, closed: true }, ..new })
 }

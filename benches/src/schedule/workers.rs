@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use reelmill_benches::usage::wait_of_process;
 use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::source::SourceRef;
 use reelmill_media::task::{Class, Task, TaskNumber, Way, Work};
@@ -94,6 +95,8 @@ pub async fn run(server: &Server, workers: usize) -> anyhow::Result<()> {
     let percent = (server.cpu()? - idle).as_secs_f64() / SAY_EVERY.as_secs_f64() * 100.0;
     println!("nats-server: {percent:.0} % of a core while all are idle, {} MB", server.memory()? >> 20);
 
+    let waited = || anyhow::Ok((server.waited()?, wait_of_process(std::process::id())?));
+    let before = waited()?;
     let mut published = Vec::new();
     for number in 0..TASKS {
         published.push(Instant::now());
@@ -103,6 +106,13 @@ pub async fn run(server: &Server, workers: usize) -> anyhow::Result<()> {
     let taken = collect(&mut hands, TASKS).await?;
     let waits = taken.iter().map(|task| task.at.duration_since(published[task.number.0 as usize]));
     print("one by one, from the call to a worker's hands", waits);
+    let after = waited()?;
+    let per_task = |waited: Duration| waited.as_secs_f64() * 1000.0 / f64::from(TASKS);
+    println!(
+        "  while others had the processors, for each task: nats-server {:.2} ms, workers {:.2} ms",
+        per_task(after.0 - before.0),
+        per_task(after.1 - before.1)
+    );
 
     let began = Instant::now();
     let burst = u32::try_from(workers)?;
