@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::bus::BusError;
@@ -17,7 +17,7 @@ use crate::bus::BusError;
 const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Which bucket of a name it is: where NATS was lost, another one is made, and its revisions begin at 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     created_ns: i128,
 }

@@ -37,7 +37,7 @@ pub(crate) struct Follower {
     pub(crate) bus: Bus,
     /// Folder for the last word.
     pub(crate) state_dir: PathBuf,
-    /// The buckets of policies and keys that were followed first.
+    /// The buckets of policies and keys that were followed first, by this process or the one whose last word it took up.
     pub(crate) origins: Option<[Origin; 2]>,
 }
 
@@ -98,7 +98,7 @@ impl Follower {
     }
 
     /// Takes up what was saved. Says whether there was anything.
-    fn recall(&self) -> bool {
+    fn recall(&mut self) -> bool {
         let saved = match Saved::load(&self.state_dir) {
             Ok(Some(saved)) => saved,
             Ok(None) => return false,
@@ -107,6 +107,7 @@ impl Follower {
                 return false;
             }
         };
+        self.origins = saved.origins;
         for (asset, tenant) in saved.owners {
             self.access.0.owners.note_limited(asset, tenant);
         }
@@ -137,7 +138,7 @@ impl Follower {
             .collect()
     }
 
-    fn save(&self) {
+    fn save(&self, told_by: [Origin; 2]) {
         let saved = {
             let rules = self.access.rules();
             let keys = rules.keys.iter();
@@ -149,6 +150,7 @@ impl Follower {
                     .collect(),
                 keys: keys.map(|(kid, key)| (kid.to_string(), (key.revision, key.record.clone()))).collect(),
                 owners: self.access.0.owners.all_limited().into_iter().collect(),
+                origins: Some(told_by),
             }
         };
         if let Err(error) = saved.save(&self.state_dir) {
@@ -165,7 +167,8 @@ impl Follower {
         let mut policies = std::pin::pin!(policies.follow().await?);
         let mut keys = std::pin::pin!(keys.follow().await?);
         // A NATS that was made anew is empty first: what it has never heard of was not lifted.
-        let are_renewed = *self.origins.get_or_insert(origins) != origins;
+        let mut told_by = *self.origins.get_or_insert(origins);
+        let [policies_renewed, keys_renewed] = [0, 1].map(|which| told_by[which] != origins[which]);
         let (mut policies_told, mut keys_told) = (Replay::begin(), Replay::begin());
         // Followed only as long as it limits anybody: there is a key for every asset.
         let mut owned: Option<Owned> = None;
@@ -185,12 +188,13 @@ impl Follower {
                 next = policies.next() => match next {
                     Some(Ok(Followed::Change(change))) => {
                         policies_told.told(&change.key);
+                        told_by[0] = origins[0];
                         unread.extend(self.policy(&change.key, change.value));
                         save_at = Some(Instant::now() + POLICIES_SAVED_AFTER);
                     }
                     Some(Ok(Followed::UpToDate)) => {
                         let gone = policies_told.end(self.access.rules().policies.keys());
-                        for gone in gone.into_iter().filter(|_| !are_renewed) {
+                        for gone in gone.into_iter().filter(|_| !policies_renewed) {
                             self.policy(&gone, None);
                         }
                     }
@@ -206,13 +210,14 @@ impl Follower {
                 next = keys.next() => match next {
                     Some(Ok(Followed::Change(change))) => {
                         keys_told.told(&change.key);
+                        told_by[1] = origins[1];
                         let key = change.value.map(|key| (change.revision.0, key));
                         self.key(&change.key, key);
                         save_at = Some(Instant::now() + POLICIES_SAVED_AFTER);
                     }
                     Some(Ok(Followed::UpToDate)) => {
                         let gone = keys_told.end(self.access.rules().keys.keys());
-                        for gone in gone.into_iter().filter(|_| !are_renewed) {
+                        for gone in gone.into_iter().filter(|_| !keys_renewed) {
                             self.key(&gone, None);
                         }
                     }
@@ -257,7 +262,7 @@ impl Follower {
                 }
                 () = async { match save_at { Some(at) => sleep_until(at).await, None => pending().await } }, if replayed => {
                     save_at = None;
-                    self.save();
+                    self.save(told_by);
                 }
             }
             let limited = self.access.rules().limited_tenants();

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::access::{Policy, TokenKey};
+use reelmill_platform::kv::Origin;
 use serde::{Deserialize, Serialize};
 
 use crate::private_file;
@@ -22,6 +23,9 @@ pub(super) struct Saved {
     pub(super) keys: BTreeMap<String, (u64, TokenKey)>,
     /// Assets of tenants that limit theirs.
     pub(super) owners: BTreeMap<AssetId, TenantId>,
+    /// The buckets of policies and of keys that last had any: a bucket made anew that has none yet has lifted nothing.
+    #[serde(default)]
+    pub(super) origins: Option<[Origin; 2]>,
 }
 
 impl Saved {
@@ -54,6 +58,8 @@ mod tests {
             policies: [("tenant.acme".to_owned(), Policy { private: true, ..Policy::default() })].into(),
             keys: [("k".to_owned(), (7, key))].into(),
             owners: [(AssetId::from_parts(1, 2), "acme".parse().unwrap())].into(),
+            origins: serde_json::from_str(r#"[{"created_ns":1700000000000000001},{"created_ns":-1}]"#)
+                .unwrap(),
         };
         for _ in 0..2 {
             saved.save(folder.path()).unwrap();

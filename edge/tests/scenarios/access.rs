@@ -332,6 +332,55 @@ async fn a_nats_that_is_made_anew_is_heard_and_opens_nothing() {
     until(&world, &closed, 200).await;
 }
 
+/// Waits until an edge has saved what it was told.
+async fn until_saved(state: &Path, words: &[&str]) {
+    let begun = Instant::now();
+    let saved = || std::fs::read_to_string(state.join("access.json")).unwrap_or_default();
+    while !words.iter().all(|word| saved().contains(word)) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", saved());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An edge that starts before a NATS made anew has been told the rules again goes by those that it heard when it last ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_nats_that_is_made_anew_opens_nothing() {
+    let mut nats = Nats::start();
+    let coordinator = nats.bus().await;
+    let world = World::with(None, guarded(nats.observer().await));
+    let (index, _) = publish(&world, asset(), &[1]).await;
+    let (open, _) = publish(&world, other_asset(), &[2]).await;
+    let key = add_key(&coordinator, "k", None, Algorithm::EdDSA).await;
+    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
+    let state = world.folder.path().join("state");
+    until_saved(&state, &[&asset().to_string(), "\"k\""]).await;
+    nats.lose();
+    let coordinator = nats.bus().await;
+    let bus = nats.observer().await;
+    let again = World::with(Some(world.store.clone()), |settings, folder| {
+        guarded(bus)(settings, folder);
+        settings.state_dir = state.clone();
+    });
+    until(&again, &open, 200).await;
+    for path in [&index, &blob(1)] {
+        assert_problem(&again.get(Via::Http3, path).await, 401);
+        assert_eq!(again.get(Via::Http3, &with_token(&claims(), &key, path)).await.status(), 200);
+    }
+
+    // What the new one has been told is whole: what was lifted in it while an edge was away is lifted.
+    set(&coordinator, &Subject::Asset(other_asset()), &PRIVATE).await;
+    until(&again, &open, 401).await;
+    until_saved(&state, &[&other_asset().to_string()]).await;
+    drop(again);
+    let bus = nats.observer().await;
+    let third = World::with(Some(world.store.clone()), |settings, folder| {
+        guarded(bus)(settings, folder);
+        settings.state_dir = state;
+    });
+    until(&third, &index, 200).await;
+    assert_problem(&third.get(Via::Http3, &open).await, 401);
+}
+
 /// An edge that heard the rules when it last ran goes by them, for assets' own policies and for tenants'.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_nats_goes_by_the_last_word() {
@@ -348,15 +397,7 @@ async fn a_start_without_nats_goes_by_the_last_word() {
     set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
     set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
     let state = world.folder.path().join("state");
-    let begun = Instant::now();
-    let saved = || std::fs::read_to_string(state.join("access.json")).unwrap_or_default();
-    while ![asset().to_string(), of_tenant.to_string(), "\"k\"".to_owned()]
-        .iter()
-        .all(|word| saved().contains(word))
-    {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", saved());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_saved(&state, &[&asset().to_string(), &of_tenant.to_string(), "\"k\""]).await;
     nats.kill();
     let bus = nats.observer().await;
     let again = World::with(Some(world.store.clone()), |settings, folder| {
