@@ -1,5 +1,7 @@
 //! Sources of every shape that the planner may meet, as proptest strategies.
 
+#![allow(dead_code)] // Each test program uses its own part of this.
+
 use proptest::prelude::*;
 use reelmill_media::codec::{AudioCodec, VideoCodec};
 use reelmill_media::index::{
