@@ -197,15 +197,15 @@ async fn a_worker_whose_connection_is_gone_is_not_waited_for() {
     let _dying = Worker::named(&machines, dying, 60, move |task: Task| {
         let (note, bus) = (note.clone(), bus.clone());
         async move {
-            let holds_on =
-                task.class == Class::Ladder && !std::mem::replace(&mut *note.lock().unwrap(), true);
+            if task.class != Class::Ladder || std::mem::replace(&mut *note.lock().unwrap(), true) {
+                return Act::Do;
+            }
             let Task { asset, number, epoch, cost_ms, .. } = task;
             let said = TaskProgress { asset, number, epoch, permille: 1, worker: Some(dying), cost_ms };
-            while holds_on {
+            loop {
                 bus.publish_progress(&said).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(3)).await;
             }
-            Act::Do
         }
     })
     .await;
