@@ -19,10 +19,10 @@ if command -v systemd-analyze >/dev/null; then
   [[ -z $found ]] || { echo "$found" >&2; exit 1; }
 fi
 # Whatever is asked of metrics is asked of some that there are.
-for metric in $(grep -rhoE 'reelmill_(coordinator|worker|edge)_[a-z0-9_]+[a-z0-9]' prometheus keda | sort -u); do
+while read -r metric; do
   IFS=_ read -r _ program name <<<"${metric%_bucket}"
   grep -rqE "\"(reelmill_${program}_)?$name\"" "../$program/src" || { echo "deploy/ asks for $metric, which the $program does not have" >&2; exit 1; }
-done
-for rule in $(grep -rhoE 'reelmill:[a-z_]+' keda | sort -u); do
+done < <(grep -rhoE 'reelmill_(coordinator|worker|edge)_[a-z0-9_]+[a-z0-9]' prometheus keda | sort -u)
+while read -r rule; do
   grep -q "record: $rule\$" prometheus/alerts.yml || { echo "deploy/keda asks for $rule, which no rule records" >&2; exit 1; }
-done
+done < <(grep -rhoE 'reelmill:[a-z_]+' keda | sort -u)
