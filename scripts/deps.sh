@@ -94,6 +94,7 @@ install_packages() {
 check_rust() {
   local least here
   least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  ! $for_tests || least=1.92 # of the S3 server that tests start
   if ! cargo --version >/dev/null 2>&1; then
     # Only newer Debians have it, and older ones know its name.
     if ! command -v rustup >/dev/null && LC_ALL=C apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
@@ -161,12 +162,18 @@ http3_tools() {
   scripts/http3-tools.sh >/dev/null || echo "The tests with curl and gtlsclient over HTTP/3 are left out." >&2
 }
 
+# A monitoring server; its test does without where it cannot be had.
+prometheus() {
+  scripts/prometheus.sh >/dev/null || echo "The test with Prometheus is left out." >&2
+}
+
 install_packages
 check_rust
 scripts/nats-server.sh >/dev/null
 npm_packages edge/player
 if $for_tests; then
   http3_tools
+  prometheus
   npm_packages e2e/browser
   npm_packages coordinator/tests/clients
   python_clients

@@ -9,7 +9,7 @@ CHROMIUM_BIN=$(scripts/chromium.sh)
 FFMPEG_BIN=${FFMPEG_BIN:-$(command -v ffmpeg)}
 NODE_BIN=${NODE_BIN:-$(command -v node)}
 export NATS_SERVER_BIN CHROMIUM_BIN FFMPEG_BIN NODE_BIN
-if PROMETHEUS_BIN=${PROMETHEUS_BIN:-$(command -v prometheus)}; then
+if PROMETHEUS_BIN=$(scripts/prometheus.sh --installed); then
   export PROMETHEUS_BIN
 fi
 if HTTP3_TOOLS=$(scripts/http3-tools.sh --installed); then
