@@ -95,9 +95,9 @@ impl Attempt {
         self.published_at = now;
     }
 
-    /// Puts it in its queue, unless it must wait: then time does so.
+    /// Puts it in its queue, unless it must wait: then time does so. What silenced a worker is another's only.
     pub(super) fn publish(&self, effects: &mut Vec<Effect>) {
-        if self.not_before.is_none() {
+        if self.not_before.is_none() && self.silent.is_empty() {
             effects.push(Effect::PublishTask { number: self.number, epoch: self.epoch });
         }
         if self.raced.is_some() {

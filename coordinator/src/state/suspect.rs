@@ -27,6 +27,8 @@ impl Step {
         }
         let tries = usize::from(attempt.failures) + attempt.silent.len();
         if tries < usize::from(MAX_ATTEMPTS) && attempt.raced.is_none() {
+            // The queue would hand it out once more, to a third worker.
+            self.effects.push(Effect::WithdrawTask { number });
             return self.straggles(number, epoch, worker);
         }
         let copies = 1 + usize::from(attempt.raced.is_some());
