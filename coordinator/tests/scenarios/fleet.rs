@@ -178,8 +178,8 @@ async fn a_task_that_takes_long_is_given_to_another_worker_and_the_first_is_told
     caller.reaches(&id, "ready").await;
     is_whole(&machines, &id, 60);
     coordinator.counts("tasks_raced_total 1").await;
-    let over = over.next().await.unwrap();
-    assert!(over.concerns(&task), "{over:?}");
+    // The first word is of attempts before this one.
+    while !over.next().await.unwrap().concerns(&task) {}
 }
 
 #[tokio::test]
