@@ -23,9 +23,9 @@ use serde::Serialize;
 use crate::nats::Nats;
 use crate::world::{Via, World, assert_problem, asset, field, noise};
 
-const PRIVATE: Policy = Policy { private: true, countries: Countries::All };
+pub const PRIVATE: Policy = Policy { private: true, countries: Countries::All };
 
-fn other_asset() -> AssetId {
+pub fn other_asset() -> AssetId {
     AssetId::from_parts(1_700_000_000_000, 43)
 }
 
@@ -48,7 +48,7 @@ fn countries(path: &Path) {
     database.write_to(std::fs::File::create(path).unwrap()).unwrap();
 }
 
-fn guarded(bus: Bus) -> impl FnOnce(&mut Settings, &Path) {
+pub fn guarded(bus: Bus) -> impl FnOnce(&mut Settings, &Path) {
     move |settings, folder| {
         let file = folder.join("countries.mmdb");
         countries(&file);
@@ -58,7 +58,7 @@ fn guarded(bus: Bus) -> impl FnOnce(&mut Settings, &Path) {
 }
 
 /// Publishes an asset of one rendition with these segments; gives the paths of its index and its playlist.
-async fn publish(world: &World, id: AssetId, segments: &[u64]) -> (String, String) {
+pub async fn publish(world: &World, id: AssetId, segments: &[u64]) -> (String, String) {
     let mut text = "#EXTM3U\n".to_owned();
     for seed in segments {
         let hash = world.store.put_blob(BlobKind::Segment, noise(1000, *seed)).await.unwrap();
@@ -72,20 +72,20 @@ async fn publish(world: &World, id: AssetId, segments: &[u64]) -> (String, Strin
     (format!("/{index}"), format!("/{media}"))
 }
 
-fn blob(seed: u64) -> String {
+pub fn blob(seed: u64) -> String {
     format!("/{}", keys::blob(&BlobHash::of(&noise(1000, seed)), BlobKind::Segment))
 }
 
-async fn set(bus: &Bus, subject: &Subject, policy: &Policy) {
+pub async fn set(bus: &Bus, subject: &Subject, policy: &Policy) {
     let bucket = bus.bucket::<Policy>(BucketName::Policies).await.unwrap();
     bucket.put(&subject.to_string(), policy).await.unwrap();
 }
 
-async fn unset(bus: &Bus, subject: &Subject) {
+pub async fn unset(bus: &Bus, subject: &Subject) {
     bus.bucket::<Policy>(BucketName::Policies).await.unwrap().remove(&subject.to_string()).await.unwrap();
 }
 
-async fn add_key(bus: &Bus, kid: &str, tenant: Option<&str>, algorithm: Algorithm) -> (KeyId, Jwk) {
+pub async fn add_key(bus: &Bus, kid: &str, tenant: Option<&str>, algorithm: Algorithm) -> (KeyId, Jwk) {
     let (kid, jwk): (KeyId, _) = (kid.parse().unwrap(), Jwk::generate(algorithm).unwrap());
     let key = TokenKey { tenant: tenant.map(|tenant| tenant.parse().unwrap()), jwk: jwk.proving() };
     let bucket = bus.bucket::<TokenKey>(BucketName::TokenKeys).await.unwrap();
@@ -93,7 +93,7 @@ async fn add_key(bus: &Bus, kid: &str, tenant: Option<&str>, algorithm: Algorith
     (kid, jwk)
 }
 
-fn claims() -> Claims {
+pub fn claims() -> Claims {
     Claims {
         exp: Timestamp::now().as_second() + 600,
         nbf: None,
@@ -107,11 +107,11 @@ fn claims() -> Claims {
 }
 
 /// The path with a token in it.
-fn with_token(claims: &Claims, (kid, key): &(KeyId, Jwk), path: &str) -> String {
+pub fn with_token(claims: &Claims, (kid, key): &(KeyId, Jwk), path: &str) -> String {
     format!("/t/{}{path}", token::sign(claims, kid, key).unwrap())
 }
 
-async fn until(world: &World, path: &str, status: u16) {
+pub async fn until(world: &World, path: &str, status: u16) {
     let begun = Instant::now();
     loop {
         let now = world.get(Via::Http3, path).await.status().as_u16();
@@ -271,154 +271,4 @@ async fn a_tenant_keeps_its_assets_to_its_own_keys() {
     set(&coordinator, &Subject::Asset(asset()), &Policy::default()).await;
     until(&world, &index, 200).await;
     assert_eq!(world.get(Via::Http3, &blob(1)).await.status(), 200);
-}
-
-/// An edge that has not heard of any policy shows nothing; one that has goes on without NATS.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_nats_the_last_word_counts() {
-    let mut nats = Nats::start();
-    let coordinator = nats.bus().await;
-    let world = World::with(None, guarded(nats.observer().await));
-    let (index, _) = publish(&world, asset(), &[1]).await;
-    let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let key = add_key(&coordinator, "k", None, Algorithm::EdDSA).await;
-    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
-    until(&world, &blob(1), 401).await;
-    nats.kill();
-    assert_eq!(world.get(Via::Http3, &open).await.status(), 200);
-    assert_eq!(world.get(Via::Http3, &with_token(&claims(), &key, &index)).await.status(), 200);
-    assert_problem(&world.get(Via::Http3, &blob(1)).await, 401);
-
-    let again = World::with(Some(world.store.clone()), guarded(nats.observer().await));
-    for path in [&open, &blob(2)] {
-        assert_problem(&again.get(Via::Http3, path).await, 503);
-    }
-    assert_eq!(again.get(Via::Http3, "/player/icon.svg").await.status(), 200);
-    nats.restart();
-    until(&again, &open, 200).await;
-    assert_problem(&again.get(Via::Http3, &index).await, 401);
-    assert_problem(&again.get(Via::Http3, &blob(1)).await, 401);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nats_that_is_made_anew_is_heard_and_opens_nothing() {
-    let mut nats = Nats::start();
-    let coordinator = nats.bus().await;
-    let world = World::with(None, guarded(nats.observer().await));
-    let third = AssetId::from_parts(1_700_000_000_000, 44);
-    let (closed, _) = publish(&world, asset(), &[1]).await;
-    let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let (open_longer, _) = publish(&world, third, &[3]).await;
-    let key = add_key(&coordinator, "k", None, Algorithm::EdDSA).await;
-    for _ in 0..10 {
-        set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
-    }
-    until(&world, &blob(1), 401).await;
-    until(&world, &open, 200).await;
-
-    nats.lose();
-    let coordinator = nats.bus().await;
-    set(&coordinator, &Subject::Asset(other_asset()), &PRIVATE).await;
-    until(&world, &open, 401).await;
-    // After this one, all that the new buckets held at first has been told.
-    set(&coordinator, &Subject::Asset(third), &PRIVATE).await;
-    until(&world, &open_longer, 401).await;
-    for path in [&closed, &blob(1)] {
-        assert_problem(&world.get(Via::Http3, path).await, 401);
-        assert_eq!(world.get(Via::Http3, &with_token(&claims(), &key, path)).await.status(), 200);
-    }
-    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
-    unset(&coordinator, &Subject::Asset(asset())).await;
-    until(&world, &closed, 200).await;
-}
-
-/// Waits until an edge has saved what it was told.
-async fn until_saved(state: &Path, words: &[&str]) {
-    let begun = Instant::now();
-    let saved = || std::fs::read_to_string(state.join("access.json")).unwrap_or_default();
-    while !words.iter().all(|word| saved().contains(word)) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", saved());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// An edge that starts before a NATS made anew has been told the rules again goes by those that it heard when it last ran.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_on_a_nats_that_is_made_anew_opens_nothing() {
-    let mut nats = Nats::start();
-    let coordinator = nats.bus().await;
-    let world = World::with(None, guarded(nats.observer().await));
-    let (index, _) = publish(&world, asset(), &[1]).await;
-    let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let key = add_key(&coordinator, "k", None, Algorithm::EdDSA).await;
-    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
-    let state = world.folder.path().join("state");
-    until_saved(&state, &[&asset().to_string(), "\"k\""]).await;
-    nats.lose();
-    let coordinator = nats.bus().await;
-    let bus = nats.observer().await;
-    let again = World::with(Some(world.store.clone()), |settings, folder| {
-        guarded(bus)(settings, folder);
-        settings.state_dir = state.clone();
-    });
-    until(&again, &open, 200).await;
-    for path in [&index, &blob(1)] {
-        assert_problem(&again.get(Via::Http3, path).await, 401);
-        assert_eq!(again.get(Via::Http3, &with_token(&claims(), &key, path)).await.status(), 200);
-    }
-
-    // What the new one has been told is whole: what was lifted in it while an edge was away is lifted.
-    set(&coordinator, &Subject::Asset(other_asset()), &PRIVATE).await;
-    until(&again, &open, 401).await;
-    until_saved(&state, &[&other_asset().to_string()]).await;
-    drop(again);
-    let bus = nats.observer().await;
-    let third = World::with(Some(world.store.clone()), |settings, folder| {
-        guarded(bus)(settings, folder);
-        settings.state_dir = state;
-    });
-    until(&third, &index, 200).await;
-    assert_problem(&third.get(Via::Http3, &open).await, 401);
-}
-
-/// An edge that heard the rules when it last ran goes by them, for assets' own policies and for tenants'.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_without_nats_goes_by_the_last_word() {
-    let mut nats = Nats::start();
-    let coordinator = nats.bus().await;
-    let world = World::with(None, guarded(nats.observer().await));
-    let (index, _) = publish(&world, asset(), &[1]).await;
-    let (open, _) = publish(&world, other_asset(), &[2]).await;
-    let of_tenant = AssetId::from_parts(1_700_000_000_000, 44);
-    publish(&world, of_tenant, &[3]).await;
-    let owners = Owners::open(&coordinator).await.unwrap();
-    owners.add(&"acme".parse().unwrap(), of_tenant).await.unwrap();
-    let key = add_key(&coordinator, "k", None, Algorithm::HS256).await;
-    set(&coordinator, &Subject::Asset(asset()), &PRIVATE).await;
-    set(&coordinator, &Subject::Tenant("acme".parse().unwrap()), &PRIVATE).await;
-    let state = world.folder.path().join("state");
-    until_saved(&state, &[&asset().to_string(), &of_tenant.to_string(), "\"k\""]).await;
-    nats.kill();
-    let bus = nats.observer().await;
-    let again = World::with(Some(world.store.clone()), |settings, folder| {
-        guarded(bus)(settings, folder);
-        settings.state_dir = state.clone();
-    });
-    until(&again, &open, 200).await;
-    for path in [&index, &blob(1), &blob(3)] {
-        assert_problem(&again.get(Via::Http3, path).await, 401);
-    }
-    assert_eq!(again.get(Via::Http3, &with_token(&claims(), &key, &blob(1))).await.status(), 200);
-    // What was lifted meanwhile is lifted when NATS says so.
-    nats.restart();
-    unset(&nats.bus().await, &Subject::Asset(asset())).await;
-    until(&again, &index, 200).await;
-    // And one that starts with NATS reads what it was told of before as well.
-    let bus = nats.observer().await;
-    let third = World::with(Some(world.store.clone()), |settings, folder| {
-        guarded(bus)(settings, folder);
-        settings.state_dir = state;
-    });
-    until(&third, &open, 200).await;
-    assert_problem(&third.get(Via::Http3, &blob(3)).await, 401);
 }
