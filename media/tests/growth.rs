@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::plan::{Extent, GrowthError, Plan};
+use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Plan};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
-use sources::{any_profile, any_source};
+use sources::{any_profile, any_source, sparse};
 
 /// What is known of a source when so many of its samples of the picture are there, and how many bytes that are.
 fn beginning(index: &SourceIndex, samples: usize) -> (SourceIndex, u64) {
@@ -102,6 +102,33 @@ proptest! {
             }
             Err(error) => prop_assert!(is_deceiving(&begun, &alone, &was, &index), "{error}"),
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3))]
+
+    #[test]
+    fn however_long_a_source_gets_its_tasks_are_planned_as_it_comes_and_are_few_enough(
+        hours in 12usize..24 * 7, profile in any_profile(), often in 1.2f64..3.0,
+    ) {
+        let index = sparse(hours);
+        let total = index.video.as_ref().unwrap().samples.len();
+        let mut samples = 100;
+        let (mut was, bytes) = beginning(&index, samples);
+        let mut plan = Plan::of_beginning(&was, &profile, bytes).unwrap();
+        while samples < total {
+            // As soon as the coordinator would, or later.
+            let (_, bytes) = beginning(&index, samples);
+            samples = total.min((plan.goes_on_at(bytes) as f64 / 1000.0 * often) as usize + 1);
+            let (known, bytes) = beginning(&index, samples);
+            let next = plan.continued(&was, &known, &profile, Extent::Beginning { bytes }).unwrap();
+            prop_assert!(next.tasks.len() > plan.tasks.len(), "nothing of hour {} of {hours}", samples / 900);
+            (was, plan) = (known, next);
+        }
+        let whole = plan.continued(&was, &index, &profile, Extent::Whole { slots: 4 }).unwrap();
+        prop_assert!(whole.tasks.len() <= MAX_TASKS, "{} tasks of {hours} hours", whole.tasks.len());
+        prop_assert_eq!(made(&whole), made(&Plan::new(&index, &profile, 4).unwrap()));
     }
 }
 

@@ -138,7 +138,7 @@ fn entries(track: &VideoTrack, timeline: &VideoTimeline) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex};
+    use crate::index::{CodecSetup, Container, Picture, Sample, SourceIndex};
 
     /// 30 frames a second, with these key frames. So many frames before each are decoded after it.
     fn track(frames: i64, keys: &[i64], leading: i64) -> VideoTrack {
@@ -151,16 +151,9 @@ mod tests {
             |n: &i64| Sample { offset: 0, bytes: 1, pts: Ticks(*n), dts: Ticks(*n), key: keys.contains(n) };
         VideoTrack {
             stream: 0,
-            setup: CodecSetup { codec: "h264".to_owned(), extradata: Vec::new(), wave: Default::default() },
+            setup: CodecSetup::new("h264", []),
             timescale: Timescale::new(30).unwrap(),
-            picture: Picture {
-                width: 2,
-                height: 2,
-                sar_num: 1,
-                sar_den: 1,
-                orientation: Orientation::default(),
-                colour: Colour::UNSPECIFIED,
-            },
+            picture: Picture::plain(2, 2),
             samples: order.iter().map(sample).collect(),
             window: Ticks(0)..Ticks(frames),
             last_duration: Ticks(1),

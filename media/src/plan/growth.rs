@@ -21,8 +21,11 @@ const LEAST_MS: u64 = 4_000;
 const CHUNK_SETTLES_MS: u64 = 18_600;
 /// Reading all again is worth an eighth more: then all of it is read nine times at most.
 const PARTS_OF_GROWTH: u64 = 8;
-/// Beyond so many tasks the rest is left to the plan of the whole, which knows how long chunks must be.
-const MOST_TASKS: usize = MAX_TASKS / 8;
+/// What is planned at once of a beginning takes no more tasks than this. Chunks last for the longer the more is there, so that
+/// all beginnings of a source take this many times the logarithm of its length.
+const ROOM_AT_ONCE: usize = MAX_TASKS / 4;
+/// Beyond so many tasks the rest is left to the plan of the whole: that of a source of several days.
+const MOST_TASKS: usize = MAX_TASKS / 4 * 3;
 
 /// How much of a source an index speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl Plan {
             return Err(nothing());
         }
         let settled = layout.settled();
-        let tasks = layout.tasks(None, &settled);
+        let tasks = layout.tasks(None, &settled, ROOM_AT_ONCE);
         let mut plan = layout.plan(index, tasks).within(0, bytes);
         plan.told_target = Some(plan.longest_made().max(profile.segment_seconds));
         let begins = plan.ladder.video.iter().map(|r| &r.id).chain(plan.ladder.audio.iter().map(|r| &r.id));
@@ -102,9 +105,10 @@ impl Plan {
         if !self.is_confirmed(was, now, &layout) {
             return Err(GrowthError::Differs);
         }
-        let (slots, upto) = match extent {
-            Extent::Whole { slots } => (Some(slots), layout.whole()),
-            Extent::Beginning { .. } => (None, layout.settled()),
+        let before = self.tasks.len();
+        let (slots, upto, room) = match extent {
+            Extent::Whole { slots } => (Some(slots), layout.whole(), MAX_TASKS.saturating_sub(before)),
+            Extent::Beginning { .. } => (None, layout.settled(), ROOM_AT_ONCE),
         };
         let reach = Reach {
             lanes: self.ladder.lanes().zip(upto.lanes).map(|(lane, to)| self.of_lane(lane)..to.end).collect(),
@@ -116,13 +120,13 @@ impl Plan {
                 .collect(),
         };
         let mut tasks = self.tasks.clone();
-        if slots.is_some() || tasks.len() < MOST_TASKS {
-            tasks.extend(layout.tasks(slots, &reach));
+        if slots.is_some() || before < MOST_TASKS {
+            tasks.extend(layout.tasks(slots, &reach, room));
         }
         let plan = Plan { told_target: self.told_target, ..layout.plan(now, tasks) };
         let plan = match extent {
             Extent::Whole { .. } => plan,
-            Extent::Beginning { bytes } => plan.within(self.tasks.len(), bytes),
+            Extent::Beginning { bytes } => plan.within(before, bytes),
         };
         if plan.longest_made() <= plan.target_duration() { Ok(plan) } else { Err(GrowthError::Differs) }
     }

@@ -100,8 +100,8 @@ impl Layout {
     }
 
     /// The tasks for a part of it; see [`tasks::tasks`].
-    pub(super) fn tasks(&self, slots: Option<u32>, reach: &Reach) -> Vec<PlannedTask> {
-        tasks::tasks(self, slots, reach)
+    pub(super) fn tasks(&self, slots: Option<u32>, reach: &Reach, room: usize) -> Vec<PlannedTask> {
+        tasks::tasks(self, slots, reach, room)
     }
 
     /// With these tasks.

@@ -137,7 +137,7 @@ impl Plan {
     /// source at about the same time.
     pub fn new(index: &SourceIndex, profile: &Profile, slots: u32) -> Result<Plan, PlanError> {
         let layout = Layout::of(index, profile, None)?;
-        let tasks = layout.tasks(Some(slots), &layout.whole());
+        let tasks = layout.tasks(Some(slots), &layout.whole(), MAX_TASKS);
         Ok(layout.plan(index, tasks))
     }
 

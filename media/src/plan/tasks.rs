@@ -71,9 +71,10 @@ fn chunks(video: &VideoPlan, of: Range<u32>, costs: &PictureCosts, length: Ticks
     out
 }
 
-/// The tasks for what `reach` names: what makes the asset playable first, then the first codec with the sound beside it, then
-/// the others. Without `slots` nobody knows how much is to come: then chunks are as long as they may be.
-pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach) -> Vec<PlannedTask> {
+/// At most `room` tasks for what `reach` names: what makes the asset playable first, then the first codec with the sound beside
+/// it, then the others. Without `slots` nobody knows how much is to come: then chunks are as long as they may be, and the
+/// longer the more there is already, so that all that may come takes few times `room`.
+pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach, room: usize) -> Vec<PlannedTask> {
     let Layout { ladder, video, audio, costs, grid, .. } = layout;
     let (Some(video), Some(costs)) = (video, costs) else {
         let (first, rest) = sound_tasks(audio, &reach.sounds, AUDIO_CHUNK_MS);
@@ -90,8 +91,11 @@ pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach) -> Vec<P
     let left = begun.map_or(Ticks::ZERO, |first| total - first.start);
     let share = slots.map_or(total, |slots| Ticks(left.0 / i64::from(slots.max(1)) / 2)).max(shortest);
     // Beyond the limit chunks grow instead of their number.
-    let lanes = ladder.lanes().count().max(1) as i64;
-    let least = Ticks(total.0 / (MAX_TASKS as i64 / (4 * lanes)));
+    let lanes = ladder.lanes().count().max(1);
+    let spread = if slots.is_some() { left } else { total };
+    let among = |tracks: usize| (room / (4 * tracks)).max(1) as i64;
+    let least = Ticks(spread.0 / among(lanes));
+    let grouped = GROUPED_FOR_SLOTS.min((room / (8 * lanes)) as u32);
     let longest_of = |lane: &[Rung]| {
         let cost_ms = costs.ms(video, &(0..video.segments.len() as u32), lane) as i64;
         let affordable_ms = total.micros(video.timescale) / 1000 * CHUNK_COST_MS / cost_ms.max(1);
@@ -101,7 +105,7 @@ pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach) -> Vec<P
     // The chunks of a lane that come after the tasks before.
     let chunks_after = |before: &[PlannedTask], lane: &[Rung], of: Range<u32>| {
         let Some(slots) = slots else { return chunks(video, of, costs, length_of(lane)) };
-        let end = of.end.saturating_sub(GROUPED_FOR_SLOTS).max(of.start);
+        let end = of.end.saturating_sub(grouped).max(of.start);
         let mut out = chunks(video, of.start..end, costs, length_of(lane));
         let cost_ms = |chunk: &Range<u32>| costs.ms(video, chunk, lane);
         let mut busy = Slots::idle(slots);
@@ -114,7 +118,7 @@ pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach) -> Vec<P
     };
     let length = ladder.lanes().next().map_or(shortest, length_of);
     let sound_ms = |time: Ticks| time.micros(video.timescale) / 1000;
-    let least_ms = sound_ms(total) / (MAX_TASKS as i64 / (4 * audio.len().max(1) as i64)).max(1);
+    let least_ms = sound_ms(spread) / among(audio.len().max(1));
     let sound_chunk_ms = (sound_ms(length) * CHUNKS_OF_SOUND).max(least_ms);
     let (first_sounds, sounds) = sound_tasks(audio, &reach.sounds, sound_chunk_ms);
     let mut sounds = sounds.into_iter().peekable();

@@ -4,9 +4,7 @@
 
 use proptest::prelude::*;
 use reelmill_media::codec::{AudioCodec, VideoCodec};
-use reelmill_media::index::{
-    AudioTrack, CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex, VideoTrack,
-};
+use reelmill_media::index::{AudioTrack, CodecSetup, Container, Picture, Sample, SourceIndex, VideoTrack};
 use reelmill_media::profile::{AudioLane, Profile, VideoLane};
 use reelmill_media::time::{Ticks, Timescale};
 
@@ -38,16 +36,9 @@ fn video(timescale: u32, start: i64, steps: &[i64], gop: usize, size: (u32, u32)
     }
     VideoTrack {
         stream: 0,
-        setup: CodecSetup { codec: "h264".into(), extradata: vec![], wave: Default::default() },
+        setup: CodecSetup::new("h264", []),
         timescale: Timescale::new(timescale).unwrap(),
-        picture: Picture {
-            width: size.0,
-            height: size.1,
-            sar_num: 1,
-            sar_den: 1,
-            orientation: Orientation::default(),
-            colour: Colour::UNSPECIFIED,
-        },
+        picture: Picture::plain(size.0, size.1),
         samples,
         window: Ticks(i64::MIN)..Ticks(i64::MAX),
         last_duration: Ticks(steps.last().copied().unwrap_or(1)),
@@ -57,7 +48,7 @@ fn video(timescale: u32, start: i64, steps: &[i64], gop: usize, size: (u32, u32)
 fn audio(rate: u32, start: i64, packets: usize) -> AudioTrack {
     AudioTrack {
         stream: 1,
-        setup: CodecSetup { codec: "aac".into(), extradata: vec![], wave: Default::default() },
+        setup: CodecSetup::new("aac", []),
         timescale: Timescale::new(rate).unwrap(),
         sample_rate: rate,
         channels: 2,
@@ -112,6 +103,20 @@ pub fn steady(seconds: usize, gop: usize) -> SourceIndex {
         container: Container::Mp4,
         video: Some(video(15_360, 0, &vec![512; seconds * 30 - 1], gop, (1920, 1080))),
         audio: vec![audio(48_000, 0, seconds * 48_000 / 1024)],
+    }
+}
+
+/// So many hours of a picture with sound of which a frame and a packet come every four seconds.
+pub fn sparse(hours: usize) -> SourceIndex {
+    let frames = hours * 900;
+    let mut sound = audio(48_000, 0, frames);
+    for (sample, at) in sound.samples.iter_mut().zip(0i64..) {
+        (sample.pts, sample.dts) = (Ticks(at * 4 * 48_000), Ticks(at * 4 * 48_000));
+    }
+    SourceIndex {
+        container: Container::MpegTs,
+        video: Some(video(15_360, 0, &vec![4 * 15_360; frames - 1], 1, (640, 360))),
+        audio: vec![sound],
     }
 }
 
