@@ -103,6 +103,13 @@ pub struct CodecSetup {
     pub wave: WaveFacts,
 }
 
+impl CodecSetup {
+    /// Of a codec whose decoder needs to be told nothing but `extradata`.
+    pub fn new(codec: impl Into<String>, extradata: impl Into<Vec<u8>>) -> Self {
+        Self { codec: codec.into(), extradata: extradata.into(), wave: WaveFacts::default() }
+    }
+}
+
 /// Facts of a sound stream that stand in its container alone, as in WAVEFORMATEX; 0 where unsaid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaveFacts {
@@ -163,6 +170,14 @@ pub struct Picture {
     pub orientation: Orientation,
     /// Colour as signalled.
     pub colour: Colour,
+}
+
+impl Picture {
+    /// Upright, with square pixels, and of a colour that nothing is said of.
+    pub const fn plain(width: u32, height: u32) -> Self {
+        let orientation = Orientation { mirrored: false, quarter_turns: 0 };
+        Self { width, height, sar_num: 1, sar_den: 1, orientation, colour: Colour::UNSPECIFIED }
+    }
 }
 
 /// A turn by quarter circles after an optional mirroring.
