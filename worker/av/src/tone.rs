@@ -123,10 +123,9 @@ pub(crate) fn filters(source: Colour, target: OutputColour) -> ToneFilters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reelmill_media::index::Orientation;
 
     fn picture(width: u32, height: u32, colour: Colour) -> Picture {
-        Picture { width, height, sar_num: 1, sar_den: 1, orientation: Orientation::default(), colour }
+        Picture { colour, ..Picture::plain(width, height) }
     }
 
     #[test]

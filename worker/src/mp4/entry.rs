@@ -1,6 +1,6 @@
 //! Sample entries (ISO 14496-12 §8.5.2): which codec, and what its decoder needs first.
 
-use reelmill_media::index::{CodecSetup, Colour, WaveFacts};
+use reelmill_media::index::{CodecSetup, Colour};
 
 use super::read::{Cursor, Mp4Error, boxes, find};
 
@@ -68,7 +68,7 @@ fn setup(codec: &str, extradata: &[u8]) -> Result<CodecSetup, Mp4Error> {
     if extradata.len() > MAX_SETUP_BYTES {
         return Err(Mp4Error::TooLarge("decoder parameters of more than 1 MiB"));
     }
-    Ok(CodecSetup { codec: codec.into(), extradata: extradata.into(), wave: WaveFacts::default() })
+    Ok(CodecSetup::new(codec, extradata))
 }
 
 fn video(kind: &[u8; 4], body: &[u8]) -> Result<Option<VideoEntry>, Mp4Error> {
@@ -121,40 +121,53 @@ fn colour(colr: &[u8]) -> Result<Colour, Mp4Error> {
     Ok(Colour { primaries, transfer, matrix, full_range })
 }
 
+/// What an audio sample entry says ahead of its boxes.
+struct SoundHead {
+    channels: u16,
+    bits: u32,
+    sample_rate: u32,
+    lpcm_flags: u32,
+}
+
+impl SoundHead {
+    fn read(c: &mut Cursor<'_>) -> Result<Self, Mp4Error> {
+        c.skip(8)?;
+        let version = c.u16()?;
+        c.skip(6)?;
+        let (channels, bits) = (c.u16()?, u32::from(c.u16()?));
+        c.skip(4)?;
+        let head = Self { channels, bits, sample_rate: c.u32()? >> 16, lpcm_flags: 0 };
+        match version {
+            1 => c.skip(16)?,
+            2 => {
+                c.skip(4)?;
+                let rate = f64::from_bits(c.u64()?);
+                let sample_rate = if (1.0..1_000_000.0).contains(&rate) { rate.round() as u32 } else { 0 };
+                let channels = u16::try_from(c.u32()?).unwrap_or(0);
+                c.skip(4)?;
+                let (bits, lpcm_flags) = (c.u32()?, c.u32()?);
+                c.skip(8)?;
+                return Ok(Self { channels, bits, sample_rate, lpcm_flags });
+            }
+            _ => {}
+        }
+        Ok(head)
+    }
+}
+
 fn audio(kind: &[u8; 4], body: &[u8]) -> Result<Option<AudioEntry>, Mp4Error> {
     let mut c = Cursor::new(body);
-    c.skip(8)?;
-    let version = c.u16()?;
-    c.skip(6)?;
-    let mut channels = c.u16()?;
-    let mut bits = u32::from(c.u16()?);
-    c.skip(4)?;
-    let mut sample_rate = c.u32()? >> 16;
-    let mut lpcm_flags = 0;
-    match version {
-        1 => c.skip(16)?,
-        2 => {
-            c.skip(4)?;
-            let rate = f64::from_bits(c.u64()?);
-            sample_rate = if (1.0..1_000_000.0).contains(&rate) { rate.round() as u32 } else { 0 };
-            channels = u16::try_from(c.u32()?).unwrap_or(0);
-            c.skip(4)?;
-            bits = c.u32()?;
-            lpcm_flags = c.u32()?;
-            c.skip(8)?;
-        }
-        _ => {}
-    }
+    let SoundHead { channels, bits, mut sample_rate, lpcm_flags } = SoundHead::read(&mut c)?;
     let inner = c.rest();
     // QuickTime wraps the interesting boxes once more.
     let wave = find(inner, b"wave").ok().flatten().unwrap_or_default();
-    let property = |kind| -> Result<&[u8], Mp4Error> {
-        Ok(find(inner, kind).ok().flatten().or(find(wave, kind).ok().flatten()).unwrap_or_default())
+    let property = |kind: &[u8; 4]| {
+        find(inner, kind).ok().flatten().or(find(wave, kind).ok().flatten()).unwrap_or_default()
     };
-    let pcm = |codec: &str, bytes: u32| (codec.to_owned(), Some(bytes * u32::from(channels)));
-    let little = property(b"enda").is_ok_and(|e| e.last() == Some(&1));
-    let end = if little { "le" } else { "be" };
-    let (codec, pcm_frame_bytes) = match kind {
+    let end = if property(b"enda").last() == Some(&1) { "le" } else { "be" };
+    let pcm = |codec: &str, bytes: u32| (CodecSetup::new(codec, []), Some(bytes * u32::from(channels)));
+    let coded = |codec: &str, extradata: &[u8]| setup(codec, extradata).map(|setup| (setup, None));
+    let (setup, pcm_frame_bytes) = match kind {
         b"sowt" if bits <= 16 => pcm("pcm_s16le", 2),
         b"twos" if bits <= 16 => pcm("pcm_s16be", 2),
         b"in24" => pcm(&format!("pcm_s24{end}"), 3),
@@ -168,57 +181,37 @@ fn audio(kind: &[u8; 4], body: &[u8]) -> Result<Option<AudioEntry>, Mp4Error> {
             None => return Ok(None),
         },
         b"mp4a" => {
-            let esds = property(b"esds")?;
+            let esds = property(b"esds");
             let (object, specific) = if esds.is_empty() { (0x40, &[][..]) } else { elementary_stream(esds)? };
-            let codec = match object {
-                0x40 | 0x66..=0x68 => "aac",
-                0x69 | 0x6b => "mp3",
-                0xa5 => "ac3",
-                0xa6 => "eac3",
-                0xa9 => "dts",
+            match object {
+                0x40 | 0x66..=0x68 => coded("aac", specific)?,
+                0x69 | 0x6b => coded("mp3", specific)?,
+                0xa5 => coded("ac3", specific)?,
+                0xa6 => coded("eac3", specific)?,
+                0xa9 => coded("dts", specific)?,
                 _ => return Ok(None),
-            };
-            return Ok(Some(AudioEntry {
-                setup: setup(codec, specific)?,
-                sample_rate,
-                channels,
-                pcm_frame_bytes: None,
-            }));
+            }
         }
         b"Opus" => {
-            let setup = setup("opus", &opus_head(property(b"dOps")?)?)?;
-            return Ok(Some(AudioEntry { setup, sample_rate: 48_000, channels, pcm_frame_bytes: None }));
+            sample_rate = 48_000;
+            coded("opus", &opus_head(property(b"dOps"))?)?
         }
-        b"fLaC" => {
-            // `dfLa` is a full box of metadata blocks, STREAMINFO first: 4 bytes of block header, then 34.
-            let streaminfo = property(b"dfLa")?.get(8..42).unwrap_or_default();
-            return Ok(Some(AudioEntry {
-                setup: setup("flac", streaminfo)?,
-                sample_rate,
-                channels,
-                pcm_frame_bytes: None,
-            }));
-        }
+        // `dfLa` is a full box of metadata blocks, STREAMINFO first: 4 bytes of block header, then 34.
+        b"fLaC" => coded("flac", property(b"dfLa").get(8..42).unwrap_or_default())?,
         b"alac" => {
-            let cookie = property(b"alac")?;
+            let cookie = property(b"alac");
             // libav wants the box with its header.
-            let head = [&(cookie.len() as u32 + 8).to_be_bytes()[..], b"alac", cookie].concat();
-            return Ok(Some(AudioEntry {
-                setup: setup("alac", &head)?,
-                sample_rate,
-                channels,
-                pcm_frame_bytes: None,
-            }));
+            coded("alac", &[&(cookie.len() as u32 + 8).to_be_bytes()[..], b"alac", cookie].concat())?
         }
-        b".mp3" | b"mp3 " | b"ms\0U" => ("mp3".to_owned(), None),
-        b"ac-3" | b"sac3" => ("ac3".to_owned(), None),
-        b"ec-3" => ("eac3".to_owned(), None),
-        b"dtsc" => ("dts".to_owned(), None),
-        b"samr" => ("amr_nb".to_owned(), None),
-        b"sawb" => ("amr_wb".to_owned(), None),
+        b".mp3" | b"mp3 " | b"ms\0U" => coded("mp3", &[])?,
+        b"ac-3" | b"sac3" => coded("ac3", &[])?,
+        b"ec-3" => coded("eac3", &[])?,
+        b"dtsc" => coded("dts", &[])?,
+        b"samr" => coded("amr_nb", &[])?,
+        b"sawb" => coded("amr_wb", &[])?,
         _ => return Ok(None),
     };
-    Ok(Some(AudioEntry { setup: setup(&codec, &[])?, sample_rate, channels, pcm_frame_bytes }))
+    Ok(Some(AudioEntry { setup, sample_rate, channels, pcm_frame_bytes }))
 }
 
 /// QuickTime's `formatSpecificFlags`: 1 float, 2 big-endian, 4 signed.

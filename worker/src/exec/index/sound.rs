@@ -148,7 +148,7 @@ fn pcm_bytes(codec: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reelmill_media::index::{Sample, WaveFacts};
+    use reelmill_media::index::Sample;
 
     const MILLIS: u32 = 1000;
     const RATE: u32 = 48_000;
@@ -169,7 +169,7 @@ mod tests {
         });
         AudioTrack {
             stream: 0,
-            setup: CodecSetup { codec: codec.to_owned(), extradata, wave: WaveFacts::default() },
+            setup: CodecSetup::new(codec, extradata),
             timescale: Timescale::new(MILLIS).unwrap(),
             sample_rate: RATE,
             channels: 2,
