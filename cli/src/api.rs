@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use reelmill_media::ids::AssetId;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -18,10 +18,10 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// Which Reelmill is meant.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Address of the coordinator; of the one that runs on `--data` unless said
+    /// Address of the coordinator; by default the one that runs on `--data`
     #[arg(long, global = true, env = "REELMILL_API", value_name = "URL")]
     pub api: Option<String>,
-    /// API key; of the one that runs on `--data` unless said
+    /// API key; by default that of the Reelmill on `--data`
     #[arg(long, global = true, env = "REELMILL_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub key: Option<String>,
     /// Folder of a Reelmill on this machine
@@ -108,6 +108,11 @@ pub struct Page {
     pub assets: Vec<Asset>,
 }
 
+/// The server has understood and refuses, in its own sentence: asking again changes nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
 /// The part of RFC 9457 that a person reads.
 #[derive(Debug, Deserialize)]
 struct Problem {
@@ -154,19 +159,22 @@ impl Api {
             let response = sent
                 .await
                 .with_context(|| format!("{} does not answer", self.base))?
-                .with_context(|| format!("cannot reach {}", self.base))?;
-            let status = response.status();
-            if status.is_success() {
+                .map_err(|error| self.unreachable(error))?;
+            if response.status().is_success() {
                 return Ok(response);
             }
             let wait = asked_to_wait(&response).filter(|wait| Instant::now() + *wait < give_up);
-            let problem: Option<Problem> = response.json().await.ok();
-            let sentence = sentence(status, problem);
-            let (Some(wait), Some(again)) = (wait, again) else { bail!(sentence) };
-            eprintln!("{sentence} Trying again in {} s.", wait.as_secs());
+            let error = error(response).await;
+            let (Some(wait), Some(again)) = (wait, again) else { return Err(error) };
+            eprintln!("{error} Trying again in {} s.", wait.as_secs());
             tokio::time::sleep(wait).await;
             request = again;
         }
+    }
+
+    /// The root of the matter, without what the layers above it repeat.
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        anyhow!("cannot reach {}: {}", self.base, anyhow::Error::from(error).root_cause())
     }
 
     /// Deletes an asset.
@@ -182,12 +190,18 @@ impl Api {
 }
 
 /// How long a busy server asks to be left alone (RFC 9110 §10.2.3); dates are not understood.
-pub fn asked_to_wait(response: &Response) -> Option<Duration> {
+fn asked_to_wait(response: &Response) -> Option<Duration> {
     let busy = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER).filter(|_| busy)?;
     seconds.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-fn sentence(status: StatusCode, problem: Option<Problem>) -> String {
-    problem.and_then(|p| p.detail.or(p.title)).unwrap_or_else(|| format!("the server answered {status}"))
+/// What an answer other than a success says; [`Refused`] where it will not change.
+pub async fn error(response: Response) -> anyhow::Error {
+    let status = response.status();
+    let problem: Option<Problem> = response.json().await.ok();
+    let sentence =
+        problem.and_then(|p| p.detail.or(p.title)).unwrap_or_else(|| format!("the server answered {status}"));
+    let passes = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    if status.is_client_error() && !passes { Refused(sentence).into() } else { anyhow!(sentence) }
 }

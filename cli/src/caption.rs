@@ -16,24 +16,31 @@ pub struct Captions {
     asset: AssetId,
     /// Their language, as in en or pt-BR (BCP 47)
     language: Language,
-    /// The text, WebVTT or SubRip; without it, captions in this language are taken away
+    /// The text, WebVTT or SubRip
+    #[arg(required_unless_present = "remove")]
     file: Option<PathBuf>,
-    /// What viewers choose them by; the language unless said
+    /// Remove the captions in this language
+    #[arg(long, conflicts_with_all = ["file", "name", "default", "sdh"])]
+    remove: bool,
+    /// Name that viewers choose them by; by default that of the language
     #[arg(long)]
     name: Option<String>,
     /// Show them unless the viewer chooses otherwise
     #[arg(long)]
     default: bool,
-    /// They tell sounds as well, for who does not hear them
+    /// They describe sounds as well, for the deaf and hard of hearing
     #[arg(long)]
     sdh: bool,
 }
 
 /// Sends them, or takes them away.
 pub async fn run(api: &Api, captions: Captions) -> anyhow::Result<()> {
-    let Captions { asset, language, file, name, default, sdh } = captions;
+    let Captions { asset, language, file, remove, name, default, sdh } = captions;
     let path = format!("/v1/assets/{asset}/captions/{language}");
-    let Some(file) = file else { return api.send(api.request(Method::DELETE, &path)).await.map(drop) };
+    if remove {
+        return api.send(api.request(Method::DELETE, &path)).await.map(drop);
+    }
+    let file = file.context("say FILE or --remove")?;
     let text = tokio::fs::read(&file).await.with_context(|| format!("cannot read {}", file.display()))?;
     let kind = if sdh { "captions" } else { "subtitles" };
     // Only what stands behind the question mark is taken of it.

@@ -20,12 +20,12 @@ const RECEIPTS_AFTER: Duration = Duration::from_secs(1);
 /// What is taken down.
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
-    /// One content, whatever names it (operator only)
+    /// One blob, whatever names it (operator only)
     Blob {
-        /// Its BLAKE3
+        /// Its BLAKE3 hash
         hash: BlobHash,
     },
-    /// An asset; with its blobs, if the operator says so
+    /// An asset; for the operator, with its blobs
     Asset {
         /// Its id
         asset: AssetId,
@@ -35,7 +35,7 @@ pub enum What {
         /// Its name
         tenant: TenantId,
     },
-    /// A token key, and what its tokens opened
+    /// A token key, and whatever its tokens opened
     Key {
         /// Its id
         kid: KeyId,

@@ -15,7 +15,7 @@ pub struct Options {
     /// Folder of a Reelmill that runs on this machine
     #[arg(long, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
     data: PathBuf,
-    /// Object store of a fleet; that of `--data` unless said
+    /// Object store of a fleet; by default that of `--data`
     #[arg(long, env = "REELMILL_STORE", value_name = "URL", requires = "nats")]
     store: Option<String>,
     /// NATS servers of a fleet, comma-separated

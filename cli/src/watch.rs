@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use reelmill_media::ids::AssetId;
 use reqwest::Method;
 
-use crate::api::{Api, Asset, AssetState};
+use crate::api::{Api, Asset, AssetState, Refused};
 use crate::count::count;
 
 /// Bars count in parts of so many.
@@ -33,9 +33,7 @@ pub async fn run(api: &Api, id: AssetId) -> anyhow::Result<Asset> {
                 return finish(api, asset);
             }
             Ok(None) => breaks += 1,
-            Err(error) if breaks >= MAX_BREAKS => return Err(error),
-            // An answer of the server itself will not change by asking again.
-            Err(error) if error.downcast_ref::<reqwest::Error>().is_none() => return Err(error),
+            Err(error) if breaks >= MAX_BREAKS || error.is::<Refused>() => return Err(error),
             Err(_) => breaks += 1,
         }
         if breaks > MAX_BREAKS {

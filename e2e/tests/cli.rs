@@ -2,10 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reelmill_e2e::fixtures::{Kind, fixture};
-use reelmill_e2e::system::{System, program};
+use reelmill_e2e::gate::Gate;
+use reelmill_e2e::system::{System, program, until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("output in UTF-8")
@@ -43,6 +45,59 @@ fn upload_list_and_watch_say_what_matters() {
         !unknown.status.success() && said.starts_with("reelmill: ") && said.lines().count() == 1,
         "{said}"
     );
+}
+
+#[test]
+fn an_upload_that_ends_on_the_server_ends_here_and_says_so() {
+    let system = System::start();
+    let source = fixture(Kind::Custom { width: 640, height: 360, seconds: 60 });
+    let gate = Gate::before(&system.state.api, std::fs::metadata(&source.path).unwrap().len() / 2);
+    let sending = Command::new(program("reelmill"))
+        .arg("upload")
+        .arg(&source.path)
+        .args(["--api", &gate.address, "--key", &system.state.api_key, "--data"])
+        .arg(system.data())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asset = until("an asset", Duration::from_secs(60), || {
+        let listed = system.http.get(&system.api("/v1/assets"), &[system.key().pair()]).json();
+        Some(listed["assets"][0]["id"].as_str()?.to_owned())
+    });
+    assert!(system.reelmill(&["rm", &asset]).status.success());
+    gate.open();
+    let ended = sending.wait_with_output().unwrap();
+    let said = text(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("is over and takes no more bytes"), "{said}");
+}
+
+#[test]
+fn keys_and_policies_are_shown_as_they_stand() {
+    let system = System::start();
+    let file = system.data().join("k1.json").display().to_string();
+    let says = |arguments: &[&str], answer: &str| {
+        let said = system.reelmill(arguments);
+        assert_eq!(text(&said.stdout).trim_end(), answer, "{arguments:?}: {}", text(&said.stderr));
+    };
+    says(&["key", "ls"], "no keys yet: reelmill key new ID --file FILE");
+    let key = "k1  EdDSA  opens assets of tenant demo";
+    for made in [["key", "new", "k1", "--file", &file].as_slice(), &["key", "add", &file], &["key", "ls"]] {
+        says(made, key);
+    }
+    says(&["key", "rm", "k1"], "k1  withdrawn: its tokens open nothing any more");
+
+    let policy = ["policy", "--tenant", "demo"];
+    let unsaid = system.reelmill(&policy);
+    assert!(text(&unsaid.stderr).contains("its assets are for everyone"), "{unsaid:?}");
+    let asked = "with a token, only in AT, DE";
+    says(&[&policy[..], &["--private", "--only", "DE,AT"]].concat(), asked);
+    // Who only looks changes nothing.
+    says(&policy, asked);
+    says(&[&policy[..], &["--public"]].concat(), "without a token, everywhere");
+    says(&[&policy[..], &["--clear"]].concat(), "no policy any more");
+    assert!(!system.reelmill(&["policy"]).status.success());
 }
 
 #[test]

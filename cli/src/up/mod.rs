@@ -22,16 +22,16 @@ use self::state::{Layout, State};
 /// What to run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Folder that keeps everything
+    /// Folder in which everything is kept
     #[arg(long, env = "REELMILL_DATA", default_value = "data", value_name = "FOLDER")]
     pub data: PathBuf,
-    /// Port of the API; another one when it is taken
+    /// Port of the API; another one if it is taken
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     pub api_port: u16,
-    /// Port of the edge, for QUIC and TCP; another one when it is taken
+    /// Port of the edge, for QUIC and TCP; another one if it is taken
     #[arg(long, default_value_t = 8443, value_name = "PORT")]
     pub edge_port: u16,
-    /// Workers' tasks at once; as many as there are cores unless said
+    /// Tasks that the worker does at once; by default one per core
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,
 }

@@ -15,11 +15,11 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use reelmill_media::ids::AssetId;
-use reqwest::{Body, Method, Response};
+use reqwest::{Body, Method, Response, StatusCode};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
 
-use crate::api::Api;
+use crate::api::{self, Api, Refused};
 
 /// Bytes read and sent at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -120,24 +120,25 @@ async fn declare_parts(
 async fn send(api: &Api, part: &Part, file: &Path, before: u64, bar: &ProgressBar) -> anyhow::Result<()> {
     let Part { address, range } = part;
     let length = range.end - range.start;
-    let mut offset = 0;
-    let mut failures = 0;
+    let (mut offset, mut failures) = (0, 0);
     while offset < length {
-        match send_from(api, part, file, offset, bar).await {
-            Ok(reached) if reached > offset => (offset, failures) = (reached, 0),
-            Ok(_) => failures += 1,
+        let reached = match send_from(api, part, file, offset, bar).await {
+            Ok(reached) => reached,
+            Err(error) if error.is::<Refused>() => return Err(error),
             Err(error) if failures + 1 >= MAX_FAILURES => return Err(error),
             Err(_) => {
-                failures += 1;
-                tokio::time::sleep(Duration::from_millis(200 << failures)).await;
-                if let Ok(reached) = durable_offset(api, address).await {
-                    offset = reached;
+                tokio::time::sleep(Duration::from_millis(400 << failures)).await;
+                match durable_offset(api, address).await {
+                    Err(error) if error.is::<Refused>() => return Err(error),
+                    reached => reached.unwrap_or(offset),
                 }
             }
-        }
+        };
+        failures = if reached > offset { 0 } else { failures + 1 };
         if failures >= MAX_FAILURES {
-            bail!("the upload does not get on; it can be resumed at {address}");
+            bail!("the upload does not get on: the server takes no byte after {}", before + offset);
         }
+        offset = reached;
         bar.set_position(before + offset);
     }
     Ok(())
@@ -164,8 +165,11 @@ async fn send_from(
         .body(body)
         .send()
         .await?;
+    if patch.status() == StatusCode::CONFLICT {
+        bail!("the upload goes on from another byte");
+    }
     if !patch.status().is_success() {
-        bail!("the server answered {} to a part of the upload", patch.status());
+        return Err(api::error(patch).await);
     }
     Ok(header(&patch, "upload-offset")?.parse()?)
 }
