@@ -16,23 +16,23 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>"}], each with "roles", "limits" and "webhook" if wanted
+    /// JSON list of API keys: [{"tenant": "demo", "key_blake3": "<hex>"}], each with optional "roles", "limits" and "webhook"
     #[arg(long, env = "REELMILL_KEYS_FILE", value_name = "PATH")]
     pub keys_file: PathBuf,
 
-    /// The tenant whose API keys may take down anything of anybody
+    /// The tenant whose API keys may take down anything of any tenant
     #[arg(long, env = "REELMILL_OPERATOR", value_name = "TENANT")]
     pub operator: Option<TenantId>,
 
-    /// No upload is longer, in bytes
+    /// Longest upload, in bytes
     #[arg(long, env = "REELMILL_MAX_UPLOAD_BYTES", default_value_t = 256 << 30, value_name = "BYTES")]
     pub max_upload_bytes: u64,
 
-    /// Uploads that take bytes at once; each needs up to 16 MiB of memory
+    /// Uploads that are received at once; each needs up to 16 MiB of memory
     #[arg(long, env = "REELMILL_MAX_UPLOADS", default_value_t = 64, value_name = "N")]
     pub max_uploads: usize,
 
-    /// New uploads are sent away for a while when more work waits than this, in CPU seconds per slot of the fleet
+    /// New uploads are refused for a while when more work waits than this, in CPU seconds per slot of the fleet
     #[arg(long, env = "REELMILL_MAX_BACKLOG_S", default_value_t = 6 * 3600, value_name = "S")]
     pub max_backlog_s: u32,
 
@@ -41,16 +41,16 @@ pub struct Flags {
           value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub retry_after_ms: u32,
 
-    /// What nothing names for so long goes to the trash, and after as long again for good, in seconds; 0 keeps everything.
-    /// Longer than an upload in one request, or a task, can take
+    /// Blobs that nothing has named for so long go to the trash, and as long after that for good, in seconds; 0 keeps
+    /// everything. Must be longer than an upload in one request, or a task, can take
     #[arg(long, env = "REELMILL_GARBAGE_GRACE_S", default_value_t = 72 * 3600, value_name = "S")]
     pub garbage_grace_s: u32,
 
-    /// Lets webhooks go to private addresses too, which are those behind the firewall
+    /// Lets webhooks go to private addresses too, such as those behind the firewall
     #[arg(long, env = "REELMILL_WEBHOOKS_ALLOW_PRIVATE")]
     pub webhooks_allow_private: bool,
 
-    /// Networks that uploads may be pulled from besides public addresses, also by plain http, as in 10.1.0.0/16
+    /// Networks that uploads may be pulled from besides public addresses, also over plain http, as in 10.1.0.0/16
     #[arg(long, env = "REELMILL_PULL_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
     pub pull_allow: Vec<IpNet>,
 
@@ -62,15 +62,15 @@ pub struct Flags {
     #[arg(long, env = "REELMILL_MAX_PULLS", default_value_t = 16, value_name = "N")]
     pub max_pulls: usize,
 
-    /// A pull has so long for all its bytes, in seconds
+    /// Longest time for a pull, in seconds
     #[arg(long, env = "REELMILL_PULL_DEADLINE_S", default_value_t = 24 * 3600, value_name = "S")]
     pub pull_deadline_s: u32,
 
-    /// Origins that bring fewer bytes in a second are cut and tried again a few times
+    /// Origins that send fewer bytes per second are cut off, and tried again a few times
     #[arg(long, env = "REELMILL_PULL_LEAST_RATE", default_value_t = 16 << 10, value_name = "BYTES")]
     pub pull_least_rate: u32,
 
-    /// Where viewers reach the edge, as in https://cdn.example; stands in the answers of the API
+    /// Where viewers reach the edge, as in https://cdn.example; part of the API's answers
     #[arg(long, env = "REELMILL_EDGE_URL", value_name = "URL")]
     pub edge_url: Option<String>,
 

@@ -29,7 +29,7 @@ fn takes_a_chunk(worker: &Member) {
 fn a_worker_that_is_told_to_stop_hands_its_chunk_to_another() {
     let mut fleet = Fleet::start();
     let coordinator = fleet.coordinator();
-    let mut first = fleet.worker(&["--grace", "0"]);
+    let mut first = fleet.worker(&["--grace-s", "0"]);
     let source = source(24);
     let asset = fleet.put(&coordinator, &source.path);
     takes_a_chunk(&first);
@@ -44,7 +44,7 @@ fn a_worker_that_is_told_to_stop_hands_its_chunk_to_another() {
 fn a_worker_with_time_enough_ends_its_chunk_before_it_stops() {
     let mut fleet = Fleet::start();
     let coordinator = fleet.coordinator();
-    let mut first = fleet.worker(&["--grace", "600"]);
+    let mut first = fleet.worker(&["--grace-s", "600"]);
     let source = source(24);
     let asset = fleet.put(&coordinator, &source.path);
     takes_a_chunk(&first);

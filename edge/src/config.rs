@@ -35,8 +35,8 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_PLAIN_LISTEN", value_name = "ADDRESS")]
     pub plain_listen: Option<SocketAddr>,
 
-    /// Folder for what a restart should find again: the self-made certificate, the key of receipts, and the last word on
-    /// who may have what
+    /// Folder for what a restart should find again: the self-made certificate, the key for receipts, and the last known
+    /// policies and token keys
     #[arg(long, env = "REELMILL_EDGE_STATE_DIR", default_value = "reelmill-edge", value_name = "FOLDER")]
     pub state_dir: PathBuf,
 
@@ -56,7 +56,7 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_CACHE_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub cache_bytes: u64,
 
-    /// Further memory, in bytes, for blobs that come in and for those that are still being sent when the cache has let go of them
+    /// Further memory, in bytes, for blobs on their way in, and for those still being sent after the cache has dropped them
     #[arg(long, env = "REELMILL_EDGE_IN_FLIGHT_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub in_flight_bytes: u64,
 
@@ -72,7 +72,7 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_MAX_CONNECTIONS", default_value_t = 10_000, value_name = "N")]
     pub max_connections: usize,
 
-    /// NATS servers, comma-separated: new playlists are seen at once, and takedowns obeyed
+    /// NATS servers, comma-separated: for news of playlists, takedowns, policies and token keys
     #[arg(long, env = "REELMILL_NATS", value_name = "URLS")]
     pub nats: Option<String>,
 
@@ -120,15 +120,15 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_SHIELD", requires = "pop", value_name = "ADDRESS")]
     pub shield: Option<SocketAddr>,
 
-    /// File for a line of JSON per request; - is the standard output. It may be moved away at any time
+    /// File that gets a line of JSON per request; - is the standard output. It may be rotated at any time
     #[arg(long, env = "REELMILL_EDGE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
 
-    /// What decides how fast viewers are sent to over HTTP/3
+    /// Congestion control towards viewers over HTTP/3
     #[arg(long, env = "REELMILL_EDGE_CONGESTION", value_enum, default_value_t = Congestion::Cubic, value_name = "NAME")]
     pub congestion: Congestion,
 
-    /// JSON file whose settings stand in place of flags, read again at SIGHUP: client_connections, client_requests,
+    /// JSON file whose settings override flags, read again at SIGHUP: client_connections, client_requests,
     /// client_handshakes, certificate, key, geoip, qlog_connections, qlog_network
     #[arg(long, env = "REELMILL_EDGE_CHANGEABLE", value_name = "FILE")]
     pub changeable: Option<PathBuf>,
@@ -147,8 +147,8 @@ pub struct Config {
     pub take_over: bool,
 
     /// How long a drain waits for downloads in flight, in seconds
-    #[arg(long, env = "REELMILL_EDGE_GRACE_SECONDS", default_value_t = 20, value_name = "SECONDS")]
-    pub grace_seconds: u64,
+    #[arg(long, env = "REELMILL_EDGE_GRACE_S", default_value_t = 20, value_name = "S")]
+    pub grace_s: u64,
 }
 
 impl Config {
@@ -237,7 +237,7 @@ impl Config {
 
     /// How long a drain waits.
     pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_seconds)
+        Duration::from_secs(self.grace_s)
     }
 }
 

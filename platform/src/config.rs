@@ -20,7 +20,7 @@ pub struct Common {
     #[arg(long, env = "REELMILL_READY_FILE", value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 
-    /// Look of the log lines
+    /// Format of log lines
     #[arg(long, env = "REELMILL_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 

@@ -42,24 +42,24 @@ struct Run {
     #[arg(long, env = "REELMILL_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URLS")]
     nats: String,
 
-    /// Tasks done at once; as many as there are cores unless said
+    /// Tasks done at once; by default one per core
     #[arg(long, env = "REELMILL_SLOTS", value_name = "N")]
     slots: Option<u32>,
 
-    /// Seconds a task may go on once the worker is told to stop; what will take longer is handed back at once
-    #[arg(long, env = "REELMILL_GRACE", default_value_t = 2, value_name = "SECONDS")]
-    grace: u64,
+    /// How long a task may still take once the worker is told to stop, in seconds; longer ones are handed back at once
+    #[arg(long, env = "REELMILL_GRACE_S", default_value_t = 2, value_name = "S")]
+    grace_s: u64,
 
     /// Memory that one task may take, in MiB
-    #[arg(long, env = "REELMILL_TASK_MEMORY", default_value_t = 2048, value_name = "MIB")]
-    task_memory: u64,
+    #[arg(long, env = "REELMILL_TASK_MEMORY_MIB", default_value_t = 2048, value_name = "MIB")]
+    task_memory_mib: u64,
 }
 
-/// Try every encoder there could be, and say what this machine can encode with, or why not
+/// Try every encoder, and say which ones work on this machine and why the others do not
 #[derive(Debug, Parser)]
 #[command(name = "probe")]
 struct Probe {
-    /// For programs
+    /// Print JSON, for programs
     #[arg(long)]
     json: bool,
 }
@@ -169,12 +169,12 @@ async fn work(run: Run) -> anyhow::Result<()> {
             blocks: Blocks::new(store.clone(), BLOCK_CACHE_BYTES),
             recipes: Recipes::new(store.clone()),
             store,
-            memory: run.task_memory << 20,
+            memory: run.task_memory_mib << 20,
             encoders: Some(encoders),
         },
         nursery,
         metrics: metrics.clone(),
-        grace: Duration::from_secs(run.grace),
+        grace: Duration::from_secs(run.grace_s),
         quarantined,
     });
     let working = TaskTracker::new();

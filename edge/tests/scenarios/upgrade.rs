@@ -115,7 +115,7 @@ async fn downloads_in_flight_are_finished_by_the_process_that_began_them() {
     let (path, bytes) = stored(folder.path(), 2 << 20).await;
     let disk = folder.path().join("cache").display().to_string();
     let disk = ["--disk-cache-dir", &disk, "--disk-cache-bytes", "100000000"];
-    let flags = [&["--grace-seconds", "300", "--endpoints", "4"][..], &disk].concat();
+    let flags = [&["--grace-s", "300", "--endpoints", "4"][..], &disk].concat();
     let mut service = Service::start(folder.path(), &flags);
     let address = service.address();
     let places: Vec<_> = (0..8).map(|_| quic_client(&[&certificate_in(folder.path())])).collect();
@@ -280,7 +280,7 @@ async fn changes_under_two_hundred_viewers_lose_no_request() {
     };
     configure(0, 1000);
     let changeable = at("changeable.json");
-    let flags = ["--changeable", changeable.to_str().unwrap(), "--grace-seconds", "60"];
+    let flags = ["--changeable", changeable.to_str().unwrap(), "--grace-s", "60"];
     let open = |name: &str| {
         std::fs::create_dir_all(at(name)).unwrap();
         // Both have the same store.
