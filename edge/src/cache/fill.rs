@@ -1,5 +1,6 @@
 //! Bringing a blob in from peers, shield or origin, group by group, each proven before anybody sees it.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -313,28 +314,23 @@ async fn by_groups(
     }
     let mut index = into.blob.proven_groups();
     let mut missing = tree.group_length(index);
-    let mut partial = BytesMut::new();
+    let mut group = Vec::new();
     while missing > 0 {
         let Some(mut piece) = incoming.next().await? else { return Err(AttemptError::Short) };
         while !piece.is_empty() && missing > 0 {
             let part = piece.split_to(missing.min(piece.len()));
+            // Memory of its own: a part of a piece would keep all that its source has read at once, which nobody counts.
+            group.reserve_exact(missing);
+            group.extend_from_slice(&part);
             missing -= part.len();
-            let group = if missing > 0 || !partial.is_empty() {
-                partial.reserve(part.len() + missing);
-                partial.extend_from_slice(&part);
-                if missing > 0 {
-                    continue;
-                }
-                partial.split().freeze()
-            } else {
-                part
-            };
-            let group = tree.check(index, into.room.hold(group))?;
-            // Only now: the length is as good as the tree, and that has just matched a piece of the blob.
-            into.blob.set_tree(tree);
-            into.place(tree.length(), group);
-            index += 1;
-            missing = tree.group_length(index);
+            if missing == 0 {
+                let proven = tree.check(index, into.room.hold(mem::take(&mut group).into()))?;
+                // Only now: the length is as good as the tree, and that has just matched a piece of the blob.
+                into.blob.set_tree(tree);
+                into.place(tree.length(), proven);
+                index += 1;
+                missing = tree.group_length(index);
+            }
         }
     }
     Ok(())
