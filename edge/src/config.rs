@@ -13,6 +13,7 @@ use crate::clients::ClientLimits;
 use crate::limits::{ENDPOINTS, ENDPOINTS_BY_DEFAULT};
 use crate::pop::PopSettings;
 use crate::process::{Changes, Congestion};
+use crate::shortage;
 use crate::traces::TraceWish;
 
 /// Serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
@@ -59,6 +60,11 @@ pub struct Config {
     /// Further memory, in bytes, for blobs on their way in, and for those still being sent after the cache has dropped them
     #[arg(long, env = "REELMILL_EDGE_IN_FLIGHT_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub in_flight_bytes: u64,
+
+    /// Memory of the whole process, in bytes, above which new connections are refused; by default nine tenths of what its
+    /// control group or the machine has
+    #[arg(long, env = "REELMILL_EDGE_MEMORY_BYTES", default_value_t = shortage::most_bytes(), hide_default_value = true, value_name = "BYTES")]
+    pub memory_bytes: u64,
 
     /// Room on disk for blobs, in bytes
     #[arg(long, env = "REELMILL_EDGE_DISK_CACHE_BYTES", requires = "disk_cache_dir", value_name = "BYTES")]

@@ -35,6 +35,7 @@ pub mod route;
 pub mod running;
 pub mod serve;
 mod sessions;
+mod shortage;
 mod sockets;
 pub mod systemd;
 pub mod takedown;

@@ -83,6 +83,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
         state_dir: config.state_dir.clone(),
         cache_bytes: config.cache_bytes,
         in_flight_bytes: config.in_flight_bytes,
+        memory_bytes: config.memory_bytes,
         disk: config.disk(),
         max_connections: config.max_connections,
         grace: config.grace(),

@@ -37,6 +37,7 @@ use crate::push::Announcements;
 use crate::receipts::{Signer, SignerError};
 pub use crate::running::{Addresses, Changes, Running};
 use crate::serve::Edge;
+use crate::shortage::Shortage;
 use crate::sockets::Sockets;
 use crate::takedown::{Follower, Takedowns};
 use crate::traces::{TraceWish, Traces};
@@ -65,6 +66,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Further memory for blobs that come in, or are still sent when they are no longer kept.
     pub in_flight_bytes: u64,
+    /// Memory of the process, in bytes, above which no more connections are taken than there are.
+    pub memory_bytes: u64,
     /// Room on disk below that, if any.
     pub disk: Option<DiskSettings>,
     /// Connections at once.
@@ -247,6 +250,9 @@ pub fn take_over(
         last_call: CancellationToken::new(),
         end,
     };
+    let shortage =
+        Shortage::new(context.connections.clone(), settings.memory_bytes, context.metrics.memory.clone());
+    background.spawn(context.end.clone().run_until_cancelled_owned(shortage.watch()).map(drop));
     let addresses = Addresses {
         listen: socket::reachable(listen),
         plain_listen: plain.as_ref().map(|(_, bound)| socket::reachable(*bound)),

@@ -1,4 +1,4 @@
-//! What blobs take of memory.
+//! What is taken of memory: by blobs, and by the process.
 
 use prometheus::{Error, IntCounter, IntGauge};
 
@@ -10,6 +10,9 @@ pub(crate) struct MemoryMetrics {
     held: IntGauge,
     limit: IntGauge,
     taken_away: IntCounter,
+    process: IntGauge,
+    process_limit: IntGauge,
+    withheld: IntGauge,
 }
 
 /// Bytes of blobs that somebody holds.
@@ -31,11 +34,30 @@ impl MemoryMetrics {
                 "blobs_taken_away_total",
                 "Blobs that slow readers had to give up, since the cache no longer kept them and memory ran short.",
             )?,
+            process: register.gauge("memory_bytes", "Memory of the process, without what lies in files.")?,
+            process_limit: register.gauge("memory_limit_bytes", "Above this no more connections are taken.")?,
+            withheld: register.gauge(
+                "withheld_connections",
+                "Connections that would be taken beside those that are there, were memory not short.",
+            )?,
         })
     }
 
     pub(crate) fn set_limit(&self, bytes: u64) {
         self.limit.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_process(&self, bytes: u64) {
+        self.process.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_process_limit(&self, bytes: u64) {
+        self.process_limit.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Says how many connections are not taken for want of memory.
+    pub(crate) fn set_withheld(&self, connections: usize) {
+        self.withheld.set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
     /// Counts bytes for as long as the guard lives.

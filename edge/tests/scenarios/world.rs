@@ -91,6 +91,7 @@ impl World {
             state_dir: folder.path().join("state"),
             cache_bytes: 256 << 20,
             in_flight_bytes: 256 << 20,
+            memory_bytes: u64::MAX,
             disk: None,
             max_connections: 200,
             grace: Duration::from_secs(20),
