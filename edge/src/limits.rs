@@ -102,7 +102,11 @@ pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 /// A blob arrives from the origin in less, tries and all.
 pub(crate) const FILL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The origin answers, and goes on with what it has begun, in less.
+/// The origin begins to answer in less, whatever its client tries again meanwhile; nobody waits longer for a place among
+/// [`FILLS_AT_ONCE`] either. A viewer asks again, and knows other edges.
+pub(crate) const ORIGIN_HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The origin goes on with what it has begun in less.
 pub(crate) const ORIGIN_STALL: Duration = Duration::from_secs(10);
 
 /// Tries of one fill, the first included: a byte flipped on the way is right the second time.
@@ -181,7 +185,7 @@ pub(crate) const PEER_KEEP_ALIVE: Duration = Duration::from_millis(700);
 /// … and one that is silent for this long is dead, with all that waits on it.
 pub(crate) const PEER_SILENCE: Duration = Duration::from_secs(3);
 
-/// A peer answers in less: a little more than it gives the origin for one try.
+/// A peer answers in less: a little more than it gives the origin for its tries.
 pub(crate) const PEER_HEAD_DEADLINE: Duration = Duration::from_secs(11);
 
 /// A peer goes on with what it has begun in less.

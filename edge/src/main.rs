@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The ready file.
 #[derive(Serialize)]
@@ -53,10 +54,7 @@ async fn run(flags: Config) -> anyhow::Result<()> {
     let mut inheritance = if flags.take_over { Inheritance::receive()? } else { Inheritance::none() };
 
     let store = Store::open(&config.common.store)?;
-    if let Err(error) = store.check().await {
-        // Not fatal: the store may come later, and what does not need it works now.
-        tracing::warn!(%error, "the object store does not answer yet");
-    }
+    let _checking = AbortOnDropHandle::new(tokio::spawn(check(store.clone())));
     let registry = Registry::new();
     let readiness = Readiness::default();
     let admin_listener = match inheritance.take(Item::Admin) {
@@ -147,6 +145,14 @@ async fn run(flags: Config) -> anyhow::Result<()> {
     admin_stop.cancel();
     admin.await??;
     Ok(())
+}
+
+/// Says what is wrong with the store, if anything is. Nobody waits for it: the store may come later, and what does not need it
+/// works now.
+async fn check(store: Store) {
+    if let Err(error) = store.check().await {
+        tracing::warn!(%error, "the object store cannot be read yet");
+    }
 }
 
 /// The same program with the same flags, whatever lies under its name by now.

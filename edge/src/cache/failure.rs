@@ -6,7 +6,7 @@ use reelmill_platform::verified::WrongContent;
 
 use super::room::NoRoom;
 use super::source::IncomingError;
-use crate::limits::ORIGIN_STALL;
+use crate::limits::ORIGIN_HEAD_DEADLINE;
 use crate::pop::PeerError;
 
 /// Why a blob could not be brought in, or not all of it.
@@ -68,8 +68,8 @@ pub(super) enum AttemptError {
     Short,
     #[error("it goes on past its end")]
     Long,
-    #[error("it did not answer within {} s", ORIGIN_STALL.as_secs())]
-    Stalled,
+    #[error("it did not answer within {} s", ORIGIN_HEAD_DEADLINE.as_secs())]
+    Silent,
 }
 
 impl AttemptError {
@@ -84,7 +84,7 @@ impl AttemptError {
     pub(super) fn outcome(&self) -> FillError {
         match self {
             Self::Content(_) | Self::Group(_) | Self::Length { .. } | Self::Long => FillError::Corrupt,
-            Self::Stalled | Self::Incoming(IncomingError::Stalled) => FillError::Deadline,
+            Self::Silent | Self::Incoming(IncomingError::Stalled) => FillError::Deadline,
             Self::Peer(PeerError::Refused { reason, .. }) => *reason,
             Self::NoRoom(NoRoom) => FillError::NoRoom,
             Self::Short | Self::Peer(PeerError::Link { .. }) | Self::Incoming(IncomingError::Link(_)) => {

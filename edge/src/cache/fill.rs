@@ -20,7 +20,7 @@ use super::failure::{AttemptError, FillError};
 use super::room::{Reservation, Room};
 use super::source::{Incoming, Tier};
 use crate::limits::{
-    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, HOLDERS_ASKED, HOLDERS_PATIENCE, ORIGIN_STALL,
+    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, HOLDERS_ASKED, HOLDERS_PATIENCE, ORIGIN_HEAD_DEADLINE,
     PEER_FILLS_AT_ONCE, PEER_HEAD_DEADLINE,
 };
 use crate::metrics::{Metrics, OriginRead};
@@ -193,7 +193,10 @@ impl Sources {
         if self.ask_holders(way, HOLDERS_ASKED, HOLDERS_PATIENCE).await {
             return Ok(());
         }
-        let _slot = self.slots.acquire().await.map_err(|_| FillError::Ended)?;
+        let _slot = match timeout(ORIGIN_HEAD_DEADLINE, self.slots.acquire()).await {
+            Ok(slot) => slot.map_err(|_| FillError::Ended)?,
+            Err(_) => return Err(FillError::Deadline),
+        };
         let mut attempt = 1;
         loop {
             let Err(error) = self.ask_origin_once(way).await else { return Ok(()) };
@@ -226,7 +229,7 @@ impl Sources {
         let blob = way.blob;
         let from = (blob.proven_groups() * GROUP_BYTES) as u64;
         let opening = self.store.open_blob(blob.name().kind(), blob.hash(), from);
-        let stream = timeout(ORIGIN_STALL, opening).await.map_err(|_| AttemptError::Stalled)??;
+        let stream = timeout(ORIGIN_HEAD_DEADLINE, opening).await.map_err(|_| AttemptError::Silent)??;
         if matches!(way.proof, Proof::Undecided) {
             way.proof = self.proof(blob, stream.length()).await;
         }
@@ -259,7 +262,7 @@ impl Sources {
         }
         self.metrics.origin_read(OriginRead::Tree);
         let key = keys::hash_tree(&blob.hash(), blob.name().kind());
-        let fetched = timeout(ORIGIN_STALL, self.store.get_object(&key, HashTree::MAX_BYTES)).await;
+        let fetched = timeout(ORIGIN_HEAD_DEADLINE, self.store.get_object(&key, HashTree::MAX_BYTES)).await;
         let encoded = match fetched {
             Ok(Ok(encoded)) => encoded,
             Ok(Err(StoreError::NotFound { .. })) => return Proof::Whole,
