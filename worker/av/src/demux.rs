@@ -14,8 +14,8 @@ use crate::packet::Packet;
 
 /// Bytes the demuxer's own buffer holds; the reader behind it reads ahead in larger steps.
 const IO_BUFFER_BYTES: usize = 64 << 10;
-/// Bytes libav may look through to find streams and their parameters.
-const PROBE_BYTES: i64 = 8 << 20;
+/// Bytes libav may look through to find streams and their parameters, at most.
+pub const MOST_LOOK_BYTES: u32 = 8 << 20;
 /// Media time libav may look through for the same, in microseconds.
 const ANALYSE_MICROS: i64 = 8_000_000;
 /// Damaged places in a row that are passed over.
@@ -93,6 +93,16 @@ impl Format {
     }
 }
 
+/// How far a container is looked through when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Into packets, for parameters that the container does not state.
+    Analyse,
+    /// For streams alone, by whoever knows the parameters already: in at most so many bytes, where tables of them lie
+    /// between packets.
+    Streams(u32),
+}
+
 /// Where to go on reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
@@ -164,9 +174,8 @@ pub struct Demuxer {
 unsafe impl Send for Demuxer {}
 
 impl Demuxer {
-    /// Opens `format` (never guessed) over `input`. With `analyse`, libav looks into the packets for parameters the
-    /// container does not state; a chunk that knows them already goes without.
-    pub fn open<R>(format: Format, input: R, analyse: bool) -> Result<Self, AvError>
+    /// Opens `format` (never guessed) over `input`.
+    pub fn open<R>(format: Format, input: R, look: Look) -> Result<Self, AvError>
     where
         R: io::Read + io::Seek + Send + 'static,
     {
@@ -189,7 +198,10 @@ impl Demuxer {
             fresh.protocol_whitelist = ffi::av_strdup(c"none".as_ptr());
             fresh.io_open = Some(refuse_to_open);
             fresh.max_streams = MAX_STREAMS;
-            fresh.probesize = PROBE_BYTES;
+            fresh.probesize = i64::from(match look {
+                Look::Analyse => MOST_LOOK_BYTES,
+                Look::Streams(bytes) => bytes,
+            });
             fresh.max_analyze_duration = ANALYSE_MICROS;
             // Wrapped clocks are unrolled by whoever knows the sample table, so that a seek changes no time.
             fresh.correct_ts_overflow = 0;
@@ -200,7 +212,7 @@ impl Demuxer {
             NonNull::new(raw).ok_or(AvError::NoMemory("avformat_open_input"))?
         };
         let demuxer = Self { context, _io: stream };
-        if analyse {
+        if look == Look::Analyse {
             // SAFETY: an opened context that we own.
             let code = unsafe { ffi::avformat_find_stream_info(demuxer.context.as_ptr(), ptr::null_mut()) };
             check("avformat_find_stream_info", code)?;

@@ -38,7 +38,7 @@ mod x265;
 pub use audio_encoder::{AudioEncoder, EncodedPacket};
 pub use codec::{SourceAudioCodec, SourceVideoCodec};
 pub use decode::{AudioDecoder, DecodeError, Decoded, VideoDecoder};
-pub use demux::{Demuxer, Format, Seek, StreamFacts, StreamKind};
+pub use demux::{Demuxer, Format, Look, MOST_LOOK_BYTES, Seek, StreamFacts, StreamKind};
 pub use error::AvError;
 #[cfg(any(test, feature = "faulty-encoder"))]
 pub use faulty::Fault;

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use reelmill_av::{Demuxer, Format, Packet, Seek};
+use reelmill_av::{Demuxer, Format, Look, MOST_LOOK_BYTES, Packet, Seek};
 use reelmill_media::index::{Container, Sample};
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Timescale;
 
 use super::failure::{fail, internal, of_source};
+use super::matroska::Spliced;
 use super::parent::{Input, Parent};
 use super::protocol::Feed;
 use crate::mp4::read::ReadAt;
@@ -21,6 +22,16 @@ const MAX_EARLY_PACKETS: usize = 4096;
 /// Samples with no more than this between them, in bytes, are read at once. Of an interleaved file, sound is read without the
 /// frames between its pieces: the parent has them at hand, so that to ask once more is cheap.
 const MAX_GAP_BYTES: u64 = 4 << 10;
+
+/// Demuxers read no further ahead than this, in bytes: they find out too late that they need no more.
+const DEMUXER_AHEAD_BYTES: usize = 256 << 10;
+
+/// What a container says of itself is read in pieces of so many bytes.
+const FRONT_BYTES: usize = 16 << 10;
+
+/// A transport stream is looked through for its streams so far at first, in bytes; multiplexers tell of them ten times a
+/// second.
+const FIRST_LOOK_BYTES: u32 = 256 << 10;
 
 /// libav's mark of an unknown time.
 const UNKNOWN_TIME: i64 = i64::MIN;
@@ -46,6 +57,8 @@ struct Demuxed {
     stream: u32,
     /// The sample searched for first has been found.
     found: bool,
+    /// How much further on packets lie in the source than the demuxer sees, in bytes.
+    left_out: u64,
     /// Where the last packet with a place of its own lay.
     at: Option<u64>,
 }
@@ -83,17 +96,11 @@ impl Packets {
     /// Gets ready to read, so many bytes ahead; nothing is read from an MP4 yet.
     pub fn open(parent: &Parent, feed: &Feed, read_ahead: usize) -> Result<Self, Failure> {
         let samples = feed.samples.clone();
-        let input = || Input::new(parent, feed.source_bytes, read_ahead);
+        let input = |ahead| Input::new(parent, feed.source_bytes, ahead);
         let from = match format(feed.container) {
-            None => Origin::Ranges { input: input(), run_end: 0 },
+            None => Origin::Ranges { input: input(read_ahead), run_end: 0 },
             Some(format) => {
-                let mut demuxed = Demuxed::open(format, input(), feed.stream)?;
-                if let Some(first) = samples.first()
-                    && !demuxed.seek(format, first, feed.timescale)?
-                {
-                    // Not every demuxer finds the start again once it has been to the end.
-                    demuxed = Demuxed::open(format, input(), feed.stream)?;
-                }
+                let demuxed = Demuxed::at_first_of(format, feed, input, read_ahead.min(DEMUXER_AHEAD_BYTES))?;
                 Origin::Demuxer(Box::new(demuxed))
             }
         };
@@ -131,8 +138,41 @@ fn run(samples: &[Sample]) -> (usize, u64) {
 }
 
 impl Demuxed {
-    fn open(format: Format, input: Input, stream: u32) -> Result<Self, Failure> {
-        let mut demuxer = Demuxer::open(format, input, false).map_err(of_source)?;
+    /// Gets ready to find the first of the samples by reading on.
+    fn at_first_of(
+        format: Format,
+        feed: &Feed,
+        input: impl Fn(usize) -> Input,
+        ahead: usize,
+    ) -> Result<Self, Failure> {
+        let open = || Self::open(format, || input(ahead), feed.stream);
+        let Some(first) = feed.samples.first() else { return open() };
+        if format == Format::Matroska {
+            let spliced = Spliced::at(input(FRONT_BYTES), input(ahead), first.offset).map_err(internal)?;
+            if let Some(source) = spliced {
+                let left_out = source.left_out();
+                let demuxer = Demuxer::open(format, source, Look::Streams(MOST_LOOK_BYTES));
+                return Self::over(demuxer.map_err(of_source)?, feed.stream, left_out);
+            }
+        }
+        let mut demuxed = open()?;
+        // Not every demuxer finds the start again once it has been to the end.
+        if demuxed.seek(format, first, feed.timescale)? { Ok(demuxed) } else { open() }
+    }
+
+    /// Opens the whole source. A transport stream is looked through for its tables, no further than needed.
+    fn open(format: Format, input: impl Fn() -> Input, stream: u32) -> Result<Self, Failure> {
+        let mut look = if format == Format::MpegTs { FIRST_LOOK_BYTES } else { MOST_LOOK_BYTES };
+        loop {
+            let demuxer = Demuxer::open(format, input(), Look::Streams(look)).map_err(of_source)?;
+            if look >= MOST_LOOK_BYTES || demuxer.streams().len() > stream as usize {
+                return Self::over(demuxer, stream, 0);
+            }
+            look *= 2;
+        }
+    }
+
+    fn over(mut demuxer: Demuxer, stream: u32, left_out: u64) -> Result<Self, Failure> {
         // Some containers tell of a stream by its first packet alone.
         let mut early = VecDeque::new();
         while demuxer.streams().len() <= stream as usize && early.len() < MAX_EARLY_PACKETS {
@@ -143,7 +183,7 @@ impl Demuxed {
             early.push_back(packet);
         }
         demuxer.keep_only(&[stream]);
-        Ok(Self { demuxer, early, stream, found: false, at: None })
+        Ok(Self { demuxer, early, stream, found: false, left_out, at: None })
     }
 
     /// Goes to where `first` can be found by reading on; false where there is no such place but the start.
@@ -206,7 +246,7 @@ impl Demuxed {
                 continue;
             }
             // Of several frames in one packet of the container, only the first has a place of its own.
-            self.at = packet.position().or(self.at);
+            self.at = packet.position().map(|at| at + self.left_out).or(self.at);
             let Some(position) = self.at else { continue };
             // Samples that did not come again are left to concealment.
             while samples.get(*next).is_some_and(|s| s.offset < position) && position <= last {

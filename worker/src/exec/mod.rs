@@ -10,6 +10,7 @@ mod feed;
 mod frames_follow;
 pub mod index;
 mod magic;
+mod matroska;
 mod mpeg_audio;
 mod parent;
 mod progress;

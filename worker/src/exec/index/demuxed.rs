@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use reelmill_av::{
-    Demuxer, FieldParser, Packet, PictureKind, SourceAudioCodec, SourceVideoCodec, StreamFacts, StreamKind,
+    Demuxer, FieldParser, Look, Packet, PictureKind, SourceAudioCodec, SourceVideoCodec, StreamFacts,
+    StreamKind,
 };
 use reelmill_media::index::{
     AudioTrack, CodecSetup, Colour, Container, MAX_AUDIO_TRACKS, Picture, Sample, SourceIndex, VideoTrack,
@@ -35,7 +36,7 @@ const ONE_FRAME_DEEP: [&str; 8] =
 pub fn run(parent: &Parent, container: Container, length: u64, whole: bool) -> Result<SourceIndex, Failure> {
     let format = feed::format(container).ok_or_else(|| internal("MP4 needs no demuxer"))?;
     let input = Input::new(parent, length, READ_AHEAD_BYTES);
-    let mut demuxer = Demuxer::open(format, input, true).map_err(of_source)?;
+    let mut demuxer = Demuxer::open(format, input, Look::Analyse).map_err(of_source)?;
     let streams = demuxer.streams();
     let video = choose(
         &streams,
