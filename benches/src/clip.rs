@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use reelmill_media::index::{CodecSetup, Colour, Container, Orientation, Picture, SourceIndex, VideoTrack};
+use reelmill_media::index::{CodecSetup, Container, Picture, SourceIndex, VideoTrack};
 use reelmill_media::ladder::Ladder;
 use reelmill_media::profile::Profile;
 use reelmill_media::time::{FrameRate, Ticks, Timescale};
@@ -45,19 +45,11 @@ pub fn made(seconds: u32) -> anyhow::Result<PathBuf> {
 
 /// What the default profile makes of such a clip, sound aside.
 pub fn ladder() -> Ladder {
-    let picture = Picture {
-        width: 1920,
-        height: 1080,
-        sar_num: 1,
-        sar_den: 1,
-        orientation: Orientation::default(),
-        colour: Colour::UNSPECIFIED,
-    };
     let track = VideoTrack {
         stream: 0,
-        setup: CodecSetup { codec: "h264".to_owned(), extradata: Vec::new(), wave: Default::default() },
+        setup: CodecSetup::new("h264", []),
         timescale: Timescale::HZ_48_000,
-        picture,
+        picture: Picture::plain(1920, 1080),
         samples: Vec::new(),
         window: Ticks::ZERO..Ticks::ZERO,
         last_duration: Ticks(1),

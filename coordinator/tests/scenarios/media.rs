@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use reelmill_media::ids::RenditionId;
 use reelmill_media::image::{Image, ImageKind};
-use reelmill_media::index::{
-    AudioTrack, CodecSetup, Colour, Container, Orientation, Picture, Sample, SourceIndex, VideoTrack,
-};
+use reelmill_media::index::{AudioTrack, CodecSetup, Container, Picture, Sample, SourceIndex, VideoTrack};
 use reelmill_media::keys::BlobKind;
 use reelmill_media::plan::Plan;
 use reelmill_media::segment::{InitSegment, Segment};
@@ -35,23 +33,16 @@ pub fn index(seconds: u32) -> SourceIndex {
         container: Container::Mp4,
         video: Some(VideoTrack {
             stream: 0,
-            setup: CodecSetup { codec: "h264".into(), extradata: Vec::new(), wave: Default::default() },
+            setup: CodecSetup::new("h264", []),
             timescale: Timescale::MPEG,
-            picture: Picture {
-                width: 1280,
-                height: 720,
-                sar_num: 1,
-                sar_den: 1,
-                orientation: Orientation::default(),
-                colour: Colour::UNSPECIFIED,
-            },
+            picture: Picture::plain(1280, 720),
             samples: video.collect(),
             window: always.clone(),
             last_duration: Ticks(3000),
         }),
         audio: vec![AudioTrack {
             stream: 1,
-            setup: CodecSetup { codec: "aac".into(), extradata: Vec::new(), wave: Default::default() },
+            setup: CodecSetup::new("aac", []),
             timescale: Timescale::new(48_000).unwrap(),
             sample_rate: 48_000,
             channels: 2,
