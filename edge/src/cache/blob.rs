@@ -1,4 +1,5 @@
-//! A blob in memory, whole or still growing. Readers take each group as soon as it is proven.
+//! A blob in memory, whole or still growing. Readers take each group as soon as it is proven, and of the first one a little until
+//! all who waited for it have that much.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,6 +21,9 @@ use super::live::Registration;
 use crate::range::ByteRange;
 use crate::route::PublicBlob;
 
+/// What a reader who has waited gets before all others have as much: with the head of its answer it fits into one packet.
+const FIRST_BYTES: usize = 768;
+
 /// It was brought in before anybody asked for it.
 const AHEAD: u8 = 1;
 /// Somebody has asked for it.
@@ -37,6 +41,8 @@ pub struct Blob {
     source: OnceLock<Lookup>,
     tree: OnceLock<HashTree>,
     progress: watch::Sender<Progress>,
+    /// How many wait for the first group.
+    crowd: watch::Sender<usize>,
     revoked: CancellationToken,
     /// Who wants it; bits of [`AHEAD`], [`WANTED`] and [`WHOLE`].
     wish: AtomicU8,
@@ -64,6 +70,7 @@ impl Blob {
             source: OnceLock::new(),
             tree: OnceLock::new(),
             progress: watch::Sender::new(Progress::Asked),
+            crowd: watch::Sender::new(0),
             revoked: CancellationToken::new(),
             wish: AtomicU8::new(0),
             given_up: Notify::new(),
@@ -239,6 +246,7 @@ impl Blob {
     }
 
     async fn reached(&self, goal: impl FnMut(&Progress) -> bool) -> Result<(), FillError> {
+        let _waiting = Waiting::begin(&self.crowd);
         match self.progress.subscribe().wait_for(goal).await.map(|progress| *progress) {
             Ok(Progress::Failed(error)) => Err(error),
             Ok(Progress::AtPeer) => Err(FillError::Misdirected),
@@ -246,6 +254,28 @@ impl Blob {
             // The sender lives in this very blob.
             Err(_) => Err(FillError::Ended),
         }
+    }
+}
+
+/// One of those who wait for the first group; until it has been woken and runs.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(crowd: &'a watch::Sender<usize>) -> Self {
+        crowd.send_if_modified(|waiting| {
+            *waiting += 1;
+            false
+        });
+        Self(crowd)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|waiting| {
+            *waiting -= 1;
+            *waiting == 0
+        });
     }
 }
 
@@ -257,11 +287,24 @@ pub(crate) struct BlobReader {
     end: u64,
     /// Listens only once there was something to wait for.
     changes: Option<WatchStream<Progress>>,
+    turn: Turn,
+}
+
+/// Where a reader stands among all who waited for the first group.
+#[derive(Debug)]
+enum Turn {
+    /// Its first bytes are due.
+    First,
+    /// The others' first bytes are.
+    Later(WatchStream<usize>),
+    /// There is nobody to wait for.
+    Free,
 }
 
 impl BlobReader {
     pub(crate) fn new(blob: Arc<Blob>, range: ByteRange) -> Self {
-        Self { at: range.start, end: range.end.min(blob.length()), blob, changes: None }
+        let turn = if blob.is_whole() { Turn::Free } else { Turn::First };
+        Self { at: range.start, end: range.end.min(blob.length()), blob, changes: None, turn }
     }
 
     /// How many bytes are left.
@@ -281,6 +324,12 @@ impl BlobReader {
             }
             if self.blob.revoked.is_cancelled() {
                 return Poll::Ready(Some(Err(FillError::Purged)));
+            }
+            if let Turn::Later(crowd) = &mut self.turn {
+                match ready!(Pin::new(crowd).poll_next(cx)) {
+                    Some(1..) => continue,
+                    Some(0) | None => self.turn = Turn::Free,
+                }
             }
             if let Some(bytes) = self.take_next() {
                 return Poll::Ready(Some(Ok(bytes)));
@@ -304,10 +353,63 @@ impl BlobReader {
         let group = groups.get(index)?.bytes();
         let begins = (index * GROUP_BYTES) as u64;
         let from = usize::try_from(self.at - begins).ok()?;
-        let to = usize::try_from(self.end - begins).unwrap_or(usize::MAX).min(group.len());
+        let most = if matches!(self.turn, Turn::First) { FIRST_BYTES } else { GROUP_BYTES };
+        let to = usize::try_from(self.end - begins).unwrap_or(usize::MAX).min(group.len()).min(from + most);
         let bytes = (from < to).then(|| group.slice(from..to))?;
         drop(groups);
+        if matches!(self.turn, Turn::First) {
+            self.turn = Turn::Later(WatchStream::new(self.blob.crowd.subscribe()));
+        }
         self.at += bytes.len() as u64;
         Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::poll;
+    use reelmill_media::keys::BlobKind;
+    use reelmill_platform::verified::VerifiedBytes;
+
+    use super::super::live::{Found, Live};
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_gets_more_before_all_who_waited_have_something() {
+        let content = Bytes::from(vec![7; GROUP_BYTES + 1]);
+        let (hash, length) = (BlobHash::of(&content), content.len() as u64);
+        let name = PublicBlob::new(hash, BlobKind::Segment).unwrap();
+        let (Found::New(blob) | Found::Live(blob)) = Live::default().find(name);
+        let [mut first, mut second, mut leaves] = [0; 3].map(|_| Box::pin(blob.ready()));
+        for waiting in [&mut first, &mut second, &mut leaves] {
+            assert!(poll!(waiting).is_pending());
+        }
+        blob.set_length(length);
+        VerifiedBytes::check(hash, content).unwrap().groups().for_each(|group| blob.place(group));
+
+        let mut readers = Vec::new();
+        for waiting in [&mut first, &mut second] {
+            waiting.await.unwrap();
+            let mut reader = BlobReader::new(blob.clone(), ByteRange { start: 0, end: length });
+            let piece = poll_fn(|cx| reader.poll_next(cx)).await.unwrap().unwrap();
+            assert_eq!(piece.len(), FIRST_BYTES);
+            assert!(poll!(poll_fn(|cx| reader.poll_next(cx))).is_pending(), "others wait");
+            readers.push(reader);
+        }
+        drop(leaves);
+        for reader in &mut readers {
+            for bytes in [GROUP_BYTES - FIRST_BYTES, 1] {
+                assert_eq!(poll_fn(|cx| reader.poll_next(cx)).await.unwrap().unwrap().len(), bytes);
+            }
+        }
+        // Who comes now has nobody to wait for.
+        blob.ready().await.unwrap();
+        let mut reader =
+            BlobReader::new(blob.clone(), ByteRange { start: GROUP_BYTES as u64 - 1, end: length });
+        for _ in 0..2 {
+            assert_eq!(poll_fn(|cx| reader.poll_next(cx)).await.unwrap().unwrap().len(), 1);
+        }
     }
 }
