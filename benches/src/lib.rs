@@ -2,5 +2,7 @@
 
 pub mod clip;
 pub mod ffmpeg;
+pub mod http3;
+pub mod noise;
 pub mod up;
 pub mod usage;

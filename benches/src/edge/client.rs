@@ -1,22 +1,16 @@
-//! An HTTP/3 client made of other people's parts, that takes no packet above 1,452 bytes and looks at what it gets.
+//! A client of one server, which looks at what it gets.
 
-use std::net::UdpSocket;
-use std::sync::Arc;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::ensure;
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures_util::future::try_join_all;
-use http::Request;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
+use quinn::{Endpoint, TransportConfig};
+use reelmill_benches::http3::{self, Answer, Connection, UDP_PAYLOAD_BYTES};
 use reelmill_media::ids::BlobHash;
-use rustls::client::Resumption;
 
 use crate::server::{Object, Server};
-
-/// Largest UDP payload, in bytes: an Ethernet frame's. Loopback would take packets of 64 KiB and flatter everybody.
-const UDP_PAYLOAD_BYTES: u16 = 1452;
 
 /// Receive windows of a stream and a connection, in bytes, about as browsers have them.
 const STREAM_WINDOW: u32 = 6 << 20;
@@ -28,15 +22,6 @@ pub struct Client<'a> {
     endpoint: Endpoint,
 }
 
-/// A connection; dropped, it is closed.
-pub struct Connection {
-    quic: quinn::Connection,
-    requests: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
-}
-
-/// An answer of which nothing is read any more.
-pub type Unread = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
-
 /// What came.
 pub struct Delivered {
     pub bytes: u64,
@@ -46,25 +31,9 @@ pub struct Delivered {
 
 impl<'a> Client<'a> {
     pub fn new(server: &'a Server) -> anyhow::Result<Self> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(server.certificate.clone())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        // Every handshake is a full one.
-        tls.resumption = Resumption::disabled();
         let mut transport = TransportConfig::default();
         transport.stream_receive_window(STREAM_WINDOW.into()).receive_window(CONNECTION_WINDOW.into());
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        config.transport_config(Arc::new(transport));
-        let mut limits = EndpointConfig::default();
-        limits.max_udp_payload_size(UDP_PAYLOAD_BYTES)?;
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        let mut endpoint = Endpoint::new(limits, None, socket, Arc::new(TokioRuntime))?;
-        endpoint.set_default_client_config(config);
+        let endpoint = http3::endpoint(Ipv4Addr::LOCALHOST, &server.certificate, transport)?;
         Ok(Self { server, endpoint })
     }
 
@@ -91,17 +60,16 @@ impl<'a> Client<'a> {
 
     /// A connection that has asked for an object and has its answer.
     pub async fn rest(&self, object: &Object) -> anyhow::Result<Connection> {
-        let mut connection = self.connect().await?;
-        let mut stream = self.ask(&mut connection, object).await?;
-        while stream.recv_data().await?.is_some() {}
+        let connection = self.connect().await?;
+        connection.fetch(&object.path).await?;
         Ok(connection)
     }
 
     /// A connection that has asked for an object and does not read the answer.
-    pub async fn hold(&self, object: &Object) -> anyhow::Result<(Connection, Unread)> {
-        let mut connection = self.connect().await?;
-        let stream = self.ask(&mut connection, object).await?;
-        Ok((connection, stream))
+    pub async fn hold(&self, object: &Object) -> anyhow::Result<(Connection, Answer)> {
+        let connection = self.connect().await?;
+        let answer = connection.get(&object.path).await?;
+        Ok((connection, answer))
     }
 
     /// Says goodbye on all connections.
@@ -112,33 +80,20 @@ impl<'a> Client<'a> {
 
     /// A connection that has asked for nothing yet.
     pub async fn connect(&self) -> anyhow::Result<Connection> {
-        let quic = self.endpoint.connect(self.server.address, "localhost")?.await?;
-        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await?;
-        tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
-        Ok(Connection { quic, requests })
-    }
-
-    /// Asks for an object; gives the answer as soon as its head is there.
-    pub async fn ask(&self, connection: &mut Connection, object: &Object) -> anyhow::Result<Unread> {
-        let address = format!("https://localhost:{}{}", self.server.address.port(), object.path);
-        let mut stream = connection.requests.send_request(Request::get(&address).body(())?).await?;
-        stream.finish().await?;
-        let response = stream.recv_response().await?;
-        ensure!(response.status() == 200, "{} for {address}", response.status());
-        Ok(stream)
+        Connection::open(&self.endpoint, self.server.address).await
     }
 
     async fn fetch_while(
         &self,
-        mut connection: Connection,
+        connection: Connection,
         object: &Object,
         left: &AtomicU64,
     ) -> anyhow::Result<(u64, f64)> {
         let (mut bytes, mut first) = (0, true);
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            let mut stream = self.ask(&mut connection, object).await?;
+            let mut answer = connection.get(&object.path).await?;
             let (mut body, mut length) = (Vec::new(), 0);
-            while let Some(mut piece) = stream.recv_data().await? {
+            while let Some(mut piece) = answer.recv_data().await? {
                 length += piece.remaining();
                 if first {
                     body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));

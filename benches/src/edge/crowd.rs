@@ -18,8 +18,8 @@ pub async fn first_bytes(server: &Server, cold: &Object, size: usize) -> anyhow:
         crowd.extend(try_join_all((0..BATCH.min(size - crowd.len())).map(|_| client.connect())).await?);
     }
     let begun = Instant::now();
-    let asking = crowd.iter_mut().map(async |connection| {
-        client.ask(connection, cold).await?.recv_data().await?;
+    let asking = crowd.iter().map(async |connection| {
+        connection.get(&cold.path).await?.recv_data().await?;
         anyhow::Ok(begun.elapsed())
     });
     let times = try_join_all(asking).await?;

@@ -12,6 +12,7 @@ mod server;
 use std::path::PathBuf;
 
 use clap::Parser;
+use reelmill_benches::noise::noise;
 
 use crate::cell::{Amounts, Cell, Work};
 use crate::server::Contents;
@@ -133,16 +134,4 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Bytes that cannot be compressed, others for each seed.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = (length as u64 * seed) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use reelmill_benches::http3::Connection;
 
-use crate::client::{Client, STREAM_WINDOW};
+use crate::client::{STREAM_WINDOW, connect};
 use crate::edge::Edge;
 use crate::network;
 use crate::origin::Origin;
@@ -21,17 +22,14 @@ const HANDSHAKES: usize = 32;
 pub async fn row(binaries: &Path, viewers: usize, origin_ms: u64) -> anyhow::Result<()> {
     let origin = Origin::start(1, SEGMENT_BYTES, (Duration::from_millis(origin_ms), ORIGIN_PAUSE)).await?;
     let edge = Edge::start(binaries, &origin, &[]).await?;
-    let connect =
-        |number| Client::connect(network::viewer(number), edge.address, &edge.certificate, STREAM_WINDOW);
-    let clients: Vec<Client> =
-        stream::iter(0..viewers).map(connect).buffered(HANDSHAKES).try_collect().await?;
+    let open = |number| connect(network::viewer(number), edge.address, &edge.certificate, STREAM_WINDOW);
+    let clients: Vec<Connection> =
+        stream::iter(0..viewers).map(open).buffered(HANDSHAKES).try_collect().await?;
     let begun = Instant::now();
     let asking = clients.iter().map(|client| {
         let path = &origin.paths[0];
         async move {
-            let (status, mut answer) = client.ask(path, &[]).await?;
-            ensure!(status == 200, "{status}");
-            answer.recv_data().await?.context("no content")?;
+            client.get(path).await?.recv_data().await?.context("no content")?;
             anyhow::Ok(begun.elapsed())
         }
     });

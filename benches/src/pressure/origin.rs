@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use reelmill_benches::noise::noise;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::hash_tree::HashTree;
@@ -57,7 +58,7 @@ impl Origin {
     pub async fn start(count: usize, length: usize, pauses: (Duration, Duration)) -> anyhow::Result<Self> {
         let (mut objects, mut paths) = (HashMap::new(), Vec::new());
         for number in 0..count {
-            let content = segment(number, length);
+            let content = noise(length, number as u64);
             let hash = BlobHash::of(&content);
             let key = keys::blob(&hash, BlobKind::Segment);
             if let Some(tree) = HashTree::of(hash, &content) {
@@ -85,24 +86,12 @@ impl Drop for Origin {
     }
 }
 
-/// The bytes of a segment: incompressible, and other ones for each.
-fn segment(number: usize, length: usize) -> Bytes {
-    let mut state = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect()
-}
-
 async fn get(State(shelf): State<Arc<Shelf>>, Path(key): Path<String>) -> Response {
     match shelf.objects.get(&key) {
         Some(Object::Tree(tree)) => tree.clone().into_response(),
         Some(Object::Segment { number, length }) => {
             shelf.reads.fetch_add(1, Ordering::Relaxed);
-            let content = segment(*number, *length);
+            let content = Bytes::from(noise(*length, *number as u64));
             let (first, next) = shelf.pauses;
             let pieces = stream::unfold((content, first), move |(mut rest, pause)| async move {
                 tokio::time::sleep(pause).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::client::Client;
+use crate::client::connect;
 use crate::edge::Edge;
 use crate::network;
 use crate::origin::Origin;
@@ -26,8 +26,7 @@ pub async fn row(binaries: &Path, readers: usize) -> anyhow::Result<()> {
     let (before, _) = edge.memory()?;
     let (edge, origin) = (&edge, &origin);
     let read = |number| async move {
-        let client =
-            Client::connect(network::viewer(number), edge.address, &edge.certificate, WINDOW).await?;
+        let client = connect(network::viewer(number), edge.address, &edge.certificate, WINDOW).await?;
         let answer = client.ask(&origin.paths[number], &[]).await?;
         anyhow::Ok((client, answer))
     };

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use futures_util::future::try_join_all;
+use reelmill_benches::http3::Connection;
 use tokio::time::{MissedTickBehavior, interval_at, sleep};
 
-use crate::client::{Client, STREAM_WINDOW};
+use crate::client::{STREAM_WINDOW, connect};
 use crate::edge::Edge;
 use crate::network;
 
@@ -16,7 +17,7 @@ const VIEWERS: usize = 100;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// All of them, connected.
-pub struct Viewers(Vec<Client>);
+pub struct Viewers(Vec<Connection>);
 
 /// How long answers took, in milliseconds.
 #[derive(Default)]
@@ -40,7 +41,7 @@ impl Viewers {
         let mut clients = Vec::new();
         for number in 0..VIEWERS {
             let from = network::viewer(number);
-            clients.push(Client::connect(from, edge.address, &edge.certificate, STREAM_WINDOW).await?);
+            clients.push(connect(from, edge.address, &edge.certificate, STREAM_WINDOW).await?);
         }
         Ok(Self(clients))
     }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Target;
-use crate::client::{Client, STREAM_WINDOW, endpoint};
+use crate::client::{STREAM_WINDOW, connect, endpoint};
 use crate::network::abuser;
 
 /// Connections, and requests at once on each.
@@ -36,7 +36,7 @@ pub async fn headers(target: &Target) -> anyhow::Result<()> {
 async fn repeat(target: &Target, fields: &[(&str, &str)]) -> anyhow::Result<()> {
     let asking = (0..CONNECTIONS).map(|_| async {
         loop {
-            let connected = Client::connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
+            let connected = connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
             let Ok(client) = connected.await else {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Target;
-use crate::client::{Client, STREAM_WINDOW, endpoint};
+use crate::client::{STREAM_WINDOW, connect, endpoint};
 use crate::network::abuser;
 
 /// First packets per second, from so many addresses, and how many different ones there are.
@@ -91,7 +91,7 @@ async fn connect_tcp(number: usize, edge: SocketAddr) -> std::io::Result<TcpStre
 pub async fn churn(target: &Target) -> anyhow::Result<()> {
     let churning = (0..CHURNING).map(|_| async {
         loop {
-            let connected = Client::connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
+            let connected = connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
             match connected.await {
                 Ok(client) => {
                     // Whatever it says to that.

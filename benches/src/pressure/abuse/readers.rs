@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::Target;
-use crate::client::{Client, STREAM_WINDOW};
+use crate::client::{STREAM_WINDOW, connect};
 use crate::network::abuser;
 
 /// Slow readers, so many at one address.
@@ -26,7 +26,7 @@ pub async fn slow(target: &Target) -> anyhow::Result<()> {
         let from = abuser(number / READERS_PER_ADDRESS);
         loop {
             // Those that are refused or let go come again.
-            if let Ok(client) = Client::connect(from, target.edge, &target.certificate, WINDOW).await
+            if let Ok(client) = connect(from, target.edge, &target.certificate, WINDOW).await
                 && let Ok(_unread) = client.ask(path, &[]).await
             {
                 client.quic.closed().await;
@@ -48,7 +48,7 @@ pub async fn ranges(target: &Target) -> anyhow::Result<()> {
         let (fields, path) = (&fields, &target.paths[number % target.paths.len()]);
         async move {
             loop {
-                let connected = Client::connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
+                let connected = connect(abuser(0), target.edge, &target.certificate, STREAM_WINDOW);
                 let Ok(client) = connected.await else {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
