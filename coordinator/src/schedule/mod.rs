@@ -8,6 +8,7 @@
 mod demand;
 pub mod feeder;
 pub mod lease;
+mod pace;
 mod races;
 #[cfg(test)]
 mod rules;

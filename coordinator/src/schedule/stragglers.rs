@@ -1,22 +1,17 @@
-//! Which running tasks take much longer than they should, from what workers say of their progress.
+//! Which running tasks take much longer than they should, or are nobody's any more, from what workers say of their progress.
 //!
-//! What a task should take is its estimated cost times what tasks lately took for each millisecond of theirs. One that takes
-//! several times that is raced where a slot is idle: another worker does the same, and the first report counts. So is one
-//! of which nothing is heard any more, busy or not: its worker has probably died, perhaps of it. A worker that is quiet for a
-//! moment is asked for, and one whose connection is gone is not waited for. Pure: time is an argument, in milliseconds from any
-//! beginning. Nothing rests on it but time and, at most, a twentieth more work beside what the dead had begun.
+//! One that the fleet's [pace](super::pace) leaves behind is raced where a slot is idle: another worker does the same, and the first
+//! report counts. So is one of which nothing is heard any more, busy or not: its worker has probably died, perhaps of it. A worker
+//! that is quiet for a moment is asked for, and one whose connection is gone is not waited for. Pure: time is an argument, in
+//! milliseconds from any beginning. Nothing rests on it but time and, at most, a twentieth more work beside what the dead had begun.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use reelmill_media::ids::{AssetId, WorkerId};
 use reelmill_media::task::{TaskNumber, TaskProgress};
 
-/// So many times what it should take is too long...
-const TOO_LONG: f64 = 3.0;
-/// ...and so many times what the slowest tenth takes.
-const OUT_OF_LINE: f64 = 1.5;
-/// ...and so much longer than it should take, in milliseconds: what a busy machine does to a short task is no reason.
-const WORTH_IT_MS: u64 = 5000;
+use super::pace::{Course, Pace};
+
 /// A worker of which nothing was heard for so long may be dead: it says something every 3 s, and is back 4 s after it has lost
 /// its connection.
 const SILENT_MS: u64 = 8000;
@@ -24,10 +19,6 @@ const SILENT_MS: u64 = 8000;
 const QUIET_MS: u64 = 1000;
 /// Who has lost its connection together with others is back within this.
 const BACK_WITHIN_MS: u64 = 5000;
-/// Tasks by which the fleet's pace is known.
-const SAMPLES: usize = 128;
-/// With fewer than this it is not known.
-const FEWEST_SAMPLES: usize = 8;
 /// Of all work done, one part in so many may be done twice.
 const ONE_IN: u64 = 20;
 /// What may be done twice to begin with, and what is saved up at most, in milliseconds of one core.
@@ -63,8 +54,7 @@ pub struct Straggler {
 #[derive(Debug)]
 pub struct Stragglers {
     running: BTreeMap<(AssetId, TaskNumber), Running>,
-    /// Milliseconds taken per millisecond of estimate, the latest last.
-    pace: VecDeque<f64>,
+    pace: Pace,
     credit_ms: u64,
     /// Silence counts from here on: before, nobody could be heard.
     hears_since_ms: u64,
@@ -94,7 +84,7 @@ struct Sight {
 impl Default for Stragglers {
     fn default() -> Self {
         let credit_ms = *CREDIT_MS.start();
-        Self { running: BTreeMap::new(), pace: VecDeque::new(), credit_ms, hears_since_ms: 0 }
+        Self { running: BTreeMap::new(), pace: Pace::default(), credit_ms, hears_since_ms: 0 }
     }
 }
 
@@ -181,23 +171,22 @@ impl Stragglers {
         self.credit_ms = (self.credit_ms + running.cost_ms / ONE_IN).min(*CREDIT_MS.end());
         // Of one that was raced it is not known how long it would have taken.
         if let ([sight], false) = (running.workers.as_slice(), running.raced) {
-            self.pace.truncate(SAMPLES - 1);
-            self.pace.push_front(now_ms.saturating_sub(sight.since_ms) as f64 / running.cost_ms as f64);
+            self.pace.learn(sight.course(now_ms, running.cost_ms));
         }
     }
 
     /// Those that others are to do now, where so many slots are `idle`. Who is slow is named once per attempt, and who falls
     /// silent once each.
     pub fn due(&mut self, now_ms: u64, mut idle: usize) -> Vec<Straggler> {
-        let pace = self.pace();
+        let known = self.pace.known();
         let mut due = Vec::new();
         for ((asset, number), Running { epoch, cost_ms, raced, workers }) in &mut self.running {
             // Who came last to it is the best hope.
             let Some(latest) = workers.iter_mut().max_by_key(|sight| sight.since_ms) else { continue };
             let heard_ms = latest.heard_ms.max(self.hears_since_ms);
             let silent = now_ms.saturating_sub(heard_ms) > SILENT_MS;
-            let slow =
-                idle > 0 && !*raced && pace.is_some_and(|pace| pace.is_left_behind(now_ms, *cost_ms, latest));
+            let course = latest.course(now_ms, *cost_ms);
+            let slow = idle > 0 && !*raced && known.is_some_and(|pace| pace.leaves_behind(course));
             let fault = if latest.gone && !latest.given_up {
                 Fault::Gone
             } else if silent && !latest.given_up {
@@ -228,30 +217,11 @@ impl Stragglers {
         }
         due
     }
-
-    fn pace(&self) -> Option<Pace> {
-        let mut sorted: Vec<f64> = self.pace.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied();
-        (sorted.len() >= FEWEST_SAMPLES).then_some(Pace { median: at(0.5)?, slow: at(0.9)? })
-    }
 }
 
-/// Milliseconds taken per millisecond of estimate: by half of all tasks, and by all but a tenth.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    median: f64,
-    slow: f64,
-}
-
-impl Pace {
-    fn is_left_behind(self, now_ms: u64, cost_ms: u64, sight: &Sight) -> bool {
-        let elapsed_ms = now_ms.saturating_sub(sight.since_ms);
-        let (elapsed, cost) = (elapsed_ms as f64, cost_ms as f64);
-        let left = elapsed * f64::from(1000 - sight.permille.min(1000)) / f64::from(sight.permille.max(1));
-        elapsed >= cost * self.median + WORTH_IT_MS as f64
-            && elapsed > cost * f64::max(TOO_LONG * self.median, OUT_OF_LINE * self.slow)
-            && left > cost * self.median
+impl Sight {
+    const fn course(&self, now_ms: u64, cost_ms: u64) -> Course {
+        Course { cost_ms, elapsed_ms: now_ms.saturating_sub(self.since_ms), permille: self.permille }
     }
 }
 
@@ -304,21 +274,6 @@ mod tests {
         all.hear(20_000, &TaskProgress { epoch: 2, ..said(20, 4, 0) });
         all.hear(27_050, &TaskProgress { epoch: 2, ..said(20, 4, 100) });
         assert_eq!(all.due(27_100, 1)[0].epoch, 2);
-    }
-
-    #[test]
-    fn a_short_task_on_a_busy_machine_is_not_raced() {
-        let mut all = warm();
-        let short = |permille| TaskProgress { cost_ms: 300, ..said(20, 2, permille) };
-        all.hear(10_000, &short(0));
-        all.hear(15_000, &short(100));
-        assert_eq!(
-            due(&mut all, 15_000),
-            [] as [u32; 0],
-            "eight times as long as it should, but only for moments"
-        );
-        all.hear(15_700, &short(110));
-        assert_eq!(due(&mut all, 15_700), [20]);
     }
 
     #[test]
