@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, BlobHash, WorkerId};
 use reelmill_media::plan::{Extent, Plan};
@@ -147,7 +148,8 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
             let slots = engine.fleet.slots();
             let extent = upto.map_or(Extent::Whole { slots }, |bytes| Extent::Beginning { bytes });
             let before = asset.stage.job().map(|job| job.recipe);
-            match engine.plans.grow(before, index, &asset.profile, extent).await {
+            let pace = asset.pace(upto, Timestamp::now());
+            match engine.plans.grow(before, index, &asset.profile, extent, pace).await {
                 Ok(Grown::Planned(plan)) => Ok(Input::Indexed { epoch, plan }),
                 Ok(Grown::TooShort { upto }) => Ok(Input::IndexWaits { epoch, upto }),
                 Ok(Grown::Differs) => {

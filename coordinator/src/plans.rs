@@ -7,7 +7,7 @@ use moka::future::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Plan, PlanError};
+use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Pace, Plan, PlanError};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::{Class, Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
@@ -86,7 +86,7 @@ impl Plans {
         profile: &Profile,
         slots: u32,
     ) -> Result<PlanSummary, PlanningError> {
-        match self.grow(None, index, profile, Extent::Whole { slots }).await? {
+        match self.grow(None, index, profile, Extent::Whole { slots }, None).await? {
             Grown::Planned(plan) => Ok(*plan),
             Grown::TooShort { .. } | Grown::Differs => {
                 Err(refused(FailureCode::Internal, "a whole source was planned as a part".to_owned()))
@@ -94,13 +94,15 @@ impl Plans {
         }
     }
 
-    /// The same of as much of the source as the index speaks of; where there is a plan already, it goes on from that one.
+    /// The same of as much of the source as the index speaks of, which comes in at this pace; where there is a plan already, it
+    /// goes on from that one.
     pub async fn grow(
         &self,
         before: Option<Recipe>,
         index: BlobHash,
         profile: &Profile,
         extent: Extent,
+        pace: Option<Pace>,
     ) -> Result<Grown, PlanningError> {
         // Never closed, so there is always a permit in the end.
         let _permit = self.planning.acquire().await;
@@ -114,10 +116,10 @@ impl Plans {
             let now: SourceIndex = read(&now)?;
             let plan = match (before, extent) {
                 (None, Extent::Whole { slots }) => {
-                    Plan::new(&now, &profile, slots).map_err(GrowthError::from)
+                    Plan::arriving(&now, &profile, slots, pace).map_err(GrowthError::from)
                 }
-                (None, Extent::Beginning { bytes }) => Plan::of_beginning(&now, &profile, bytes),
-                (Some((plan, was)), extent) => plan.continued(&read(&was)?, &now, &profile, extent),
+                (None, Extent::Beginning { bytes }) => Plan::of_beginning(&now, &profile, bytes, pace),
+                (Some((plan, was)), extent) => plan.continued(&read(&was)?, &now, &profile, extent, pace),
             };
             Ok((plan, now))
         });
@@ -148,7 +150,9 @@ impl Plans {
         let hash = self.store.put_blob(BlobKind::Record, Bytes::from(bytes)).await?;
         let growth = match extent {
             Extent::Whole { .. } => None,
-            Extent::Beginning { bytes } => Some(Beginning { bytes, goes_on_at: plan.goes_on_at(bytes) }),
+            Extent::Beginning { bytes } => {
+                Some(Beginning { bytes, goes_on_at: plan.goes_on_at(bytes, pace) })
+            }
         };
         let summary = PlanSummary { growth, ..summary(Recipe { index, plan: hash }, &plan, facts) };
         self.cache.insert(hash, Arc::new(plan)).await;

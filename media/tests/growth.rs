@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Plan};
+use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Pace, Plan};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
@@ -52,24 +52,27 @@ proptest! {
     #[test]
     fn what_was_planned_of_a_beginning_stays_and_the_whole_is_made_exactly_once(
         index in any_source(), profile in any_profile(), slots in 1u32..50,
-        mut cuts in prop::collection::vec(0.05f64..1.0, 1..6),
+        mut cuts in prop::collection::vec(0.05f64..1.0, 1..6), within_ms in prop::option::of(0u64..200_000),
     ) {
         let Ok(alone) = Plan::new(&index, &profile, slots) else { return Ok(()) };
         let total = index.video.as_ref().unwrap().samples.len();
         cuts.sort_by(f64::total_cmp);
+        let pace = |bytes| within_ms.map(|within_ms| Pace { bytes, of: bytes, within_ms });
         let mut last: Option<(SourceIndex, Plan)> = None;
         for cut in cuts {
             let (known, bytes) = beginning(&index, (total as f64 * cut) as usize);
             let next = match &last {
-                None => Plan::of_beginning(&known, &profile, bytes),
-                Some((was, plan)) => plan.continued(was, &known, &profile, Extent::Beginning { bytes }),
+                None => Plan::of_beginning(&known, &profile, bytes, pace(bytes)),
+                Some((was, plan)) => {
+                    plan.continued(was, &known, &profile, Extent::Beginning { bytes }, pace(bytes))
+                }
             };
             match next {
                 Ok(plan) => {
                     let before = last.as_ref().map_or(0, |(_, before)| before.tasks.len());
                     prop_assert!(last.is_none_or(|(_, before)| plan.tasks.starts_with(&before.tasks)));
                     prop_assert!(plan.reads[before..].iter().all(|end| *end <= bytes));
-                    prop_assert!(plan.goes_on_at(bytes) >= bytes);
+                    prop_assert!(plan.goes_on_at(bytes, pace(bytes)) >= bytes);
                     last = Some((known, plan));
                 }
                 Err(GrowthError::TooShort { upto }) => {
@@ -84,7 +87,7 @@ proptest! {
             }
         }
         let Some((was, begun)) = last else { return Ok(()) };
-        match begun.continued(&was, &index, &profile, Extent::Whole { slots }) {
+        match begun.continued(&was, &index, &profile, Extent::Whole { slots }, None) {
             Ok(whole) => {
                 prop_assert!(whole.tasks.starts_with(&begun.tasks));
                 prop_assume!(every(&whole) == every(&alone));
@@ -116,17 +119,17 @@ proptest! {
         let total = index.video.as_ref().unwrap().samples.len();
         let mut samples = 100;
         let (mut was, bytes) = beginning(&index, samples);
-        let mut plan = Plan::of_beginning(&was, &profile, bytes).unwrap();
+        let mut plan = Plan::of_beginning(&was, &profile, bytes, None).unwrap();
         while samples < total {
             // As soon as the coordinator would, or later.
             let (_, bytes) = beginning(&index, samples);
-            samples = total.min((plan.goes_on_at(bytes) as f64 / 1000.0 * often) as usize + 1);
+            samples = total.min((plan.goes_on_at(bytes, None) as f64 / 1000.0 * often) as usize + 1);
             let (known, bytes) = beginning(&index, samples);
-            let next = plan.continued(&was, &known, &profile, Extent::Beginning { bytes }).unwrap();
+            let next = plan.continued(&was, &known, &profile, Extent::Beginning { bytes }, None).unwrap();
             prop_assert!(next.tasks.len() > plan.tasks.len(), "nothing of hour {} of {hours}", samples / 900);
             (was, plan) = (known, next);
         }
-        let whole = plan.continued(&was, &index, &profile, Extent::Whole { slots: 4 }).unwrap();
+        let whole = plan.continued(&was, &index, &profile, Extent::Whole { slots: 4 }, None).unwrap();
         prop_assert!(whole.tasks.len() <= MAX_TASKS, "{} tasks of {hours} hours", whole.tasks.len());
         prop_assert_eq!(made(&whole), made(&Plan::new(&index, &profile, 4).unwrap()));
     }
@@ -170,10 +173,10 @@ fn a_longer_index_that_says_otherwise_is_refused() {
     let (was, plan) = (count / 2..count)
         .find_map(|n| {
             let (known, bytes) = beginning(&index, n);
-            Some((known.clone(), Plan::of_beginning(&known, &profile, bytes).ok()?))
+            Some((known.clone(), Plan::of_beginning(&known, &profile, bytes, None).ok()?))
         })
         .unwrap();
-    let whole = |now: &SourceIndex| plan.continued(&was, now, &profile, Extent::Whole { slots: 2 });
+    let whole = |now: &SourceIndex| plan.continued(&was, now, &profile, Extent::Whole { slots: 2 }, None);
     whole(&index).unwrap();
     let changes: [fn(&mut SourceIndex); 6] = [
         |i| i.video.as_mut().unwrap().samples[5].offset += 1,

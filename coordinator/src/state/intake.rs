@@ -3,12 +3,13 @@
 //! While the upload runs, the stage's source holds what is durable. The job that is made of it is the same as it would be
 //! of the whole; [`Job::released`] says how many of its tasks need no byte that is not there.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use reelmill_media::plan::Pace;
 use reelmill_media::source::{ENDLESS_BYTES, SourceRef};
 use reelmill_media::task::{Failure, FailureCode};
 
 use super::Occasion;
-use super::asset::{Arrival, Asset};
+use super::asset::{Arrival, Asset, Upload};
 use super::attempt::Attempt;
 use super::machine::Step;
 use super::stage::{Job, Stage};
@@ -30,6 +31,14 @@ impl Asset {
             }
             Stage::Ready { .. } | Stage::Failed { .. } | Stage::Deleted { .. } => false,
         }
+    }
+
+    /// How fast its source comes in, while it does. Its index speaks of the bytes before `upto`, or of all that there will be.
+    pub fn pace(&self, upto: Option<u64>, now: Timestamp) -> Option<Pace> {
+        let Upload { bytes, durable, length, .. } = self.upload;
+        let bytes = bytes.max(durable);
+        let within_ms = u64::try_from(now.duration_since(self.created_at).as_millis()).unwrap_or(0);
+        self.is_receiving().then(|| Pace { bytes, of: upto.or(length).unwrap_or(bytes), within_ms })
     }
 }
 
@@ -214,7 +223,6 @@ fn incomplete(reason: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use reelmill_media::ids::{AssetId, BlobHash};
     use reelmill_media::task::TaskNumber;
 

@@ -3,10 +3,11 @@
 //! What a beginning settles is planned: where it is cut, and tasks that read nothing beyond. A longer index goes on from
 //! there, and what was planned stays as it is. Should it say otherwise of what was planned, nothing of that counts.
 
-use super::layout::Layout;
+use super::layout::{CHUNK_MS, Layout};
+use super::pace::Pace;
 use super::reads;
 use super::tasks::{MAX_TASKS, Reach};
-use super::{AudioPlan, Plan, PlanError, PlannedTask, VideoSpan};
+use super::{AudioPlan, Plan, PlanError, PlannedTask, VideoSpan, part};
 use crate::ids::RenditionId;
 use crate::index::{AudioTrack, SourceIndex, VideoTrack};
 use crate::ladder::Rung;
@@ -17,8 +18,9 @@ use crate::timeline::VideoTimeline;
 /// Less than this, in milliseconds, says too little of a source: millisecond clocks tell 23.976 from 24 frames a second
 /// after two seconds.
 const LEAST_MS: u64 = 4_000;
-/// A chunk is settled so long after it began, in milliseconds, at the latest: its length, and what may still come before.
-const CHUNK_SETTLES_MS: u64 = 18_600;
+/// A chunk is settled so long after its end, in milliseconds, at the latest: it may be stretched, and frames may still come that
+/// are presented before it ends.
+const SETTLES_MS: u64 = 2_600;
 /// Reading all again is worth an eighth more: then all of it is read nine times at most.
 const PARTS_OF_GROWTH: u64 = 8;
 /// What is planned at once of a beginning takes no more tasks than this. Chunks last for the longer the more is there, so that
@@ -61,9 +63,14 @@ pub enum GrowthError {
 
 impl Plan {
     /// Plans what the first `bytes` of a source settle: enough of it to play, or nothing.
-    pub fn of_beginning(index: &SourceIndex, profile: &Profile, bytes: u64) -> Result<Plan, GrowthError> {
+    pub fn of_beginning(
+        index: &SourceIndex,
+        profile: &Profile,
+        bytes: u64,
+        pace: Option<Pace>,
+    ) -> Result<Plan, GrowthError> {
         let nothing = || GrowthError::TooShort { upto: bytes.saturating_mul(2) };
-        let layout = match Layout::of(index, profile, None) {
+        let layout = match Layout::of(index, profile, None, pace) {
             Err(PlanError::Nothing) => return Err(nothing()),
             layout => layout?,
         };
@@ -97,8 +104,9 @@ impl Plan {
         now: &SourceIndex,
         profile: &Profile,
         extent: Extent,
+        pace: Option<Pace>,
     ) -> Result<Plan, GrowthError> {
-        let layout = match Layout::of(now, profile, Some(self)) {
+        let layout = match Layout::of(now, profile, Some(self), pace) {
             Err(PlanError::Nothing) => return Err(GrowthError::Differs),
             layout => layout?,
         };
@@ -132,9 +140,10 @@ impl Plan {
     }
 
     /// With how many bytes it is worth while to go on from this plan of the first `bytes`.
-    pub fn goes_on_at(&self, bytes: u64) -> u64 {
+    pub fn goes_on_at(&self, bytes: u64, pace: Option<Pace>) -> u64 {
         let there_ms = self.length_ms().max(1);
-        let next_ms = (self.planned_ms() + CHUNK_SETTLES_MS).min(there_ms.saturating_mul(2));
+        let chunk_ms = pace.map_or(CHUNK_MS, |pace| pace.chunk_ms(there_ms)).min(CHUNK_MS);
+        let next_ms = (self.planned_ms() + chunk_ms + SETTLES_MS).min(there_ms.saturating_mul(2));
         part(bytes, next_ms, there_ms).max(bytes.saturating_add(bytes / PARTS_OF_GROWTH))
     }
 
@@ -279,11 +288,6 @@ impl Layout {
             sounds: self.audio.iter().map(|audio| 0..sound(audio)).collect(),
         }
     }
-}
-
-/// `bytes × to / of`.
-fn part(bytes: u64, to: u64, of: u64) -> u64 {
-    u64::try_from(u128::from(bytes) * u128::from(to) / u128::from(of.max(1))).unwrap_or(u64::MAX)
 }
 
 /// Segments of a rendition that tasks make, from the first on.

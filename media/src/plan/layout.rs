@@ -2,6 +2,7 @@
 
 use super::cost::PictureCosts;
 use super::cut::Grid;
+use super::pace::Pace;
 use super::tasks::{self, Reach};
 use super::{AudioPlan, ImagePlan, Plan, PlanError, PlannedTask, VideoPlan, reads};
 use crate::index::SourceIndex;
@@ -12,6 +13,9 @@ use crate::timeline::{AudioTimeline, VideoTimeline};
 
 /// The longest source that is planned, in microseconds: a week.
 const LONGEST_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
+/// A chunk should be no longer than this, in milliseconds, unless its segments are.
+pub(super) const CHUNK_MS: u64 = 16_000;
 
 /// A plan without its tasks.
 pub(super) struct Layout {
@@ -24,14 +28,18 @@ pub(super) struct Layout {
     /// There where a picture is.
     pub(super) costs: Option<PictureCosts>,
     pub(super) grid: Grid,
+    /// A chunk should be no longer than this, in milliseconds, unless its segments are.
+    pub(super) chunk_ms: u64,
 }
 
 impl Layout {
-    /// As far as `index` goes. The rate of frames is what an earlier plan has said.
+    /// As far as `index` goes, of a source that comes in at this pace, if it still does. The rate of frames is what an earlier
+    /// plan has said.
     pub(super) fn of(
         index: &SourceIndex,
         profile: &Profile,
         earlier: Option<&Plan>,
+        pace: Option<Pace>,
     ) -> Result<Layout, PlanError> {
         let said = earlier.and_then(|plan| plan.video.as_ref());
         let whole = VideoTimeline::of(index);
@@ -59,6 +67,8 @@ impl Layout {
         if picture_end.chain(sound_ends).any(|end| end > LONGEST_MICROS) {
             return Err(PlanError::TooLong);
         }
+        let length_ms = timeline.as_ref().map_or(0, |t| t.end.micros(t.timescale).max(0).unsigned_abs() / 1000);
+        let chunk_ms = pace.map_or(CHUNK_MS, |pace| pace.chunk_ms(length_ms)).min(CHUNK_MS);
         let grid = Grid::new(profile.segment_seconds);
         let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
             timescale: timeline.timescale,
@@ -87,7 +97,7 @@ impl Layout {
             }
             (Some(_) | None, Some(_) | None, Some(_) | None) => None,
         };
-        Ok(Layout { ladder, timeline, video, audio, images, costs, grid })
+        Ok(Layout { ladder, timeline, video, audio, images, costs, grid, chunk_ms })
     }
 
     /// Everything that there is.

@@ -8,6 +8,7 @@ mod cut;
 mod growth;
 mod images;
 mod layout;
+mod pace;
 mod reads;
 mod slots;
 mod tasks;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use growth::{Extent, GrowthError};
 pub use images::{ImagePlan, PlannedImage};
+pub use pace::Pace;
 pub use tasks::MAX_TASKS;
 
 use layout::Layout;
@@ -136,7 +138,17 @@ impl Plan {
     /// Cuts a source. `slots` is how many tasks the fleet runs at once: chunks are such that they would all be done with this
     /// source at about the same time.
     pub fn new(index: &SourceIndex, profile: &Profile, slots: u32) -> Result<Plan, PlanError> {
-        let layout = Layout::of(index, profile, None)?;
+        Self::arriving(index, profile, slots, None)
+    }
+
+    /// The same while it still comes in, at this pace.
+    pub fn arriving(
+        index: &SourceIndex,
+        profile: &Profile,
+        slots: u32,
+        pace: Option<Pace>,
+    ) -> Result<Plan, PlanError> {
+        let layout = Layout::of(index, profile, None, pace)?;
         let tasks = layout.tasks(Some(slots), &layout.whole(), MAX_TASKS);
         Ok(layout.plan(index, tasks))
     }
@@ -171,4 +183,9 @@ impl Plan {
     pub fn sound(&self, rendition: &crate::ids::RenditionId) -> Option<&AudioPlan> {
         self.audio.iter().find(|audio| audio.rung.id == *rendition)
     }
+}
+
+/// `amount × to / of`.
+fn part(amount: u64, to: u64, of: u64) -> u64 {
+    u64::try_from(u128::from(amount) * u128::from(to) / u128::from(of.max(1))).unwrap_or(u64::MAX)
 }

@@ -11,9 +11,6 @@ use crate::ladder::Rung;
 use crate::task::{Class, Work};
 use crate::time::Ticks;
 
-/// A chunk should be no longer than this, in milliseconds, unless its segments are.
-const CHUNK_MS: i64 = 16_000;
-
 /// A chunk should cost no more than this, in milliseconds of one core, unless its segments do: what a lost worker costs, and
 /// how long somebody's first segment may have to wait for a slot.
 const CHUNK_COST_MS: i64 = 40_000;
@@ -75,7 +72,7 @@ fn chunks(video: &VideoPlan, of: Range<u32>, costs: &PictureCosts, length: Ticks
 /// it, then the others. Without `slots` nobody knows how much is to come: then chunks are as long as they may be, and the
 /// longer the more there is already, so that all that may come takes few times `room`.
 pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach, room: usize) -> Vec<PlannedTask> {
-    let Layout { ladder, video, audio, costs, grid, .. } = layout;
+    let Layout { ladder, video, audio, costs, grid, chunk_ms, .. } = layout;
     let (Some(video), Some(costs)) = (video, costs) else {
         let (first, rest) = sound_tasks(audio, &reach.sounds, AUDIO_CHUNK_MS);
         return first.into_iter().chain(rest).collect();
@@ -99,7 +96,7 @@ pub(super) fn tasks(layout: &Layout, slots: Option<u32>, reach: &Reach, room: us
     let longest_of = |lane: &[Rung]| {
         let cost_ms = costs.ms(video, &(0..video.segments.len() as u32), lane) as i64;
         let affordable_ms = total.micros(video.timescale) / 1000 * CHUNK_COST_MS / cost_ms.max(1);
-        Ticks::from_millis(affordable_ms.min(CHUNK_MS), video.timescale).max(shortest).max(least)
+        Ticks::from_millis(affordable_ms.min(*chunk_ms as i64), video.timescale).max(shortest).max(least)
     };
     let length_of = |lane: &[Rung]| stretched(longest_of(lane).min(share.max(least)));
     // The chunks of a lane that come after the tasks before.
