@@ -56,6 +56,8 @@ struct Body<'a> {
 struct Data<'a> {
     id: AssetId,
     name: Option<&'a str>,
+    /// Of which edition it is true.
+    edition: Edition,
     #[serde(flatten)]
     about: &'a About,
     playback: String,
@@ -198,7 +200,14 @@ fn body<'a>(asset: &'a Asset, notice: &Notice) -> Body<'a> {
     };
     let error = failure.map(|Failure { code, reason }| Reason { code: *code, reason });
     let playback = format!("/assets/{}/index.m3u8", asset.id);
-    let data = Data { id: asset.id, name: asset.name.as_deref(), about: &asset.about, playback, error };
+    let data = Data {
+        id: asset.id,
+        name: asset.name.as_deref(),
+        edition: notice.edition,
+        about: &asset.about,
+        playback,
+        error,
+    };
     Body { occasion: notice.occasion.name(), timestamp: notice.at, data }
 }
 

@@ -155,6 +155,10 @@ async fn a_receiver_is_told_what_became_of_other_editions() {
     let types: Vec<_> = bodies.iter().map(|body| body["type"].as_str().unwrap()).collect();
     assert_eq!(types[2..], ["asset.republished", "asset.republish_failed"]);
     assert!(bodies.iter().all(|body| body["data"]["id"] == asset.as_str()));
+    assert_eq!(
+        bodies.iter().map(|body| body["data"]["edition"].as_u64()).collect::<Vec<_>>(),
+        [0, 0, 1, 2].map(Some)
+    );
     assert!(bodies[2]["data"]["error"].is_null());
     assert_eq!(bodies[3]["data"]["error"]["code"], "limit");
 }
