@@ -7,6 +7,7 @@ mod count;
 mod demo;
 mod list;
 mod open;
+mod profile;
 mod publish;
 mod purge;
 mod rebuild;
@@ -44,9 +45,9 @@ enum Command {
         /// Name of the asset; the file's name unless said
         #[arg(long)]
         name: Option<String>,
-        /// What is to be made of it: a file with a profile in JSON
-        #[arg(long, value_name = "FILE")]
-        profile: Option<PathBuf>,
+        /// What is to be made of it: a profile's name, or a file with a profile in JSON
+        #[arg(long, value_name = "NAME|FILE")]
+        profile: Option<profile::Choice>,
         #[command(flatten)]
         server: api::Options,
     },
@@ -61,9 +62,16 @@ enum Command {
     Publish {
         /// Its id
         asset: AssetId,
-        /// What is to be made of it: a file with a profile in JSON
-        #[arg(long, value_name = "FILE")]
-        profile: PathBuf,
+        /// What is to be made of it: a profile's name, or a file with a profile in JSON
+        #[arg(long, value_name = "NAME|FILE")]
+        profile: profile::Choice,
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// List profiles, give one a name, or take one away
+    Profile {
+        #[command(subcommand)]
+        command: profile::Command,
         #[command(flatten)]
         server: api::Options,
     },
@@ -156,13 +164,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(options).await,
         Command::Upload { file, name, profile, server } => {
             let api = Api::open(&server)?;
-            let asset = upload::run(&api, &file, name.as_deref(), profile.as_deref()).await?;
+            let asset = upload::run(&api, &file, name.as_deref(), profile.as_ref()).await?;
             watch::run(&api, asset).await.map(drop)
         }
         Command::Watch { asset, server } => watch::run(&Api::open(&server)?, asset).await.map(drop),
         Command::Publish { asset, profile, server } => {
             publish::run(&Api::open(&server)?, asset, &profile).await
         }
+        Command::Profile { command, server } => profile::run(&Api::open(&server)?, command).await,
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
         Command::Caption { captions, server } => caption::run(&Api::open(&server)?, captions).await,
         Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,

@@ -1,18 +1,20 @@
 //! `reelmill publish`: another edition of an asset, by another profile.
 
-use std::path::Path;
-
-use anyhow::{Context, bail};
+use anyhow::bail;
 use reelmill_media::ids::AssetId;
 use reqwest::{Method, StatusCode, header};
+use serde_json::json;
 
 use crate::api::{Api, Asset, AssetState};
+use crate::profile::Choice;
 use crate::watch;
 
 /// Asks for it, and watches it being made.
-pub async fn run(api: &Api, asset: AssetId, profile: &Path) -> anyhow::Result<()> {
-    let text =
-        tokio::fs::read(profile).await.with_context(|| format!("cannot read {}", profile.display()))?;
+pub async fn run(api: &Api, asset: AssetId, profile: &Choice) -> anyhow::Result<()> {
+    let text = match profile {
+        Choice::Named(name) => json!({ "profile": name }).to_string(),
+        Choice::File(_) => profile.text().await?,
+    };
     let request = api.request(Method::PUT, &format!("/v1/assets/{asset}/profile"));
     let answer = api.send(request.header(header::CONTENT_TYPE, "application/json").body(text)).await?;
     let is_known = answer.status() == StatusCode::OK;

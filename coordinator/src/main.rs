@@ -50,7 +50,7 @@ async fn rebuild(Rebuild { store, nats }: Rebuild) -> anyhow::Result<()> {
     let Rebuilt { there, restored, queued, lost, settings } = rebuild::rebuild(&bus, &store, &assets).await?;
     bus.flush().await?;
     println!("{restored} assets are as they were, {queued} are made again, {there} were there");
-    println!("{settings} policies and takedowns are back");
+    println!("{settings} policies, profiles and takedowns are back");
     if !lost.is_empty() {
         println!("{} uploads were under way and are lost; their owners must send them again:", lost.len());
     }

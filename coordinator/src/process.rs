@@ -123,6 +123,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(puller.clone().run(catalog.clone()));
     jobs::start(&engine, &background);
 
+    let profiles = bus.bucket(BucketName::Profiles).await?;
     let taking = TaskTracker::new();
     let last_call = CancellationToken::new();
     let api = Api {
@@ -130,6 +131,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
         catalog,
         keyring: Arc::new(keyring),
         operator: flags.operator,
+        profiles,
         readiness: readiness.clone(),
         max_backlog: Duration::from_secs(flags.max_backlog_s.into()),
         quotas,

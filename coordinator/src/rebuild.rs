@@ -30,7 +30,7 @@ pub enum RebuildError {
     /// NATS did not take it.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// Policies or takedowns were not brought back.
+    /// Policies, profiles or takedowns were not brought back.
     #[error(transparent)]
     Settings(#[from] SettingsError),
 }
@@ -59,7 +59,7 @@ pub struct Rebuilt {
     pub queued: u64,
     /// Assets whose upload was under way.
     pub lost: Vec<AssetId>,
-    /// Policies and takedowns.
+    /// Policies, profiles and takedowns.
     pub settings: u64,
 }
 

@@ -1,5 +1,6 @@
-//! What people have said that no asset says: who may watch what, and what was taken down. It stands in NATS, and is kept in
-//! the store as well, so that a NATS that is made anew neither opens what was closed nor brings back what was taken away.
+//! What people have said that no asset says: who may watch what, what was taken down, and which profiles have names. It
+//! stands in NATS, and is kept in the store as well, so that a NATS that is made anew neither opens what was closed nor
+//! brings back what was taken away.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -17,7 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The buckets. Not that of token keys: some are secrets, and whoever serves the store's folder shows what lies there.
-const KEPT: [BucketName; 3] = [BucketName::Policies, BucketName::Tombstones, BucketName::Purges];
+const KEPT: [BucketName; 4] =
+    [BucketName::Policies, BucketName::Tombstones, BucketName::Purges, BucketName::Profiles];
 /// No value in NATS is longer than this, in bytes.
 const MAX_VALUE_BYTES: u64 = 1 << 20;
 /// Pause before a lost watch is begun anew.
@@ -45,9 +47,9 @@ pub async fn keep(bus: Bus, store: Store, mut holds: watch::Receiver<bool>, stop
                 return;
             }
             let of = |name| follow(&bus, &store, name);
-            let [policies, tombstones, purges] = KEPT.map(of);
+            let [policies, tombstones, purges, profiles] = KEPT.map(of);
             let lost = tokio::select! {
-                lost = async { tokio::try_join!(policies, tombstones, purges).map(drop) } => lost,
+                lost = async { tokio::try_join!(policies, tombstones, purges, profiles).map(drop) } => lost,
                 _ = holds.wait_for(|holds| !*holds) => Ok(()),
             };
             if let Err(error) = lost {
@@ -67,6 +69,8 @@ async fn follow(bus: &Bus, store: &Store, name: BucketName) -> Result<(), Settin
     let bucket: Bucket<Value> = bus.bucket(name).await?;
     let mut changes = pin!(bucket.follow().await?);
     let there: HashSet<String> = store.list(&folder).map_ok(|found| found.key).try_collect().await?;
+    // There may be very many takedowns, and they do not change.
+    let may_change = matches!(name, BucketName::Policies | BucketName::Profiles);
     let mut is_news = false;
     while let Some(change) = changes.next().await {
         let Change { key, value, .. } = match change? {
@@ -83,9 +87,7 @@ async fn follow(bus: &Bus, store: &Store, name: BucketName) -> Result<(), Settin
         };
         let text = Bytes::from(serde_json::to_vec(&value)?);
         let known = !is_news && there.contains(&key);
-        // There may be very many takedowns, and they do not change.
-        if !known || (name == BucketName::Policies && store.get_object(&key, MAX_VALUE_BYTES).await? != text)
-        {
+        if !known || (may_change && store.get_object(&key, MAX_VALUE_BYTES).await? != text) {
             store.put_object(&key, text).await?;
         }
     }

@@ -151,6 +151,19 @@ name_id!(
     "rendition id",
     32
 );
+name_id!(
+    /// What a tenant calls one of its profiles: lower-case letters, digits and `-`, at most 64.
+    ProfileName,
+    "name of a profile",
+    64
+);
+
+impl Default for ProfileName {
+    /// Of the one that uploads are made by that name none.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
 
 /// The BLAKE3 hash of a blob's bytes: its name everywhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

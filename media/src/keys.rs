@@ -11,7 +11,7 @@
 //! assets/<asset>/past-<n>.json     the same of an earlier edition, for a while; its media playlists stay as long
 //! twins/<tenant>/…                 which asset has been made of the same bytes
 //! records/<asset>.json             what is known of an asset, should NATS be lost
-//! settings/<bucket>/<key>.json     what people have said: policies, takedowns
+//! settings/<bucket>/<key>.json     what people have said: policies, takedowns, profiles
 //! trash/<hh>/<hash>.<ext>          blobs that nothing names, for a while
 //! ```
 

@@ -75,6 +75,8 @@ pub enum BucketName {
     Policies,
     /// Keys that prove tokens, by [`crate::access::KeyId`].
     TokenKeys,
+    /// What tenants have made of their uploads, by `<tenant>.<name>`.
+    Profiles,
     /// What is held against workers, by worker id; kept for [`CONDUCT_TTL`].
     Conduct,
     /// Who does what only one process should do, by what it is; a record lives for [`LEASE_TTL`].
@@ -88,7 +90,7 @@ pub enum BucketName {
 }
 
 impl BucketName {
-    const ALL: [BucketName; 16] = [
+    const ALL: [BucketName; 17] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
@@ -100,6 +102,7 @@ impl BucketName {
         BucketName::Purges,
         BucketName::Policies,
         BucketName::TokenKeys,
+        BucketName::Profiles,
         BucketName::Conduct,
         BucketName::Leases,
         BucketName::Places,
@@ -125,7 +128,8 @@ impl BucketName {
             | BucketName::EdgeKeys
             | BucketName::Purges
             | BucketName::Policies
-            | BucketName::TokenKeys => Duration::ZERO,
+            | BucketName::TokenKeys
+            | BucketName::Profiles => Duration::ZERO,
         }
     }
 
@@ -143,6 +147,7 @@ impl BucketName {
             BucketName::Purges => "purges",
             BucketName::Policies => "policies",
             BucketName::TokenKeys => "token_keys",
+            BucketName::Profiles => "profiles",
             BucketName::Conduct => "conduct",
             BucketName::Leases => "leases",
             BucketName::Places => "places",

@@ -20,6 +20,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
 
 use crate::api::{self, Api, Refused};
+use crate::profile::Choice;
 
 /// Bytes read and sent at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -30,12 +31,12 @@ const MAX_FAILURES: u32 = 8;
 /// The whole rest of a file may take this long in one request.
 const PATCH_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
-/// Uploads `file`, of which is made what the file `profile` says; returns the asset it becomes.
+/// Uploads `file`, of which is made what `profile` says; returns the asset it becomes.
 pub async fn run(
     api: &Api,
     file: &Path,
     name: Option<&str>,
-    profile: Option<&Path>,
+    profile: Option<&Choice>,
 ) -> anyhow::Result<AssetId> {
     let metadata =
         tokio::fs::metadata(file).await.with_context(|| format!("cannot read {}", file.display()))?;
@@ -47,10 +48,8 @@ pub async fn run(
     let name = name.unwrap_or(&own_name);
 
     let mut said = format!("filename {}", STANDARD.encode(name));
-    if let Some(path) = profile {
-        let profile =
-            tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))?;
-        said.push_str(&format!(",profile {}", STANDARD.encode(profile)));
+    if let Some(profile) = profile {
+        said.push_str(&format!(",profile {}", STANDARD.encode(profile.text().await?)));
     }
     let tail = tail::begins(&mut File::open(file).await?, length).await?;
     let (asset, parts) = match tail {

@@ -35,7 +35,9 @@ use axum::routing::{delete, get, head, put};
 use http::{HeaderValue, Method, Version, header};
 use http_body::Body as _;
 use reelmill_media::ids::TenantId;
+use reelmill_media::profile::Profile;
 use reelmill_platform::admin::Readiness;
+use reelmill_platform::kv::Bucket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +59,8 @@ pub struct Api {
     pub keyring: Arc<Keyring>,
     /// The tenant that may take down anything, if there is one.
     pub operator: Option<TenantId>,
+    /// Profiles that tenants have given names.
+    pub profiles: Bucket<Profile>,
     /// Whether NATS and the store answer.
     pub readiness: Readiness,
     /// New uploads come in while no more work waits than this, in time of one core per slot.
@@ -98,6 +102,8 @@ impl Api {
             .route("/v1/assets/{id}/policy", policy())
             .route("/v1/assets/{id}/profile", put(republish::put))
             .route("/openapi.json", get(openapi::get))
+            .route("/v1/profiles", get(profiles::list))
+            .route("/v1/profiles/{name}", get(profiles::get).put(profiles::put).delete(profiles::delete))
             .route("/v1/purges", get(purges::list).post(purges::create))
             .route("/v1/purges/{id}", get(purges::get))
             .route("/v1/tenants/{tenant}/policy", policy())

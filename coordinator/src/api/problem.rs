@@ -47,6 +47,8 @@ pub enum Code {
     UnknownPolicy,
     /// The token key is not there, or is another tenant's.
     UnknownTokenKey,
+    /// The tenant calls no profile so.
+    UnknownProfile,
     /// Nothing is known of such a worker.
     UnknownWorker,
     /// What is sent is neither WebVTT nor SubRip.
@@ -104,6 +106,7 @@ impl Code {
             | Code::UnknownPurge
             | Code::UnknownPolicy
             | Code::UnknownTokenKey
+            | Code::UnknownProfile
             | Code::UnknownWorker => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::InvalidId | Code::InvalidRequest | Code::Incomplete | Code::UnfinishedPart => {
@@ -174,6 +177,7 @@ impl Problem {
             | Code::UnknownPurge
             | Code::UnknownPolicy
             | Code::UnknownTokenKey
+            | Code::UnknownProfile
             | Code::UnknownWorker
             | Code::NotCaptions
             | Code::UnfitProfile
@@ -223,6 +227,7 @@ impl Problem {
             | Code::UnknownPurge
             | Code::UnknownPolicy
             | Code::UnknownTokenKey
+            | Code::UnknownProfile
             | Code::UnknownWorker
             | Code::NotCaptions
             | Code::UnfitProfile

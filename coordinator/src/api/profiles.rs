@@ -1,30 +1,153 @@
-//! What is made of an upload: by its own profile, by its tenant's, or by the default.
+//! What is made of an upload: by a profile that comes with it, by one of its tenant's that it names, or by the tenant's
+//! default. An asset keeps the profile itself, so that a name may come to mean another one.
 
-use reelmill_media::ids::TenantId;
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use reelmill_media::ids::{InvalidId, ProfileName, TenantId};
 use reelmill_media::profile::Profile;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Api;
+use super::assets::fresh;
+use super::body::Object;
+use super::keyring::Caller;
 use super::problem::{Code, Problem};
 
 /// A profile is no longer than this, in bytes.
 const MAX_BYTES: usize = 8 << 10;
+/// Profiles of a tenant that have names.
+const MAX_PROFILES: usize = 100;
 
-impl Api {
-    /// The profile of an upload by `tenant` that came with `given`, a profile in JSON.
-    pub(super) fn profile(&self, tenant: &TenantId, given: Option<&str>) -> Result<Profile, Problem> {
-        let Some(text) = given else { return Ok(self.keyring.profile(tenant)) };
-        let refuse = |detail: String| Problem::new(Code::InvalidRequest, detail);
+/// What a caller wants made.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// What its tenant calls so.
+    Named(ProfileName),
+    /// This.
+    Given(Box<Profile>),
+}
+
+impl Choice {
+    /// A name, or a profile in JSON.
+    pub(super) fn of_text(text: &str) -> Result<Choice, Problem> {
         if text.len() > MAX_BYTES {
-            return Err(refuse(format!("A profile has at most {MAX_BYTES} bytes.")));
+            let detail = format!("A profile has at most {MAX_BYTES} bytes.");
+            return Err(Problem::new(Code::InvalidRequest, detail));
         }
-        let profile: Profile =
-            serde_json::from_str(text).map_err(|e| refuse(format!("The profile cannot be read: {e}.")))?;
-        usable(profile)
+        match text.parse() {
+            Ok(name) => Ok(Choice::Named(name)),
+            Err(_) => serde_json::from_str(text).map(Choice::Given).map_err(unreadable),
+        }
+    }
+
+    /// The same where all else is JSON as well: a name is a string then.
+    pub(super) fn of_json(value: Value) -> Result<Choice, Problem> {
+        match value {
+            Value::String(name) => parse(&name).map(Choice::Named),
+            profile => serde_json::from_value(profile).map(Choice::Given).map_err(unreadable),
+        }
     }
 }
 
+impl Api {
+    /// The profile that is meant; the tenant's default where nothing was said.
+    pub(super) async fn profile(
+        &self,
+        tenant: &TenantId,
+        choice: Option<Choice>,
+    ) -> Result<Profile, Problem> {
+        match choice {
+            Some(Choice::Given(profile)) => usable(*profile),
+            Some(Choice::Named(name)) => self.named(tenant, &name).await,
+            None => self.named(tenant, &ProfileName::default()).await,
+        }
+    }
+
+    /// There is always a default: what was put under that name, what the keys file says, or our own.
+    async fn named(&self, tenant: &TenantId, name: &ProfileName) -> Result<Profile, Problem> {
+        match self.profiles.get(&key(tenant, name)).await? {
+            Some((profile, _)) => Ok(profile),
+            None if *name == ProfileName::default() => Ok(self.keyring.profile(tenant)),
+            None => Err(Problem::new(Code::UnknownProfile, format!("There is no profile {name}."))),
+        }
+    }
+
+    async fn all_named(&self, tenant: &TenantId) -> Result<BTreeMap<ProfileName, Profile>, Problem> {
+        let all = self.profiles.list(&format!("{tenant}.*")).await?;
+        let name = |key: String| key.split_once('.')?.1.parse().ok();
+        Ok(all.into_iter().filter_map(|(key, profile)| Some((name(key)?, profile))).collect())
+    }
+}
+
+/// All of a tenant.
+#[derive(Debug, Serialize)]
+struct List {
+    profiles: BTreeMap<ProfileName, Profile>,
+}
+
+pub(super) async fn list(State(api): State<Api>, Caller(tenant): Caller) -> Result<Response, Problem> {
+    let mut profiles = api.all_named(&tenant).await?;
+    profiles.entry(ProfileName::default()).or_insert_with(|| api.keyring.profile(&tenant));
+    Ok(fresh(Json(List { profiles })))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(fresh(Json(api.named(&tenant, &parse(&name)?).await?)))
+}
+
+/// What is uploaded from now on, and names it, is made by it.
+pub(super) async fn put(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(name): Path<String>,
+    Object(profile): Object<Profile>,
+) -> Result<Response, Problem> {
+    let (name, profile) = (parse(&name)?, usable(profile)?);
+    let there = api.all_named(&tenant).await?;
+    if there.len() >= MAX_PROFILES && !there.contains_key(&name) {
+        let detail = format!("There are {} profiles, as many as there may be: take one away.", there.len());
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    api.profiles.put(&key(&tenant, &name), &profile).await?;
+    tracing::info!(%tenant, %name, "profile");
+    Ok(fresh(Json(profile)))
+}
+
+/// Takes it away. Again, it does the same again.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Caller(tenant): Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    api.profiles.remove(&key(&tenant, &name)).await?;
+    tracing::info!(%tenant, %name, "no profile");
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn key(tenant: &TenantId, name: &ProfileName) -> String {
+    format!("{tenant}.{name}")
+}
+
+fn parse(name: &str) -> Result<ProfileName, Problem> {
+    name.parse().map_err(|e: InvalidId| Problem::new(Code::InvalidId, format!("{e}.")))
+}
+
+fn unreadable(error: serde_json::Error) -> Problem {
+    Problem::new(Code::InvalidRequest, format!("The profile cannot be read: {error}."))
+}
+
 /// The profile, unless it cannot be used.
-pub(super) fn usable(profile: Profile) -> Result<Profile, Problem> {
+fn usable(profile: Profile) -> Result<Profile, Problem> {
     match profile.check() {
         Ok(()) => Ok(profile),
         Err(e) => Err(Problem::new(Code::InvalidRequest, format!("The profile cannot be used: {e}."))),

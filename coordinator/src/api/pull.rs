@@ -7,14 +7,15 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use reelmill_media::ids::UploadId;
-use reelmill_media::profile::Profile;
 use reelmill_platform::kv::Written;
 use reqwest::Url;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
-use super::{Api, intake, profiles, tus, view};
+use super::profiles::Choice;
+use super::{Api, intake, tus, view};
 use crate::pulls::{Origin, Pull};
 use crate::state::{Arrival, Asset};
 use crate::uploads::{BlockList, Phase, UploadRecord};
@@ -29,7 +30,8 @@ struct Wanted {
     url: Option<String>,
     key: Option<String>,
     name: Option<String>,
-    profile: Option<Profile>,
+    /// A name, or a profile.
+    profile: Option<Value>,
 }
 
 /// What is posted is either a pull or the creation of a tus upload.
@@ -58,10 +60,8 @@ async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> R
         (Some(_), Some(_)) | (None, None) => return Err(refuse("Say either a url or a key.")),
     };
     api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
-    let profile = match wanted.profile {
-        Some(profile) => profiles::usable(profile)?,
-        None => api.profile(&tenant, None)?,
-    };
+    let choice = wanted.profile.map(Choice::of_json).transpose()?;
+    let profile = api.profile(&tenant, choice).await?;
     let name = match wanted.name {
         Some(name) => intake::name(Some(name))?,
         // Nobody said it: one that cannot be used is none.

@@ -4,22 +4,26 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use reelmill_media::profile::Profile;
+use serde_json::{Map, Value};
 
 use super::body::Object;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
-use super::{Api, assets, profiles, view};
+use super::profiles::Choice;
+use super::{Api, assets, view};
 use crate::state::{Input, Stage};
 
-/// Has another edition made. By the profile that it has, or is being made by, nothing is begun.
+/// Has another edition made, by a profile or by one that the tenant has given a name: `{"profile": "thorough"}`. By that
+/// which it has, or is being made by, nothing is begun.
 pub(super) async fn put(
     State(api): State<Api>,
     Caller(tenant): Caller,
     Path(id): Path<String>,
-    Object(profile): Object<Profile>,
+    Object(mut said): Object<Map<String, Value>>,
 ) -> Result<Response, Problem> {
-    let profile = profiles::usable(profile)?;
+    let named = if said.len() == 1 { said.remove("profile") } else { None };
+    let choice = Choice::of_json(named.unwrap_or(Value::Object(said)))?;
+    let profile = api.profile(&tenant, Some(choice)).await?;
     let (asset, _) = assets::find(&api, &tenant, &id).await?;
     let answer = |status: StatusCode, asset| {
         let shown = Json(view::show(asset, None, api.edge_url.as_deref())).into_response();

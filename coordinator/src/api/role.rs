@@ -63,6 +63,8 @@ mod tests {
             (Method::POST, "/v1/uploadsandmore", Role::Admin),
             (Method::GET, "/v1/token-keys", Role::Read),
             (Method::PUT, "/v1/token-keys/k1", Role::Admin),
+            (Method::GET, "/v1/profiles/x", Role::Read),
+            (Method::PUT, "/v1/profiles/x", Role::Admin),
             (Method::PUT, "/v1/assets/x/policy", Role::Admin),
             (Method::DELETE, "/v1/tenants/x/policy", Role::Admin),
         ] {

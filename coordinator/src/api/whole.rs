@@ -16,13 +16,14 @@ use super::Api;
 use super::intake;
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
+use super::profiles::Choice;
 use super::view;
 use crate::quotas::OverQuota;
 use crate::state::{Arrival, Asset, Input, Stage};
 use crate::uploads::overlap::{self, Durable};
 use crate::uploads::{self, BlockReader, End, Event, FinishError, OnCut};
 
-/// `?name=`, and `&profile=` with a profile in JSON.
+/// `?name=`, and `&profile=` with a profile's name or a profile in JSON.
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
     name: Option<String>,
@@ -39,7 +40,8 @@ pub(super) async fn put(
     let Query(parameters) =
         parameters.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
     let name = intake::name(parameters.name)?;
-    let profile = api.profile(&tenant, parameters.profile.as_deref())?;
+    let choice = parameters.profile.as_deref().map(Choice::of_text).transpose()?;
+    let profile = api.profile(&tenant, choice).await?;
     let length = intake::content_length(&headers);
     api.quotas.check_length(&tenant, length.unwrap_or(0))?;
     api.admit()?;

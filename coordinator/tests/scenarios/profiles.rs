@@ -1,7 +1,8 @@
-//! What is made is what the upload's profile says, or its tenant's, or the default.
+//! What is made is what the upload's profile says, given or by name, or its tenant's, or the default.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::client::{Caller, header, is_problem};
@@ -81,10 +82,84 @@ async fn a_profile_that_cannot_be_used_is_refused_at_once() {
     for (profile, words) in [
         (r#"{"video": []}"#, "at least one video codec"),
         (r#"{"video": [{"codec": "vp6"}]}"#, "unknown variant"),
-        ("no json", "cannot be read"),
+        ("No JSON", "cannot be read"),
     ] {
         let put = caller.request("PUT", &address(profile)).body(vec![1; 100]);
         let problem = is_problem(put.send().await.unwrap(), 400, "invalid_request").await;
         assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
+}
+
+async fn keep(caller: &Caller, name: &str, profile: &Value) -> Response {
+    caller.request("PUT", &format!("/v1/profiles/{name}")).json(profile).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_profile_is_found_by_its_name_by_its_tenant_alone() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let (caller, other) = (Caller::of(&coordinator), Caller::with_key(&coordinator, OTHER_KEY));
+    let _worker = Worker::diligent(&machines, 3).await;
+    let lane = |codec: &str, side: u32| json!({"video": [{"codec": codec, "short_sides": [side]}], "audio": [], "segment_seconds": 2});
+    let short: Value = keep(&caller, "short", &lane("av1", 240)).await.json().await.unwrap();
+    assert_eq!((&short["hardware"], &short["video"][0]["codec"]), (&json!(false), &json!("av1")));
+
+    // Four ways to name it.
+    let put = caller.request("PUT", &address("short")).body(vec![1; 100]).send().await.unwrap();
+    let whole: Value = put.json().await.unwrap();
+    let metadata = format!("profile {}", STANDARD.encode("short"));
+    let create = caller.tus("POST", "/v1/uploads").header("Upload-Metadata", metadata);
+    let created = create.header("Upload-Length", "100").send().await.unwrap();
+    let (upload, resumed) = (header(&created, "location"), header(&created, "reelmill-asset"));
+    assert_eq!(caller.patch(&upload, 0, &[2; 100]).await.status(), 204);
+    for id in [whole["id"].as_str().unwrap(), &resumed] {
+        let asset = caller.reaches(id, "ready").await;
+        assert_eq!((renditions(&asset), &asset["profile"]), (named([("v240-av1", 3)]), &short));
+    }
+    let usual = caller.put(vec![3; 100]).await;
+    caller.reaches(&usual, "ready").await;
+    let again = caller.request("PUT", &format!("/v1/assets/{usual}/profile"));
+    let again = again.json(&json!({"profile": "short"})).send().await.unwrap();
+    assert_eq!(again.status(), 202);
+    assert_eq!(again.json::<Value>().await.unwrap()["profile"], short);
+    let pull = json!({"key": "x", "profile": "short"});
+    is_problem(
+        caller.request("POST", "/v1/uploads").json(&pull).send().await.unwrap(),
+        422,
+        "origin_refused",
+    )
+    .await;
+
+    // It is nobody else's, and a name that nobody gave is refused before a byte is taken.
+    for (who, name) in [(&other, "short"), (&caller, "long")] {
+        let put = who.request("PUT", &address(name)).body(vec![1; 100]);
+        is_problem(put.send().await.unwrap(), 404, "unknown_profile").await;
+        let create = who.tus("POST", "/v1/uploads").header("Upload-Length", "100");
+        let create = create.header("Upload-Metadata", format!("profile {}", STANDARD.encode(name)));
+        is_problem(create.send().await.unwrap(), 404, "unknown_profile").await;
+        let get = who.request("GET", &format!("/v1/profiles/{name}")).send().await.unwrap();
+        is_problem(get, 404, "unknown_profile").await;
+    }
+    is_problem(keep(&caller, "A%20b", &lane("av1", 240)).await, 400, "invalid_id").await;
+    is_problem(keep(&caller, "bad", &json!({"video": []})).await, 400, "invalid_request").await;
+
+    // The default is one as any other, and comes back when it is taken away.
+    let defaults = async || {
+        let list = caller.request("GET", "/v1/profiles").send().await.unwrap();
+        list.json::<Value>().await.unwrap()["profiles"].clone()
+    };
+    let ours = defaults().await;
+    assert_eq!(ours.as_object().unwrap().keys().collect::<Vec<_>>(), ["default", "short"]);
+    keep(&caller, "default", &lane("hevc", 360)).await;
+    let id = caller.put(vec![4; 100]).await;
+    assert_eq!(renditions(&caller.reaches(&id, "ready").await), named([("v360-hevc", 3)]));
+    for name in ["default", "short", "short"] {
+        let delete = caller.request("DELETE", &format!("/v1/profiles/{name}")).send().await.unwrap();
+        assert_eq!(delete.status(), 204);
+    }
+    let left = defaults().await;
+    assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["default"]);
+    assert_eq!(left["default"], ours["default"]);
+    // What was made stays as it was.
+    assert_eq!(caller.asset(&resumed).await["profile"], short);
 }

@@ -54,7 +54,11 @@ async fn comes_back(mut machines: Machines) {
     let bus = machines.bus().await;
     let policy = json!({ "playback": "token" });
     bus.bucket::<Value>(BucketName::Policies).await.unwrap().put("tenant.demo", &policy).await.unwrap();
-    for kept in ["settings/policies/tenant.demo.json", &format!("records/{half}.json")] {
+    let named = json!({ "segment_seconds": 2 });
+    let named = caller.request("PUT", "/v1/profiles/short").json(&named).send().await.unwrap();
+    let named: Value = named.json().await.unwrap();
+    let settings = ["settings/policies/tenant.demo.json", "settings/profiles/demo.short.json"];
+    for kept in settings.into_iter().chain([format!("records/{half}.json").as_str()]) {
         until(kept, async || machines.file(kept).exists().then_some(())).await;
     }
     let published = (texts(&machines, &ready), texts(&machines, &growing));
@@ -68,7 +72,7 @@ async fn comes_back(mut machines: Machines) {
     assert!(told.status.success(), "{told:?}");
     let text = String::from_utf8(told.stdout).unwrap();
     assert!(
-        text.starts_with("1 assets are as they were, 1 are made again, 0 were there\n1 policies"),
+        text.starts_with("1 assets are as they were, 1 are made again, 0 were there\n2 policies"),
         "{text}"
     );
     assert!(text.contains(&half), "{text}");
@@ -77,6 +81,8 @@ async fn comes_back(mut machines: Machines) {
         again.starts_with("0 assets are as they were, 0 are made again, 3 were there\n0 policies"),
         "{again}"
     );
+    let profiles = machines.bus().await.bucket::<Value>(BucketName::Profiles).await.unwrap();
+    assert_eq!(profiles.get("demo.short").await.unwrap().unwrap().0, named);
     let policies = machines.bus().await.bucket::<Value>(BucketName::Policies).await.unwrap();
     assert_eq!(policies.get("tenant.demo").await.unwrap().unwrap().0, policy);
     assert_eq!(

@@ -79,7 +79,7 @@ pub(super) fn concat(headers: &HeaderMap) -> Result<Option<Concat>, Problem> {
 pub(super) struct Metadata {
     /// The file's name.
     pub(super) name: Option<String>,
-    /// A profile in JSON.
+    /// A profile's name, or a profile in JSON.
     pub(super) profile: Option<String>,
 }
 

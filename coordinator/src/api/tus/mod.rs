@@ -15,6 +15,7 @@ use reelmill_platform::kv::{Revision, Written};
 
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
+use super::profiles::Choice;
 use super::{Api, intake};
 use crate::state::{Arrival, Asset, Input};
 use crate::uploads::{self, ALGORITHMS, AdvanceError, BlockList, Concat, Phase, UploadRecord};
@@ -83,7 +84,8 @@ pub(super) async fn create(
     let metadata = headers::text(&headers, "upload-metadata")?.map(str::to_owned);
     let said = headers::metadata_in(metadata.as_deref().unwrap_or_default())?;
     let name = intake::name(said.name)?;
-    let profile = api.profile(&tenant, said.profile.as_deref())?;
+    let choice = said.profile.as_deref().map(Choice::of_text).transpose()?;
+    let profile = api.profile(&tenant, choice).await?;
     let incoming = headers::is_offset_stream(&headers).then_some(Incoming {
         declared: intake::content_length(&headers),
         checksum: headers::checksum(&headers)?,

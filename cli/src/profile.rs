@@ -1,0 +1,84 @@
+//! `reelmill profile`: what a tenant has made of its uploads, under names.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Subcommand;
+use reelmill_media::ids::ProfileName;
+use reqwest::{Method, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::api::Api;
+
+/// What is done with profiles.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// List profiles; `default` is what uploads are made by that name none
+    Ls,
+    /// Keep a profile under a name
+    Set {
+        /// Lower-case letters, digits and -
+        name: ProfileName,
+        /// A file with a profile in JSON
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Take a profile away; what was made by it stays as it is
+    Rm {
+        /// Its name
+        name: ProfileName,
+    },
+}
+
+/// A profile for an upload: a name, or a file with one in JSON. What could be a name is one.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    Named(ProfileName),
+    File(PathBuf),
+}
+
+impl From<&str> for Choice {
+    fn from(text: &str) -> Choice {
+        text.parse().map_or_else(|_| Choice::File(text.into()), Choice::Named)
+    }
+}
+
+impl Choice {
+    /// As tus metadata say it.
+    pub async fn text(&self) -> anyhow::Result<String> {
+        match self {
+            Choice::Named(name) => Ok(name.to_string()),
+            Choice::File(path) => tokio::fs::read_to_string(path)
+                .await
+                .with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Profiles {
+    profiles: serde_json::Map<String, Value>,
+}
+
+/// Lists profiles, or does something about one.
+pub async fn run(api: &Api, command: Command) -> anyhow::Result<()> {
+    let path = |name| format!("/v1/profiles/{name}");
+    match command {
+        Command::Ls => {
+            let request = api.request(Method::GET, "/v1/profiles");
+            let Profiles { profiles } = api.send(request).await?.json().await?;
+            for (name, profile) in profiles {
+                println!("{name}  {profile}");
+            }
+            Ok(())
+        }
+        Command::Set { name, file } => {
+            let profile = Choice::File(file).text().await?;
+            let request = api.request(Method::PUT, &path(name));
+            let request = request.header(header::CONTENT_TYPE, "application/json").body(profile);
+            api.send(request).await.map(drop)
+        }
+        Command::Rm { name } => api.send(api.request(Method::DELETE, &path(name))).await.map(drop),
+    }
+}
