@@ -42,7 +42,7 @@ enum Command {
     Upload {
         /// The file
         file: PathBuf,
-        /// Name of the asset; the file's name unless said
+        /// Name of the asset; by default that of the file
         #[arg(long)]
         name: Option<String>,
         /// What is to be made of it: a profile's name, or a file with a profile in JSON
@@ -98,7 +98,7 @@ enum Command {
     Purge {
         #[command(subcommand)]
         what: purge::What,
-        /// Why, for the trail
+        /// Why, for the audit trail
         #[arg(long, global = true, default_value = "asked for from the command line")]
         reason: String,
         #[command(flatten)]
