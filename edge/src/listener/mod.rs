@@ -1,26 +1,20 @@
 //! How requests come in: QUIC, TLS over TCP, and plain TCP for local tools. One sequence of ports, one life cycle.
 
 mod activity;
-mod client_streams;
 pub(crate) mod connection_id;
-mod control_stream;
 pub(crate) mod endpoint;
-mod field_section;
 mod first_packets;
 pub(crate) mod gso;
-mod h3_streams;
+mod http3;
 mod inbox;
 pub(crate) mod path_stats;
 mod peer;
-mod priority;
 pub(crate) mod quic;
 pub(crate) mod relay;
-mod send_half;
 pub(crate) mod shared_port;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod transport;
-mod turns;
 mod udp;
 pub(crate) mod udp_drops;
 

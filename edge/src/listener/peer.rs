@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::turns::Turns;
+use super::http3::turns::Turns;
 use crate::clients::{Bucket, ClientConnection, ClientLimits, Excess, Pace};
 
 /// How often a connection is looked at.

@@ -1,53 +1,23 @@
-//! The field section of a response as QPACK has it (RFC 9204), by its static table alone.
+//! The field section of a response.
 //!
-//! Strings stand as they are: to Huffman-code and to look them up one by one took the HTTP/3 layer more of a processor than
-//! the seventy bytes that it saved, which fit into the packet anyway.
+//! Strings stand as they are: Huffman's code would save seventy bytes, which fit into the packet anyway, and take more of a
+//! processor.
 
 use http::{HeaderMap, StatusCode};
 
-/// What appendix A of RFC 9204 has of responses' fields: index, name and value.
-const STATIC: [(u8, &str, &str); 34] = [
-    (2, "age", "0"),
-    (4, "content-length", "0"),
-    (6, "date", ""),
-    (7, "etag", ""),
-    (12, "location", ""),
-    (32, "accept-ranges", "bytes"),
-    (33, "access-control-allow-headers", "cache-control"),
-    (35, "access-control-allow-origin", "*"),
-    (36, "cache-control", "max-age=0"),
-    (39, "cache-control", "no-cache"),
-    (40, "cache-control", "no-store"),
-    (44, "content-type", "application/dns-message"),
-    (45, "content-type", "application/javascript"),
-    (46, "content-type", "application/json"),
-    (49, "content-type", "image/jpeg"),
-    (50, "content-type", "image/png"),
-    (51, "content-type", "text/css"),
-    (52, "content-type", "text/html; charset=utf-8"),
-    (53, "content-type", "text/plain"),
-    (54, "content-type", "text/plain;charset=utf-8"),
-    (59, "vary", "accept-encoding"),
-    (60, "vary", "origin"),
-    (61, "x-content-type-options", "nosniff"),
-    (75, "access-control-allow-headers", "*"),
-    (76, "access-control-allow-methods", "get"),
-    (77, "access-control-allow-methods", "get, post, options"),
-    (78, "access-control-allow-methods", "options"),
-    (79, "access-control-expose-headers", "content-length"),
-    (83, "alt-svc", "clear"),
-    (85, "content-security-policy", "script-src 'none'; object-src 'none'; base-uri 'none'"),
-    (92, "server", ""),
-    (93, "timing-allow-origin", "*"),
-    (97, "x-frame-options", "deny"),
-    (98, "x-frame-options", "sameorigin"),
+use super::static_table::FIELDS;
+
+/// Those of the table's fields that a response may have.
+const OF_RESPONSES: [u8; 34] = [
+    2, 4, 6, 7, 12, 32, 33, 35, 36, 39, 40, 44, 45, 46, 49, 50, 51, 52, 53, 54, 59, 60, 61, 75, 76, 77, 78,
+    79, 83, 85, 92, 93, 97, 98,
 ];
 
 /// Any of the table's entries named `:status`.
 const STATUS: u8 = 24;
 
 /// Encodes status and fields.
-pub(super) fn encode(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
+pub(crate) fn encode(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
     let length: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut section = Vec::with_capacity(length + 8);
     // No insert count and no base: nothing refers to the dynamic table (§4.5.1).
@@ -77,16 +47,17 @@ fn put_status(section: &mut Vec<u8>, status: StatusCode) {
 }
 
 fn put_field(section: &mut Vec<u8>, name: &str, value: &[u8]) {
-    let mut known = STATIC.iter().filter(|(_, known, _)| *known == name);
-    let Some((first, ..)) = known.clone().next() else {
+    let known = OF_RESPONSES.iter().map(|index| (*index, FIELDS[usize::from(*index)]));
+    let mut known = known.filter(|(_, (known, _))| *known == name);
+    let Some((first, _)) = known.clone().next() else {
         // §4.5.6: a literal with a literal name, not Huffman-coded.
         integer(section, 0b0010_0000, 3, name.len());
         section.extend_from_slice(name.as_bytes());
         return string(section, value);
     };
-    match known.find(|(.., known)| known.as_bytes() == value) {
-        Some((index, ..)) => indexed(section, *index),
-        None => named(section, *first, value),
+    match known.find(|(_, (_, known))| known.as_bytes() == value) {
+        Some((index, _)) => indexed(section, index),
+        None => named(section, first, value),
     }
 }
 

@@ -2,15 +2,13 @@
 //!
 //! Answers of equal rank share the connection; the incremental parameter changes nothing here.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 
+use super::fault::Code;
 use super::send_half::SendHalf;
-
-/// Streams that are remembered: all that may be open, and as many that were spoken of before they came.
-const REMEMBERED: usize = 256;
+use crate::limits::STREAMS_PER_CONNECTION;
 
 /// How urgent an answer is: 0 is most, 7 is least (RFC 9218 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +30,7 @@ impl Urgency {
     }
 
     /// By the request's own field, if it has one.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         headers.get("priority").map(|value| Self::read(value.as_bytes()))
     }
 
@@ -55,41 +53,60 @@ impl Urgency {
     }
 }
 
-/// What frames said about the streams of one connection.
+/// The requests of one connection whose answers are under way, and those that frames spoke of before they came.
 #[derive(Debug, Default)]
-pub(super) struct Priorities(Mutex<BTreeMap<u64, Known>>);
+pub(super) struct Priorities(Mutex<Known>);
 
-#[derive(Debug)]
-enum Known {
-    /// It has not come yet.
-    Early(Urgency),
-    Open(Weak<SendHalf>),
+#[derive(Debug, Default)]
+struct Known {
+    /// How many requests have come. Their streams have the numbers 0, 4, 8 and so on (RFC 9000 §2.1).
+    come: u64,
+    open: Vec<(u64, Arc<SendHalf>)>,
+    early: Vec<(u64, Urgency)>,
 }
 
 impl Priorities {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lowest number of a stream that has not come.
+    pub(super) fn next(&self) -> u64 {
+        self.lock().come * 4
+    }
+
     /// A request's stream came.
     pub(super) fn open(&self, stream: u64, half: &Arc<SendHalf>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Known::Early(urgency)) = known.insert(stream, Known::Open(Arc::downgrade(half))) {
-            half.update_urgency(urgency);
+        let mut known = self.lock();
+        known.come = known.come.max(stream / 4 + 1);
+        known.open.push((stream, half.clone()));
+        if let Some(at) = known.early.iter().position(|(early, _)| *early == stream) {
+            half.update_urgency(known.early.swap_remove(at).1);
         }
-        bound(&mut known);
+    }
+
+    /// Its answer is over.
+    pub(super) fn close(&self, stream: u64) {
+        self.lock().open.retain(|(open, _)| *open != stream);
     }
 
     /// A frame says how urgent a request's answer is.
-    pub(super) fn update(&self, stream: u64, urgency: Urgency) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&stream) {
-            Some(Known::Open(half)) => {
-                if let Some(half) = half.upgrade() {
-                    half.update_urgency(urgency);
-                }
-            }
-            Some(Known::Early(_)) | None => {
-                known.insert(stream, Known::Early(urgency));
-                bound(&mut known);
+    pub(super) fn update(&self, stream: u64, urgency: Urgency) -> Result<(), Code> {
+        let mut known = self.lock();
+        // RFC 9218 §7.2: no request of a client's, or one beyond those that it may begin.
+        let limit = known.come + u64::from(STREAMS_PER_CONNECTION);
+        if !stream.is_multiple_of(4) || stream / 4 >= limit {
+            return Err(Code::IdError);
+        }
+        if let Some((_, half)) = known.open.iter().find(|(open, _)| *open == stream) {
+            half.update_urgency(urgency);
+        } else if stream / 4 >= known.come {
+            match known.early.iter_mut().find(|(early, _)| *early == stream) {
+                Some((_, early)) => *early = urgency,
+                None => known.early.push((stream, urgency)),
             }
         }
+        Ok(())
     }
 }
 
@@ -97,23 +114,7 @@ impl Priorities {
 impl Priorities {
     /// What was said of a stream that has not come yet.
     pub(super) fn early(&self, stream: u64) -> Option<Urgency> {
-        match self.0.lock().unwrap().get(&stream) {
-            Some(Known::Early(urgency)) => Some(*urgency),
-            Some(Known::Open(_)) | None => None,
-        }
-    }
-}
-
-/// Forgets those that are over, then the oldest.
-fn bound(known: &mut BTreeMap<u64, Known>) {
-    if known.len() > REMEMBERED {
-        known.retain(|_, known| match known {
-            Known::Early(_) => true,
-            Known::Open(half) => half.strong_count() > 0,
-        });
-    }
-    while known.len() > REMEMBERED {
-        known.pop_first();
+        self.lock().early.iter().find(|(early, _)| *early == stream).map(|(_, urgency)| *urgency)
     }
 }
 
@@ -149,12 +150,16 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_remembered_than_may_be() {
+    fn what_is_spoken_of_early_is_bounded_by_what_may_come() {
         let priorities = Priorities::default();
-        for stream in 0..1000 {
-            priorities.update(stream, Urgency(0));
+        for number in 0..u64::from(STREAMS_PER_CONNECTION) {
+            assert_eq!(priorities.update(number * 4, Urgency(0)), Ok(()));
+            assert_eq!(priorities.update(number * 4, Urgency(1)), Ok(()));
         }
-        assert_eq!(priorities.0.lock().unwrap().len(), REMEMBERED);
-        assert_eq!(priorities.early(999), Some(Urgency(0)));
+        assert_eq!(priorities.lock().early.len(), STREAMS_PER_CONNECTION as usize);
+        assert_eq!(priorities.early(396), Some(Urgency(1)));
+        for none in [400, 1, 2, 3, u64::MAX / 4] {
+            assert_eq!(priorities.update(none, Urgency(0)), Err(Code::IdError));
+        }
     }
 }

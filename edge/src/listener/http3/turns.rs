@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Answers with bytes in hand, by urgency.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     waiting: Mutex<[usize; Urgency::LEVELS]>,
     changed: Notify,
 }
@@ -43,6 +43,9 @@ impl Turns {
 impl Turn<'_> {
     /// There is a piece to write. Completes when nobody more urgent has one, or has had its time.
     pub(super) async fn take(&mut self) {
+        if self.is_first() {
+            return;
+        }
         let turns = self.turns;
         let until_first = async {
             loop {

@@ -1,0 +1,137 @@
+//! All requests of one connection, until it ends or is drained (RFC 9114 §5).
+
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::time::{sleep, timeout};
+
+use super::exchange::Exchange;
+use super::fault::Code;
+use super::priority::Priorities;
+use super::request_stream::RequestStream;
+use super::send_half::SendHalf;
+use super::{client_streams, number};
+use crate::limits::{HANDSHAKE_DEADLINE, HEADER_SECTION_BYTES};
+use crate::listener::Context;
+use crate::listener::peer::Peer;
+
+/// Between the first GOAWAY and the last: at least this, or two round trips, for requests already on their way.
+const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
+
+/// The highest number that a request's stream can have (RFC 9114 §5.2).
+const LAST_STREAM: u64 = (1 << 62) - 4;
+
+/// Serves a connection until it ends, or until it has its answers after `drain`. Dropped, it closes the connection.
+pub(crate) async fn serve(
+    connection: &Connection,
+    peer: &Peer,
+    context: &Context,
+    drain: impl Future + Send,
+) {
+    let priorities = Priorities::default();
+    tokio::select! {
+        biased;
+        // First, so that what was said before a request counts for it.
+        () = client_streams::hear(connection, &priorities) => {}
+        () = requests(connection, &priorities, peer, context, drain) => {}
+    }
+}
+
+async fn requests(
+    connection: &Connection,
+    priorities: &Priorities,
+    peer: &Peer,
+    context: &Context,
+    drain: impl Future + Send,
+) {
+    let opening = timeout(HANDSHAKE_DEADLINE, Control::open(connection));
+    let Ok(Ok(mut control)) = opening.await else { return };
+    let mut running = FuturesUnordered::new();
+    let begin = |(send, receive): (SendStream, RecvStream)| {
+        let (stream, early) = (VarInt::from(receive.id()).into_inner(), receive.is_0rtt());
+        let half = Arc::new(SendHalf::new(send));
+        priorities.open(stream, &half);
+        let request = RequestStream::new(receive);
+        async move {
+            Exchange { request, half, early, connection, peer, context }.run().await;
+            priorities.close(stream);
+        }
+    };
+    let mut answer_until = async |mut event: Pin<&mut (dyn Future<Output = ()> + Send)>| {
+        loop {
+            tokio::select! {
+                biased;
+                accepted = connection.accept_bi() => running.push(begin(accepted?)),
+                Some(()) = running.next() => {}
+                () = &mut event => return Ok::<_, ConnectionError>(()),
+            }
+        }
+    };
+    let drained = async {
+        answer_until(pin!(async { _ = drain.await })).await?;
+        // First announce, so that requests on their way are still taken, then say which was the last.
+        control.go_away(LAST_STREAM).await;
+        answer_until(pin!(sleep(GOAWAY_SETTLES.max(connection.rtt() * 2)))).await?;
+        control.go_away(priorities.next()).await;
+        Ok::<_, ConnectionError>(())
+    };
+    if let Err(error) = drained.await {
+        tracing::debug!(peer = %connection.remote_address(), %error, "HTTP/3 connection ended");
+    }
+    let rejected = async {
+        while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+            // Errors mean that the stream is over already.
+            let _ = send.reset(Code::RequestRejected.into());
+            let _ = receive.stop(Code::RequestRejected.into());
+        }
+        pending().await
+    };
+    // Where the connection is over, they find out by themselves.
+    let finished = async { while running.next().await.is_some() {} };
+    tokio::select! {
+        () = finished => {}
+        () = rejected => {}
+    }
+}
+
+/// The control stream of the server. It may not end before the connection, which ends with it.
+struct Control<'a> {
+    stream: SendStream,
+    connection: &'a Connection,
+}
+
+impl<'a> Control<'a> {
+    /// Opens it with SETTINGS: what is not said of QPACK means that there is no dynamic table (RFC 9204 §5).
+    async fn open(connection: &'a Connection) -> Result<Self, WriteError> {
+        const CONTROL: u8 = 0x00;
+        const SETTINGS: u8 = 0x04;
+        const MAX_FIELD_SECTION_SIZE: u8 = 0x06;
+        let mut setting = vec![MAX_FIELD_SECTION_SIZE];
+        number::write(&mut setting, HEADER_SECTION_BYTES.into());
+        let begin = [&[CONTROL, SETTINGS, setting.len() as u8], &setting[..]].concat();
+        let mut control = Self { stream: connection.open_uni().await?, connection };
+        control.stream.write_all(&begin).await?;
+        Ok(control)
+    }
+
+    /// Says that streams of this number and above are not answered.
+    async fn go_away(&mut self, stream: u64) {
+        const GOAWAY: u8 = 0x07;
+        let mut number = Vec::new();
+        number::write(&mut number, stream);
+        let frame = [&[GOAWAY, number.len() as u8], &number[..]].concat();
+        // Whoever does not take it finds out when the connection ends.
+        let _ = timeout(HANDSHAKE_DEADLINE, self.stream.write_all(&frame)).await;
+    }
+}
+
+impl Drop for Control<'_> {
+    fn drop(&mut self) {
+        self.connection.close(Code::NoError.into(), b"");
+    }
+}
