@@ -2,6 +2,7 @@
 //!
 //! Tokens are signed here, with a key file that need not leave this machine.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -90,25 +91,51 @@ pub struct Grant {
     networks: Vec<ipnet::IpNet>,
 }
 
-/// What is asked of viewers of an asset, or of a tenant's assets.
+/// What is to be asked of viewers of an asset, or of a tenant's assets. Where nothing is said, what is asked of them stays.
 #[derive(Debug, Clone, Args)]
 pub struct PolicyChange {
-    #[arg(long, required_unless_present = "tenant", conflicts_with = "tenant")]
-    asset: Option<AssetId>,
-    #[arg(long)]
-    tenant: Option<TenantId>,
-    /// Take the policy away
+    #[command(flatten)]
+    whose: Whose,
+    /// For everyone; for an asset, whatever is asked of viewers of its tenant's others
     #[arg(long, conflicts_with_all = ["private", "only", "all_but"])]
-    clear: bool,
+    public: bool,
     /// A token is needed
     #[arg(long)]
     private: bool,
     /// Only in these countries, as in DE,AT
-    #[arg(long, value_delimiter = ',', conflicts_with = "all_but")]
+    #[arg(long, value_delimiter = ',', value_name = "COUNTRIES", conflicts_with = "all_but")]
     only: Vec<Country>,
     /// Everywhere but in these countries
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_name = "COUNTRIES")]
     all_but: Vec<Country>,
+    /// Take the policy away: for an asset, its tenant's counts again
+    #[arg(long, conflicts_with_all = ["public", "private", "only", "all_but"])]
+    clear: bool,
+}
+
+/// Whose viewers.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// Of this asset
+    #[arg(long)]
+    asset: Option<AssetId>,
+    /// Of a tenant's assets that have no policy of their own
+    #[arg(long)]
+    tenant: Option<TenantId>,
+}
+
+impl PolicyChange {
+    /// The policy that is to stand from now on; none where nothing is to change.
+    fn wanted(&self) -> Option<Policy> {
+        let countries = match (self.only.is_empty(), self.all_but.is_empty()) {
+            (false, _) => Countries::Only(self.only.iter().copied().collect()),
+            (true, false) => Countries::AllBut(self.all_but.iter().copied().collect()),
+            (true, true) => Countries::All,
+        };
+        let policy = Policy { private: self.private, countries };
+        (self.public || policy != Policy::default()).then_some(policy)
+    }
 }
 
 /// A key's file: a JSON Web Key with its id.
@@ -127,6 +154,14 @@ struct TokenKey {
     algorithm: jwk::Algorithm,
 }
 
+impl std::fmt::Display for TokenKey {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TokenKey { kid, tenant, algorithm } = self;
+        let whose = tenant.as_ref().map_or("all tenants".to_owned(), |tenant| format!("tenant {tenant}"));
+        write!(to, "{kid}  {algorithm:?}  opens assets of {whose}")
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct TokenKeys {
     token_keys: Vec<TokenKey>,
@@ -140,11 +175,12 @@ impl KeyFile {
             .with_context(|| format!("{} is no JSON Web Key with a kid", path.display()))
     }
 
-    /// Shows the API what proves the key's tokens.
+    /// Shows the API what proves the key's tokens, and prints what is taken.
     async fn tell(&self, api: &Api, Scope { all_tenants }: Scope) -> anyhow::Result<()> {
         let body = json!({ "jwk": self.jwk.proving(), "all_tenants": all_tenants });
         let request = api.request(Method::PUT, &format!("/v1/token-keys/{}", self.kid)).json(&body);
-        api.send(request).await.map(drop)
+        println!("{}", api.send(request).await?.json::<TokenKey>().await?);
+        Ok(())
     }
 }
 
@@ -190,36 +226,53 @@ pub async fn key(api: &Api, command: KeyCommand) -> anyhow::Result<()> {
         KeyCommand::Ls => {
             let request = api.request(Method::GET, "/v1/token-keys");
             let TokenKeys { token_keys } = api.send(request).await?.json().await?;
-            for TokenKey { kid, tenant, algorithm } in token_keys {
-                let whose = tenant.map_or("all tenants".to_owned(), |tenant| tenant.to_string());
-                println!("{kid}  {algorithm:?}  {whose}");
+            if token_keys.is_empty() {
+                println!("no keys yet: reelmill key new ID --file FILE");
             }
+            token_keys.iter().for_each(|key| println!("{key}"));
             Ok(())
         }
         KeyCommand::Rm { kid } => {
-            let request = api.request(Method::DELETE, &format!("/v1/token-keys/{kid}"));
-            api.send(request).await.map(drop)
+            api.send(api.request(Method::DELETE, &format!("/v1/token-keys/{kid}"))).await?;
+            println!("{kid}  withdrawn: its tokens open nothing any more");
+            Ok(())
         }
     }
 }
 
-/// Sets a policy, or takes it away.
+/// Sets a policy or takes it away, and shows it.
 pub async fn policy(api: &Api, change: PolicyChange) -> anyhow::Result<()> {
-    let path = match (change.asset, change.tenant) {
-        (Some(asset), _) => format!("/v1/assets/{asset}/policy"),
-        (None, Some(tenant)) => format!("/v1/tenants/{tenant}/policy"),
-        (None, None) => bail!("say --asset or --tenant"),
+    let path = match &change.whose {
+        Whose { asset: Some(asset), .. } => format!("/v1/assets/{asset}/policy"),
+        Whose { tenant: Some(tenant), .. } => format!("/v1/tenants/{tenant}/policy"),
+        Whose { asset: None, tenant: None } => bail!("say --asset or --tenant"),
     };
     if change.clear {
-        return api.send(api.request(Method::DELETE, &path)).await.map(drop);
+        api.send(api.request(Method::DELETE, &path)).await?;
+        println!("no policy any more");
+        return Ok(());
     }
-    let countries = match (change.only.is_empty(), change.all_but.is_empty()) {
-        (false, _) => Countries::Only(change.only.into_iter().collect()),
-        (true, false) => Countries::AllBut(change.all_but.into_iter().collect()),
-        (true, true) => Countries::All,
+    let request = match change.wanted() {
+        Some(policy) => api.request(Method::PUT, &path).json(&policy),
+        None => api.request(Method::GET, &path),
     };
-    let policy = Policy { private: change.private, countries };
-    api.send(api.request(Method::PUT, &path).json(&policy)).await.map(drop)
+    let policy: Policy = api.send(request).await?.json().await?;
+    println!("{}", asked(&policy));
+    Ok(())
+}
+
+/// What a policy asks of viewers, in words.
+fn asked(policy: &Policy) -> String {
+    let listed = |countries: &BTreeSet<Country>| {
+        countries.iter().map(Country::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let token = if policy.private { "with a token" } else { "without a token" };
+    let place = match &policy.countries {
+        Countries::All => "everywhere".to_owned(),
+        Countries::Only(countries) => format!("only in {}", listed(countries)),
+        Countries::AllBut(countries) => format!("everywhere but in {}", listed(countries)),
+    };
+    format!("{token}, {place}")
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
