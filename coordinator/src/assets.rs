@@ -175,7 +175,10 @@ impl Assets {
 
     /// What the machine must know of the world now.
     pub fn moment(&self, tenant: &TenantId) -> Moment {
-        Moment { now: Timestamp::now(), retry_after: self.retry_after, webhook: self.told.contains(tenant) }
+        // As exact as records keep it, so that one which was written and is read again is the same.
+        let now = Timestamp::now();
+        let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+        Moment { now, retry_after: self.retry_after, webhook: self.told.contains(tenant) }
     }
 
     /// Applies an input to the stored record.
@@ -192,17 +195,21 @@ impl Assets {
                 return Ok(Applied { asset: next.asset, effects: next.effects, changed, revision });
             }
             let listed = self.prepare(&before, &next.asset).await?;
-            match self.bucket.update(&key, &next.asset, revision).await? {
-                Written::Stored(revision) => {
-                    self.metrics.asset_moved(&before, &next.asset);
-                    self.follow_up(&before, &next.asset, listed).await;
-                    return Ok(Applied { asset: next.asset, effects: next.effects, changed, revision });
-                }
-                Written::Conflict => {
-                    self.metrics.conflicts.inc();
-                    tokio::time::sleep(backoff(attempt)).await;
-                }
+            let written = match self.bucket.update(&key, &next.asset, revision).await? {
+                Written::Stored(revision) => Some(revision),
+                // The answer to this very write may have been lost: what follows from it is still to be done.
+                Written::Conflict => self
+                    .get(id)
+                    .await?
+                    .and_then(|(standing, revision)| (standing == next.asset).then_some(revision)),
+            };
+            if let Some(revision) = written {
+                self.metrics.asset_moved(&before, &next.asset);
+                self.follow_up(&before, &next.asset, listed).await;
+                return Ok(Applied { asset: next.asset, effects: next.effects, changed, revision });
             }
+            self.metrics.conflicts.inc();
+            tokio::time::sleep(backoff(attempt)).await;
         }
         Err(ApplyError::Contended(id))
     }

@@ -10,7 +10,7 @@ use reelmill_media::plan::{Extent, Plan};
 use reelmill_media::task::{Failure, FailureCode, Outcome, TaskNumber, TaskReport};
 use reelmill_platform::bus::BusError;
 use reelmill_platform::queue::{Delivery, Lease, Queue};
-use reelmill_platform::topology::{KEEP_EVERY, MaxDeliveries};
+use reelmill_platform::topology::{KEEP_REPORT_EVERY, MaxDeliveries};
 use serde::de::DeserializeOwned;
 use tokio_util::task::TaskTracker;
 
@@ -111,7 +111,7 @@ async fn keep_while<T>(lease: &Lease, work: impl Future<Output = T>) -> T {
     loop {
         tokio::select! {
             done = &mut work => return done,
-            () = tokio::time::sleep(KEEP_EVERY) => {
+            () = tokio::time::sleep(KEEP_REPORT_EVERY) => {
                 if let Err(error) = lease.keep().await {
                     tracing::debug!(%error, "a message was not kept");
                 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::config;
+use crate::connections::Connections;
 use crate::kv::Bucket;
 use crate::queue::Queue;
 use crate::topology::{self, BucketName};
@@ -110,8 +111,7 @@ pub enum Queued {
 pub struct Bus {
     pub(crate) client: async_nats::Client,
     jetstream: jetstream::Context,
-    /// Changes with each connection to a server.
-    connections: watch::Receiver<()>,
+    connections: Connections,
 }
 
 impl Bus {
@@ -138,7 +138,7 @@ impl Bus {
     /// server: for those that do their work without NATS as well, only not as promptly. Who it is says the first address, if
     /// one does: `nats://user:password@host`.
     pub async fn observe(servers: &str, name: &str) -> Result<Bus, BusError> {
-        let (connected, connections) = watch::channel(());
+        let (connected, news) = watch::channel(());
         let mut options = async_nats::ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
@@ -160,6 +160,7 @@ impl Bus {
         };
         let client = options.connect(list).await.map_err(refuse)?;
         let jetstream = jetstream::ContextBuilder::new().timeout(ACK_DEADLINE).build(client.clone());
+        let connections = Connections::new(client.clone(), news);
         Ok(Bus { client, jetstream, connections })
     }
 
@@ -184,16 +185,15 @@ impl Bus {
     async fn publish_once(&self, subject: String, message: &impl Serialize) -> Result<Queued, BusError> {
         let payload = encode(&subject, message)?;
         let refuse = |reason: String| BusError::Publish { subject: subject.clone(), reason };
-        let outgoing = PublishMessage::build().payload(payload);
-        let ack = self
-            .jetstream
-            .send_publish(subject.clone(), outgoing)
-            .await
-            .map_err(|e| refuse(e.to_string()))?;
-        match ack.await {
-            Ok(_) => Ok(Queued::New),
-            Err(error) if is_queued_already(&error) => Ok(Queued::Already),
-            Err(error) => Err(refuse(error.to_string())),
+        let publish = || async {
+            let outgoing = PublishMessage::build().payload(payload.clone());
+            self.jetstream.send_publish(subject.clone(), outgoing).await?.await
+        };
+        match self.connections.ask(publish).await {
+            Ok(Ok(_)) => Ok(Queued::New),
+            Ok(Err(error)) if is_queued_already(&error) => Ok(Queued::Already),
+            Ok(Err(error)) => Err(refuse(error.to_string())),
+            Err(lost) => Err(refuse(lost.to_string())),
         }
     }
 
@@ -213,7 +213,7 @@ impl Bus {
     }
 
     fn queue<T>(&self, stream: &str, consumer: &str) -> Queue<T> {
-        Queue::new(self.client.clone(), self.jetstream.clone(), self.connections(), stream, consumer)
+        Queue::new(self.client.clone(), self.jetstream.clone(), self.connections.clone(), stream, consumer)
     }
 
     /// Takes a given-up task out of its stream; `None` when it is gone already.
@@ -239,8 +239,11 @@ impl Bus {
             None => format!("task.cpu.*.{tenant}.{asset}.>"),
         };
         let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
-        let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
-        stream.purge().filter(subject).await.map(drop).map_err(|e| fail(e.to_string()))
+        let withdraw = || async {
+            let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
+            stream.purge().filter(subject.clone()).await.map(drop).map_err(|e| fail(e.to_string()))
+        };
+        self.connections.ask(withdraw).await.map_err(|lost| fail(lost.to_string()))?
     }
 
     /// A bucket of values of type `T`.
@@ -248,22 +251,20 @@ impl Bus {
         &self,
         name: BucketName,
     ) -> Result<Bucket<T>, BusError> {
-        let store = self.jetstream.get_key_value(name.token()).await;
-        let store = store.map_err(|e| BusError::Topology {
-            what: format!("bucket {}", name.token()),
-            reason: e.to_string(),
-        })?;
+        let fail = |reason| BusError::Topology { what: format!("bucket {}", name.token()), reason };
+        let store = self.connections.ask(|| self.jetstream.get_key_value(name.token())).await;
+        let store = store.map_err(|lost| fail(lost.to_string()))?.map_err(|e| fail(e.to_string()))?;
         Ok(Bucket::new(store, self.connections.clone()))
     }
 
     /// Whether the connection is up at this moment.
     pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.connections.is_up()
     }
 
-    /// Changes with each connection to a server.
+    /// Changes with each connection to a server from now on.
     pub fn connections(&self) -> watch::Receiver<()> {
-        self.connections.clone()
+        self.connections.news()
     }
 
     /// Sends what is still buffered. Call after the last ack, before the process ends.

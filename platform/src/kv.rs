@@ -5,13 +5,16 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::Info;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::bus::BusError;
+use crate::connections::Connections;
 
 /// Between two values that the server has at hand.
 const ENTRY_WITHIN: Duration = Duration::from_secs(30);
@@ -20,6 +23,12 @@ const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     created_ns: i128,
+}
+
+impl Origin {
+    fn of(info: &Info) -> Origin {
+        Origin { created_ns: info.created.unix_timestamp_nanos() }
+    }
 }
 
 /// Which version of a value was seen; fences writes. Says nothing about a bucket of another [`Origin`].
@@ -32,7 +41,8 @@ pub struct Revision(pub u64);
 pub enum Written {
     /// The value is stored under this revision.
     Stored(Revision),
-    /// Somebody else wrote first (or the server could not yet tell): read again, decide again.
+    /// Somebody else wrote first (or the server could not yet tell, or has heard this very write before its connection was
+    /// lost): read again, decide again.
     Conflict,
 }
 
@@ -51,8 +61,7 @@ pub struct Change<T> {
 #[derive(Debug)]
 pub struct Bucket<T> {
     store: kv::Store,
-    /// Changes with each connection to a server.
-    connections: watch::Receiver<()>,
+    connections: Connections,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -63,18 +72,30 @@ impl<T> Clone for Bucket<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Bucket<T> {
-    pub(crate) fn new(store: kv::Store, connections: watch::Receiver<()>) -> Self {
+    pub(crate) fn new(store: kv::Store, connections: Connections) -> Self {
         Self { store, connections, kind: PhantomData }
+    }
+
+    /// Asks the server, over the next connection where one is lost: whatever is asked, it may hear twice.
+    async fn ask<A, E, F>(&self, key: &str, question: impl Fn() -> F) -> Result<Result<A, E>, BusError>
+    where
+        F: Future<Output = Result<A, E>>,
+    {
+        self.connections.ask(question).await.map_err(|lost| BusError::kv(key, &lost))
+    }
+
+    async fn info(&self) -> Result<Info, BusError> {
+        self.ask(">", || self.store.stream.get_info()).await?.map_err(|e| BusError::kv(">", &e))
     }
 
     /// Which bucket it is now.
     pub async fn origin(&self) -> Result<Origin, BusError> {
-        origin(&self.store).await
+        Ok(Origin::of(&self.info().await?))
     }
 
     /// The value and its revision; `None` when there is none. May be stale: decide only by the outcome of a write.
     pub async fn get(&self, key: &str) -> Result<Option<(T, Revision)>, BusError> {
-        let entry = self.store.entry(key).await.map_err(|e| BusError::kv(key, &e))?;
+        let entry = self.ask(key, || self.store.entry(key)).await?.map_err(|e| BusError::kv(key, &e))?;
         match entry {
             Some(entry) if entry.operation == kv::Operation::Put => {
                 Ok(Some((decode(key, &entry.value)?, Revision(entry.revision))))
@@ -85,7 +106,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
     /// Stores a value where there is none.
     pub async fn create(&self, key: &str, value: &T) -> Result<Written, BusError> {
-        match self.store.create(key, encode(key, value)?).await {
+        let text = encode(key, value)?;
+        match self.ask(key, || self.store.create(key, text.clone())).await? {
             Ok(revision) => Ok(Written::Stored(Revision(revision))),
             Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => Ok(Written::Conflict),
             Err(error) if is_conflict(&error) => Ok(Written::Conflict),
@@ -95,7 +117,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
     /// Replaces the value that `seen` names.
     pub async fn update(&self, key: &str, value: &T, seen: Revision) -> Result<Written, BusError> {
-        match self.store.update(key, encode(key, value)?, seen.0).await {
+        let text = encode(key, value)?;
+        match self.ask(key, || self.store.update(key, text.clone(), seen.0)).await? {
             Ok(revision) => Ok(Written::Stored(Revision(revision))),
             Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(Written::Conflict),
             Err(error) if is_conflict(&error) => Ok(Written::Conflict),
@@ -105,26 +128,26 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
     /// Stores a value without asking what was there: for facts that their owner alone writes (a heartbeat, say).
     pub async fn put(&self, key: &str, value: &T) -> Result<Revision, BusError> {
-        let revision = self.store.put(key, encode(key, value)?).await.map_err(|e| BusError::kv(key, &e))?;
-        Ok(Revision(revision))
+        let text = encode(key, value)?;
+        let put = self.ask(key, || self.store.put(key, text.clone())).await?;
+        Ok(Revision(put.map_err(|e| BusError::kv(key, &e))?))
     }
 
     /// Removes a value and its history.
     pub async fn remove(&self, key: &str) -> Result<(), BusError> {
-        self.store.purge(key).await.map_err(|e| BusError::kv(key, &e))
+        self.ask(key, || self.store.purge(key)).await?.map_err(|e| BusError::kv(key, &e))
     }
 
     /// Removes all keys that match `pattern` (a NATS subject pattern) at once, without a trace: watches do not see it.
     pub async fn remove_all(&self, pattern: &str) -> Result<(), BusError> {
         let subjects = format!("{}{pattern}", self.store.prefix);
-        let purged = self.store.stream.purge().filter(subjects).await;
-        purged.map(drop).map_err(|e| BusError::kv(pattern, &e))
+        let purge = || self.store.stream.purge().filter(subjects.clone()).into_future();
+        self.ask(pattern, purge).await?.map(drop).map_err(|e| BusError::kv(pattern, &e))
     }
 
     /// A revision that no value has which is written from now on.
     pub async fn now(&self) -> Result<Revision, BusError> {
-        let info = self.store.stream.get_info().await.map_err(|e| BusError::kv(">", &e))?;
-        Ok(Revision(info.state.last_sequence))
+        Ok(Revision(self.info().await?.state.last_sequence))
     }
 
     /// Removes all keys that match `pattern` as they were at the time of `seen`, and none that was written since. Without a
@@ -132,8 +155,9 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     pub async fn remove_all_seen(&self, pattern: &str, seen: Revision) -> Result<(), BusError> {
         let subjects = format!("{}{pattern}", self.store.prefix);
         // Up to this sequence, not including it.
-        let purge = self.store.stream.purge().sequence(seen.0.saturating_add(1)).filter(subjects);
-        purge.await.map(drop).map_err(|e| BusError::kv(pattern, &e))
+        let upto = seen.0.saturating_add(1);
+        let purge = || self.store.stream.purge().sequence(upto).filter(subjects.clone()).into_future();
+        self.ask(pattern, purge).await?.map(drop).map_err(|e| BusError::kv(pattern, &e))
     }
 
     /// Removes a value as it was `seen`, and none that was written since. Without a trace, as [`Bucket::remove_all`].
@@ -146,10 +170,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         &self,
     ) -> Result<impl Stream<Item = Result<(String, Bytes), BusError>> + Send + 'static + use<T>, BusError>
     {
-        let status = self.store.status().await.map_err(|e| BusError::kv(">", &e))?;
-        let watch = self.store.watch_with_history(">").await.map_err(|e| BusError::kv(">", &e))?;
-        let present = (watch, status.values() > 0);
-        let entries = stream::try_unfold(present, async |(mut watch, more)| {
+        let present = self.info().await?.state.messages;
+        let watch = self.ask(">", || self.store.watch_with_history(">")).await?;
+        let watch = watch.map_err(|e| BusError::kv(">", &e))?;
+        let entries = stream::try_unfold((watch, present > 0), async |(mut watch, more)| {
             if !more {
                 return Ok(None);
             }
@@ -180,18 +204,21 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     where
         T: 'static,
     {
-        let watch = self.store.watch_all().await.map_err(|e| BusError::kv(">", &e))?;
+        let watch = self.ask(">", || self.store.watch_all()).await?.map_err(|e| BusError::kv(">", &e))?;
         Ok(self.entries(watch).await?.map(|entry| change(entry?)))
     }
 
     async fn entries(
         &self,
         watch: kv::Watch,
-    ) -> Result<impl Stream<Item = Result<kv::Entry, BusError>> + Send + 'static + use<T>, BusError> {
-        let mut connections = self.connections.clone();
-        connections.mark_unchanged();
-        let (store, origin) = (self.store.clone(), self.origin().await?);
-        Ok(stream::try_unfold(Watching { watch, connections, store, origin }, Watching::next))
+    ) -> Result<BoxStream<'static, Result<kv::Entry, BusError>>, BusError>
+    where
+        T: 'static,
+    {
+        let news = self.connections.news();
+        let (bucket, origin) = (self.clone(), self.origin().await?);
+        // On the heap: a watch is large, and several may be part of one future.
+        Ok(stream::try_unfold(Watching { watch, news, bucket, origin }, Watching::next).boxed())
     }
 
     /// All keys that match `pattern` (a NATS subject pattern), in order; while others write, some may be missing. What does not
@@ -228,11 +255,11 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     where
         T: Send + 'static,
     {
-        let status = self.store.status().await.map_err(|e| BusError::kv(">", &e))?;
         // Counted before the watch begins: what changes in between replaces a key or adds one.
-        let mut present = Some(status.values()).filter(|count| *count > 0);
+        let mut present = Some(self.info().await?.state.messages).filter(|count| *count > 0);
         let empty = present.is_none().then_some(Ok(Followed::UpToDate));
-        let watch = self.store.watch_with_history(">").await.map_err(|e| BusError::kv(">", &e))?;
+        let watch = self.ask(">", || self.store.watch_with_history(">")).await?;
+        let watch = watch.map_err(|e| BusError::kv(">", &e))?;
         let changes = self.entries(watch).await?.flat_map(move |entry| {
             let last = entry.as_ref().is_ok_and(|entry| entry.delta == 0);
             let change = entry.and_then(change).map(Followed::Change);
@@ -255,22 +282,23 @@ pub enum Followed<T> {
 }
 
 /// A watch as long as the bucket is the one that it began with.
-struct Watching {
+struct Watching<T> {
     watch: kv::Watch,
-    connections: watch::Receiver<()>,
-    store: kv::Store,
+    /// Changes with each connection.
+    news: watch::Receiver<()>,
+    bucket: Bucket<T>,
     origin: Origin,
 }
 
-impl Watching {
+impl<T: Serialize + DeserializeOwned> Watching<T> {
     async fn next(mut self) -> Result<Option<(kv::Entry, Self)>, BusError> {
         loop {
             tokio::select! {
                 biased;
                 // The client goes on after the last revision that it has heard: of what a new bucket held before that
                 // it would say nothing.
-                Ok(()) = self.connections.changed() => if origin(&self.store).await? != self.origin {
-                    return Err(BusError::Renewed { bucket: self.store.name });
+                Ok(()) = self.news.changed() => if self.bucket.origin().await? != self.origin {
+                    return Err(BusError::Renewed { bucket: self.bucket.store.name });
                 },
                 entry = self.watch.next() => {
                     let entry = entry.transpose().map_err(|e| BusError::kv("watch", &e))?;
@@ -279,11 +307,6 @@ impl Watching {
             }
         }
     }
-}
-
-async fn origin(store: &kv::Store) -> Result<Origin, BusError> {
-    let info = store.stream.get_info().await.map_err(|e| BusError::kv(">", &e))?;
-    Ok(Origin { created_ns: info.created.unix_timestamp_nanos() })
 }
 
 fn change<T: DeserializeOwned>(entry: kv::Entry) -> Result<Change<T>, BusError> {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod bus;
 pub mod config;
+mod connections;
 pub mod edges;
 pub mod hash_tree;
 mod hints;

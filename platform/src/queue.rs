@@ -4,15 +4,14 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use async_nats::connection::State;
 use async_nats::jetstream::message::Acker;
 use async_nats::jetstream::{AckKind, Context, Message};
 use async_nats::{Client, Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use crate::bus::{BusError, decode, encode};
+use crate::connections::Connections;
 
 /// The server answers a pull within this, beyond the time that the pull itself may wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -24,8 +23,7 @@ pub struct Queue<T> {
     name: String,
     client: Client,
     context: Context,
-    /// Changes with each connection to a server.
-    connections: watch::Receiver<()>,
+    connections: Connections,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -95,7 +93,7 @@ impl<T> Queue<T> {
     pub(crate) fn new(
         client: Client,
         context: Context,
-        connections: watch::Receiver<()>,
+        connections: Connections,
         stream: &str,
         consumer: &str,
     ) -> Self {
@@ -117,10 +115,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// One request with one answer. Not to be dropped half-way: a message on its way to nobody is lost for the ack wait.
     async fn pull(&self, wait: Duration) -> Result<Option<Delivery<T>>, BusError> {
         let fail = |reason: String| BusError::Receive { queue: self.name.clone(), reason };
-        let mut connections = self.connections.clone();
-        connections.mark_unchanged();
         // What is asked while the connection is away would be answered when nobody waits for it any more.
-        if self.client.connection_state() != State::Connected {
+        if !self.connections.is_up() {
             return Err(fail("the connection is away".to_owned()));
         }
         let expires = wait.as_nanos().try_into().unwrap_or(u64::MAX);
@@ -130,12 +126,8 @@ impl<T: DeserializeOwned> Queue<T> {
         // share cannot tell whose answer it is.
         let inbox = self.client.new_inbox();
         let request = Request::new().payload(payload).inbox(inbox).timeout(Some(wait + ANSWER_WITHIN));
-        let answer = tokio::select! {
-            answer = self.client.send_request(subject, request) => answer,
-            // The server forgets who waits with its connection.
-            Ok(()) = connections.changed() => return Err(fail("the connection is another one now".to_owned())),
-        };
-        let message = match answer {
+        let answer = self.connections.answer(self.client.send_request(subject, request)).await;
+        let message = match answer.map_err(|lost| fail(lost.to_string()))? {
             Ok(message) => message,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(fail("it is not there, or nobody leads it".to_owned()));

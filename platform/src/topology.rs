@@ -20,10 +20,15 @@ pub(crate) const ADVISORIES: &str = "ADVISORIES";
 /// The consumer that all coordinators share.
 pub(crate) const COORDINATORS: &str = "coordinators";
 
-/// A message that is neither acknowledged nor kept alive for so long goes to another worker.
+/// A task that is neither acknowledged nor kept alive for so long goes to another worker.
 pub const ACK_WAIT: Duration = Duration::from_secs(20);
-/// Whoever works on a message says so this often.
+/// Whoever works on one says so this often.
 pub const KEEP_EVERY: Duration = Duration::from_secs(6);
+/// The same for coordinators, which are done with a message in moments: what a dead one had in hand holds up its job until then.
+/// Two that deal with the same one do no harm.
+pub const REPORT_ACK_WAIT: Duration = Duration::from_secs(4);
+/// The same for coordinators.
+pub const KEEP_REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A task that was handed out so often without an end is taken out of the queue and counts as failed.
 // More than a task of average luck needs: workers that drain, and those that it is to avoid, hand it back.
 const MAX_DELIVERIES: i64 = 8;
@@ -240,25 +245,25 @@ fn streams(num_replicas: usize) -> Vec<stream::Config> {
 }
 
 fn consumers() -> Vec<(&'static str, pull::Config)> {
-    let base = |name: &str, filter: String| pull::Config {
+    let base = |name: &str, filter: String, ack_wait: Duration| pull::Config {
         durable_name: Some(name.to_owned()),
         filter_subject: filter,
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
-        ack_wait: ACK_WAIT,
+        ack_wait,
         max_waiting: MAX_WAITING,
         max_ack_pending: MAX_ACK_PENDING,
         ..pull::Config::default()
     };
     let tasks = |class: Class| {
         let token = class_token(class);
-        let config = base(token, format!("task.cpu.{token}.>"));
+        let config = base(token, format!("task.cpu.{token}.>"), ACK_WAIT);
         (TASKS, pull::Config { max_deliver: MAX_DELIVERIES, ..config })
     };
     vec![
         tasks(Class::Publish),
         tasks(Class::Ladder),
-        (JOBS, base(COORDINATORS, "job.>".to_owned())),
-        (ADVISORIES, base(COORDINATORS, String::new())),
+        (JOBS, base(COORDINATORS, "job.>".to_owned(), REPORT_ACK_WAIT)),
+        (ADVISORIES, base(COORDINATORS, String::new(), REPORT_ACK_WAIT)),
     ]
 }

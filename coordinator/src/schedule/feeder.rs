@@ -24,7 +24,7 @@ use crate::state::{Asset, Effect, Input};
 const AT_ONCE: usize = 32;
 /// Without news the queues are looked at this often: the fleet may have grown.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Tries to put in the queues what the record says, before the sweep is left to do it.
+/// Tries to write whose turn it is, and to put in the queues what the record says, before the sweep is left to do it.
 const TRIES: u32 = 5;
 /// Pause before the next try, in milliseconds.
 const TRY_AGAIN_MS: std::ops::RangeInclusive<u64> = 100..=300;
@@ -70,16 +70,18 @@ async fn feed(engine: Engine, catalog: Catalog, mut holds: watch::Receiver<bool>
 }
 
 async fn hand_out(engine: Engine, catalog: Catalog, id: AssetId, upto: TaskNumber) {
-    let applied = engine.assets.apply(id, Input::HandOut { upto }).await;
-    match applied {
-        Ok(Applied { asset, effects, revision, .. }) => {
-            catalog.learn(&asset, revision);
-            perform(&engine, &asset, &effects).await;
+    for _ in 0..TRIES {
+        match engine.assets.apply(id, Input::HandOut { upto }).await {
+            Ok(Applied { asset, effects, changed, revision }) => {
+                catalog.learn(&asset, revision);
+                // It said so before: by a write whose answer was lost, or by one who may have died since.
+                let effects = if changed { effects } else { unsure_of(&asset) };
+                perform(&engine, &asset, &effects).await;
+                break;
+            }
+            Err(error) => tracing::warn!(asset = %id, %error, "it was not written whose turn it is"),
         }
-        Err(error) => {
-            tracing::warn!(asset = %id, %error, "it was not written whose turn it is");
-            pause(&engine).await;
-        }
+        pause(&engine).await;
     }
     catalog.schedule(|schedule| schedule.settle(id));
 }
@@ -104,13 +106,15 @@ async fn pause(engine: &Engine) {
 
 /// Whoever fed before may have died between writing a record and putting its tasks in their queues.
 async fn make_sure(engine: &Engine, catalog: &Catalog) {
-    let unsure = Timestamp::now() - UNSURE_FOR;
-    let unsure_of = |asset: &Asset| -> Vec<Effect> {
-        let attempts = asset.in_flight().iter();
-        let unsure = attempts.filter(|a| a.not_before.is_none() && a.published_at > unsure);
-        unsure.map(|a| Effect::PublishTask { number: a.number, epoch: a.epoch }).collect()
-    };
     stream::iter(catalog.unfinished())
         .for_each_concurrent(AT_ONCE, async |asset| perform(engine, &asset, &unsure_of(&asset)).await)
         .await;
+}
+
+/// Puts in their queues again what was handed out lately.
+fn unsure_of(asset: &Asset) -> Vec<Effect> {
+    let unsure = Timestamp::now() - UNSURE_FOR;
+    let attempts = asset.in_flight().iter();
+    let unsure = attempts.filter(|attempt| attempt.not_before.is_none() && attempt.published_at > unsure);
+    unsure.map(|attempt| Effect::PublishTask { number: attempt.number, epoch: attempt.epoch }).collect()
 }

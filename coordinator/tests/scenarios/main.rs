@@ -15,6 +15,7 @@ mod fleet;
 mod garbage;
 mod life;
 mod listing;
+mod lost_answers;
 mod machines;
 mod media;
 mod origin;
