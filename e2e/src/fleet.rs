@@ -1,5 +1,5 @@
 //! A fleet: a nats-server, coordinators, workers and edges, each a process of its own that may be killed at any time, on one
-//! folder as object store.
+//! folder as object store, or on S3.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::http::Http;
 use crate::judge::{self, Expected};
 use crate::published::{Published, from_folder};
+use crate::s3::S3;
 use crate::system::{Asset, kill, program, until};
 
 /// A process is up within this.
@@ -31,6 +32,8 @@ pub struct Fleet {
     folder: TempDir,
     nats: Option<Child>,
     nats_url: String,
+    /// Where the store is, unless in the folder.
+    s3: Option<S3>,
     started: u32,
 }
 
@@ -96,6 +99,15 @@ impl Default for Fleet {
 impl Fleet {
     /// Starts the nats-server; nobody else is there yet.
     pub fn start() -> Fleet {
+        Fleet::around(|_| None)
+    }
+
+    /// The same, with its store on S3.
+    pub fn on_s3() -> Fleet {
+        Fleet::around(|folder| Some(S3::start(&folder.join("s3"))))
+    }
+
+    fn around(s3: impl FnOnce(&Path) -> Option<S3>) -> Fleet {
         let folder =
             tempfile::Builder::new().prefix("reelmill-fleet-").tempdir().expect("a temporary folder");
         for name in ["nats", "logs", "store"] {
@@ -104,8 +116,8 @@ impl Fleet {
         let hash = blake3::hash(KEY.as_bytes()).to_hex();
         let keys = serde_json::json!([{ "tenant": "demo", "key_blake3": hash.as_str() }]);
         std::fs::write(folder.path().join("keys.json"), keys.to_string()).expect("a file of keys");
-        let (http, nats_url) = (Http::new(), String::new());
-        let mut fleet = Fleet { http, folder, nats: None, nats_url, started: 0 };
+        let (http, nats_url, s3) = (Http::new(), String::new(), s3(folder.path()));
+        let mut fleet = Fleet { http, folder, nats: None, nats_url, s3, started: 0 };
         fleet.start_nats("-1");
         fleet
     }
@@ -151,7 +163,7 @@ impl Fleet {
 
     /// Makes NATS anew from the store, as an operator does.
     pub fn rebuild(&self) -> String {
-        let mut command = Command::new(program("reelmill-coordinator"));
+        let mut command = self.program("coordinator");
         command.args(["rebuild", "--nats", &self.nats_url, "--store", &self.store_url()]);
         let output = command.stdin(Stdio::null()).output().expect("a rebuild");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -161,7 +173,27 @@ impl Fleet {
 
     /// Where the object store is.
     pub fn store_url(&self) -> String {
-        format!("file://{}", self.path("store").display())
+        match &self.s3 {
+            Some(s3) => s3.url(),
+            None => format!("file://{}", self.path("store").display()),
+        }
+    }
+
+    /// The server of a store on S3.
+    pub fn s3(&self) -> &S3 {
+        self.s3.as_ref().expect("a store on S3")
+    }
+
+    /// The folder in which the store's objects lie.
+    fn store(&self) -> PathBuf {
+        self.s3.as_ref().map_or_else(|| self.path("store"), S3::folder)
+    }
+
+    /// One of our programs, which finds the store by this environment.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(program(&format!("reelmill-{name}")));
+        command.envs(self.s3.iter().flat_map(S3::environment));
+        command
     }
 
     fn kill_nats(&mut self) {
@@ -200,7 +232,7 @@ impl Fleet {
         self.started += 1;
         let log = self.path(&format!("logs/{name}-{}.log", self.started));
         let ready = self.path(&format!("{name}-{}.json", self.started));
-        let mut command = Command::new(program(&format!("reelmill-{name}")));
+        let mut command = self.program(name);
         command.args(arguments).args(["--nats", &self.nats_url, "--store"]);
         command.arg(self.store_url()).arg("--ready-file").arg(&ready);
         let process = spawn(&mut command, &log);
@@ -225,19 +257,6 @@ impl Fleet {
     /// Tasks that workers have done.
     pub fn tasks_done(&self) -> usize {
         self.said("worker").matches(" task done").count()
-    }
-
-    /// Makes the object store refuse everything, or lets it work again.
-    pub fn store_refuses(&self, refuses: bool) {
-        let (blobs, aside) = (self.path("store/blobs"), self.path("store/aside"));
-        if refuses {
-            std::fs::rename(&blobs, &aside).expect("blobs to be put aside");
-            // No folder: whatever is asked of it fails.
-            File::create(&blobs).expect("a file in their place");
-        } else {
-            std::fs::remove_file(&blobs).expect("the file");
-            std::fs::rename(&aside, &blobs).expect("the blobs");
-        }
     }
 
     /// Uploads a file in one request; gives the asset's id.
@@ -274,14 +293,13 @@ impl Fleet {
 
     /// Everything that is published of an asset.
     pub fn published(&self, id: &str) -> Published {
-        let store = self.path("store");
-        Published::read(&from_folder(&store), &format!("assets/{id}/index.m3u8")).expect("a published tree")
+        Published::read(&from_folder(&self.store()), &format!("assets/{id}/index.m3u8"))
+            .expect("a published tree")
     }
 
     /// Judges what is published of an asset.
     pub fn must_be_right(&self, id: &str, expected: &Expected) -> Published {
-        let store = self.path("store");
-        judge::must_be_right(&from_folder(&store), &format!("assets/{id}/index.m3u8"), expected)
+        judge::must_be_right(&from_folder(&self.store()), &format!("assets/{id}/index.m3u8"), expected)
     }
 }
 

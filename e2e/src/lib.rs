@@ -12,6 +12,7 @@ pub mod http;
 pub mod judge;
 pub mod media_dir;
 pub mod published;
+pub mod s3;
 pub mod sound;
 pub mod system;
 pub mod tools;

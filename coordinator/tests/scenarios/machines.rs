@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use reelmill_e2e::s3::S3;
 use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use reelmill_platform::store::Store;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::s3::S3;
+use crate::s3::store_on;
 
 /// Nothing in these tests takes longer than this, however busy the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -60,8 +61,13 @@ impl Machines {
     /// The same with a store on S3.
     pub async fn on_s3() -> Machines {
         let folder = tempfile::tempdir().unwrap();
-        let s3 = S3::start(folder.path().join("s3")).await;
-        Machines::around(folder, s3.store(), s3.url(), Some(s3)).await
+        let s3 = S3::start(&folder.path().join("s3"));
+        Machines::around(folder, store_on(&s3), s3.url(), Some(s3)).await
+    }
+
+    /// The server of a store on S3.
+    pub fn s3(&self) -> &S3 {
+        self.s3.as_ref().unwrap()
     }
 
     async fn around(folder: TempDir, store: Store, store_url: String, s3: Option<S3>) -> Machines {
@@ -101,7 +107,7 @@ impl Machines {
     /// The file in which an object lies.
     pub fn file(&self, key: &str) -> PathBuf {
         match &self.s3 {
-            Some(s3) => s3.file(key),
+            Some(s3) => s3.folder().join(key),
             None => self.folder.path().join("store").join(key),
         }
     }

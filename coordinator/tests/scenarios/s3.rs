@@ -1,102 +1,33 @@
-//! An S3 server of somebody else's, which checks signatures, pages its lists and cannot rename; and that a store there is
-//! what one in a folder is.
+//! A store on an S3 server of somebody else's is what one in a folder is.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use object_store::aws::AmazonS3Builder;
 use object_store::prefix::PrefixStore;
-use reelmill_media::ids::BlobHash;
+use reelmill_e2e::s3::{S3, Temper};
+use reelmill_media::ids::{BlobHash, WorkerId};
 use reelmill_media::keys::{self, BlobKind};
+use reelmill_media::task::{Class, Outcome, TaskReport};
+use reelmill_platform::bus::Queued;
+use reelmill_platform::queue::Delivery;
 use reelmill_platform::store::{Store, StoreError};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use s3s_fs::FileSystem;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use reqwest::Url;
 
-use crate::machines::Machines;
+use crate::client::Caller;
+use crate::life::is_whole;
+use crate::machines::{Machines, until};
+use crate::media;
+use crate::worker::Worker;
 
-const BUCKET: &str = "videos";
-/// Where in the bucket the store begins.
-const PREFIX: &str = "reel/mill";
-const ACCESS_KEY: &str = "who";
-const SECRET_KEY: &str = "a secret";
-
-/// Serves until it is dropped.
-#[derive(Debug)]
-pub struct S3 {
-    endpoint: String,
-    folder: PathBuf,
-    task: JoinHandle<()>,
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl S3 {
-    /// With one bucket, which it keeps in a folder: each object in a file of its name.
-    pub async fn start(folder: PathBuf) -> S3 {
-        std::fs::create_dir_all(folder.join(BUCKET)).unwrap();
-        let mut service = S3ServiceBuilder::new(FileSystem::new(&folder).unwrap());
-        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let service = service.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let builder = auto::Builder::new(TokioExecutor::new());
-                    // Whoever has seen enough hangs up.
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        S3 { endpoint, folder, task }
-    }
-
-    /// The store's address.
-    pub fn url(&self) -> String {
-        format!("s3://{BUCKET}/{PREFIX}")
-    }
-
-    /// What a process has in its environment to use it.
-    pub fn environment(&self) -> [(&'static str, &str); 4] {
-        [
-            ("AWS_ENDPOINT", &self.endpoint),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-        ]
-    }
-
-    /// The same store, for this process.
-    pub fn store(&self) -> Store {
-        let bucket = AmazonS3Builder::new()
-            .with_bucket_name(BUCKET)
-            .with_endpoint(&self.endpoint)
-            .with_allow_http(true)
-            .with_access_key_id(ACCESS_KEY)
-            .with_secret_access_key(SECRET_KEY)
-            .build()
-            .unwrap();
-        Store::over(Arc::new(PrefixStore::new(bucket, PREFIX)))
-    }
-
-    /// The file in which it keeps an object of the store.
-    pub fn file(&self, key: &str) -> PathBuf {
-        self.folder.join(BUCKET).join(PREFIX).join(key)
-    }
+/// The store on such a server, for this process.
+pub fn store_on(s3: &S3) -> Store {
+    let options = s3.environment().map(|(key, value)| (key.to_ascii_lowercase(), value.to_owned()));
+    let url = Url::parse(&s3.url()).unwrap();
+    let (bucket, prefix) = object_store::parse_url_opts(&url, options).unwrap();
+    Store::over(Arc::new(PrefixStore::new(bucket, prefix)))
 }
 
 async fn keys_in(store: &Store, folder: &str) -> BTreeSet<String> {
@@ -156,8 +87,8 @@ async fn is_as_it_says(store: Store) {
 async fn a_store_on_s3_is_as_one_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     is_as_it_says(Store::open(&format!("file://{}", folder.path().join("store").display())).unwrap()).await;
-    let s3 = S3::start(folder.path().join("s3")).await;
-    is_as_it_says(s3.store()).await;
+    let s3 = S3::start(&folder.path().join("s3"));
+    is_as_it_says(store_on(&s3)).await;
 }
 
 #[tokio::test]
@@ -169,4 +100,38 @@ async fn who_may_not_use_the_bucket_is_told_so_at_the_start() {
     let ended = stranger.output().await.unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success() && said.contains("SignatureDoesNotMatch"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_coordinator_that_was_killed_had_in_hand_another_deals_with() {
+    let machines = Machines::on_s3().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let id = Caller::of(&coordinator).put(vec![1; 10_000]).await;
+    let bus = machines.bus().await;
+    let (tasks, reports) = (bus.tasks(Class::Publish), bus.reports());
+    let Delivery { message: task, lease, .. } =
+        until("the first task", async || tasks.try_next().await.unwrap()).await;
+    let index = Bytes::from(postcard::to_stdvec(&media::index(20)).unwrap());
+    let index = machines.store.put_blob(BlobKind::Record, index).await.unwrap();
+    let outcome = Outcome::Indexed { index, upto: None };
+    let worker = WorkerId::from_parts(1, 1);
+    let report = TaskReport { asset: task.asset, number: task.number, epoch: task.epoch, worker, outcome };
+
+    // It holds on to the report, since what it makes of it cannot be stored.
+    machines.s3().becomes(Temper::Slow(Duration::from_secs(3600)));
+    bus.publish_report(&report).await.unwrap();
+    lease.done().await.unwrap();
+    until("the coordinator to have the report in hand", async || match reports.try_next().await.unwrap() {
+        Some(report) => report.lease.give_back(Duration::ZERO).await.map(|()| None).unwrap(),
+        None => Some(()),
+    })
+    .await;
+    assert_eq!(bus.publish_report(&report).await.unwrap(), Queued::Already);
+    coordinator.kill().await;
+    machines.s3().becomes(Temper::Willing);
+
+    let coordinator = machines.coordinator(&[]).await;
+    let _worker = Worker::diligent(&machines, 20).await;
+    Caller::of(&coordinator).reaches(&id, "ready").await;
+    is_whole(&machines, &id, 20);
 }
