@@ -139,12 +139,12 @@ fn max_kbps(cap_1080: u32, width: u32, height: u32, rate: FrameRate) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Colour, Orientation};
+    use crate::index::Orientation;
     use proptest::prelude::*;
 
     fn picture(width: u32, height: u32, turns: u8) -> Picture {
         let orientation = Orientation { mirrored: false, quarter_turns: turns };
-        Picture { width, height, sar_num: 1, sar_den: 1, orientation, colour: Colour::UNSPECIFIED }
+        Picture { orientation, ..Picture::plain(width, height) }
     }
 
     fn sizes(picture: &Picture) -> Vec<(u32, u32)> {

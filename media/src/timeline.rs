@@ -230,11 +230,11 @@ impl AudioTimeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{CodecSetup, Colour, Container, Orientation, Picture, Sample};
+    use crate::index::{CodecSetup, Container, Picture, Sample};
 
     /// Frames as Matroska dates them, enough to tell all rates apart, and sound from 0 on.
     fn matroska(rate: FrameRate, first_ms: i64) -> SourceIndex {
-        let setup = CodecSetup { codec: "h264".to_owned(), extradata: Vec::new(), wave: Default::default() };
+        let setup = CodecSetup::new("h264", []);
         let window = Ticks(i64::MIN)..Ticks(i64::MAX);
         let sample = |pts| Sample { offset: 0, bytes: 1, pts, dts: pts, key: true };
         let millis = Timescale::new(1000).unwrap();
@@ -242,19 +242,11 @@ mod tests {
             let at = Ticks(k * i64::from(rate.den)).rescale(Timescale::new(rate.num).unwrap(), millis);
             sample(Ticks(first_ms) + at)
         });
-        let picture = Picture {
-            width: 2,
-            height: 2,
-            sar_num: 1,
-            sar_den: 1,
-            orientation: Orientation::default(),
-            colour: Colour::UNSPECIFIED,
-        };
         let video = VideoTrack {
             stream: 0,
             setup: setup.clone(),
             timescale: millis,
-            picture,
+            picture: Picture::plain(2, 2),
             samples: frames.collect(),
             window: window.clone(),
             last_duration: Ticks(33),
