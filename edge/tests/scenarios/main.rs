@@ -35,6 +35,8 @@ mod push;
 mod ranges;
 mod reload;
 mod remap;
+mod s3;
+mod silent;
 mod streaming;
 mod takedown;
 mod texts;

@@ -1,7 +1,8 @@
 //! The program: flags, ready file, admin port, signals.
 
+use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use reelmill_media::ids::BlobHash;
@@ -29,10 +30,21 @@ impl Drop for Program {
 }
 
 pub fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
+    start_over(&format!("file://{}/store", folder.display()), &[], folder, more)
+}
+
+/// The same over any store, with what its client finds in the environment. What the program says goes to `log` in the folder.
+pub fn start_over(
+    store: &str,
+    environment: &[(&str, &str)],
+    folder: &Path,
+    more: &[&str],
+) -> (Program, Value) {
     let ready = folder.join("ready.json");
     let child = Program(
         Command::new(env!("CARGO_BIN_EXE_reelmill-edge"))
-            .args(["--store", &format!("file://{}/store", folder.display())])
+            .envs(environment.iter().copied())
+            .args(["--store", store])
             .args([
                 "--listen",
                 "127.0.0.1:0",
@@ -47,7 +59,7 @@ pub fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
             .arg(folder.join("state"))
             .arg("--ready-file")
             .arg(&ready)
-            .stderr(Stdio::null())
+            .stderr(File::create(folder.join("log")).unwrap())
             .spawn()
             .unwrap(),
     );
@@ -59,6 +71,11 @@ pub fn start(folder: &Path, more: &[&str]) -> (Program, Value) {
         assert!(begun.elapsed() < Duration::from_secs(20), "not ready");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Where a program that is ready serves a path without TLS.
+pub fn url(ready: &Value, path: &str) -> String {
+    format!("http://{}{path}", ready["plain_listen"].as_str().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
