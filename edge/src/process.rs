@@ -250,6 +250,12 @@ pub fn take_over(
         last_call: CancellationToken::new(),
         end,
     };
+    if settings.cache_bytes.saturating_add(settings.in_flight_bytes) >= settings.memory_bytes {
+        tracing::warn!(
+            memory_bytes = settings.memory_bytes,
+            "there is as much memory for blobs as for all: when they have it, new connections will be refused"
+        );
+    }
     let shortage =
         Shortage::new(context.connections.clone(), settings.memory_bytes, context.metrics.memory.clone());
     background.spawn(context.end.clone().run_until_cancelled_owned(shortage.watch()).map(drop));
