@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
-const USAGE = `node play.mjs URL [--spki BASE64] [--host NAME] [--port N] [--no-force] [--seconds 4 | --until-end | --until-shown CAPTION]
+const USAGE = `node play.mjs URL [--spki BASE64] [--host NAME] [--port N] [--no-force] [--seconds 4 | --until-end | --until-shown CAPTION | --until-said SENTENCE]
   [--begun FILE] [--captions LANGUAGE] [--screenshot FILE] [--timeout SECONDS]`;
 
 const POLL_MS = 100;
@@ -39,6 +39,7 @@ function parse() {
         'no-force': { type: 'boolean', default: false },
         'until-end': { type: 'boolean', default: false },
         'until-shown': { type: 'string' },
+        'until-said': { type: 'string' },
         begun: { type: 'string' }, // made when it plays
       },
     });
@@ -110,7 +111,9 @@ async function follow(page, options) {
     if (options.captions) await page.evaluate(choose, options.captions);
     if (playing && options.begun) writeFileSync(options.begun, '');
     if (playing) start ??= time;
-    if (options['until-shown']) {
+    if (options['until-said']) {
+      if ((await page.textContent('#state')) === options['until-said']) return true;
+    } else if (options['until-shown']) {
       if (await page.evaluate(shows, options['until-shown'])) return true;
     } else if (ended || (!options['until-end'] && time - start >= options.seconds)) return true;
     if (time !== last.time) last = { time, at: Date.now() };

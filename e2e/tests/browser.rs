@@ -168,6 +168,28 @@ fn who_watches_sees_captions_that_come_and_change_meanwhile() {
 }
 
 #[test]
+fn a_viewer_is_told_why_there_is_nothing_to_see() {
+    let system = System::start();
+    let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());
+    let private = "This video is private: open it by the link that you were given.";
+    for (command, status, sentence) in [
+        (&["policy", "--private", "--asset"][..], 401, private),
+        (&["purge", "asset"], 410, "This video was taken down."),
+    ] {
+        let asset = published(&system, &fixture(Kind::HalfSecond)).to_string();
+        let output = system.reelmill(&[command, &[asset.as_str()][..]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let index = format!("{}/assets/{asset}/index.m3u8", system.state.edge);
+        until("the edge to refuse", Duration::from_secs(60), || {
+            (system.http.get(&index, &[]).status == status).then_some(())
+        });
+        let page = format!("https://{HOST}:{port}/watch/{asset}");
+        let seen = play(&[&page, "--spki", &spki, "--until-said", sentence]);
+        assert!(!seen.stalled, "{seen:#?}");
+    }
+}
+
+#[test]
 fn portrait_and_silent_videos_play_as_they_lie() {
     let system = System::start();
     let (port, spki) = (system.state.edge_port, system.state.spki_sha256.clone());

@@ -6,6 +6,11 @@
   const PATIENCE_POLLS = 60; // then say that there may never be one, and go on asking
   const FACTS_MS = 1000;
   const CAPTIONS_MS = 5000; // who watches sees new captions within this
+  const REFUSALS = {
+    401: "This video is private: open it by the link that you were given.",
+    403: "This video cannot be watched from here, or not by this link.",
+    410: "This video was taken down.",
+  };
 
   // Every error of the player, whether it recovered or not. Tests read it.
   window.reelmillErrors = [];
@@ -52,7 +57,7 @@
       } else if (status === 0 || status >= 500) {
         show("preparing", "The server does not answer, trying again…");
       } else {
-        fail("playlist", `HTTP ${status}`, "This video is not available.");
+        fail("playlist", `HTTP ${status}`, REFUSALS[status] || "This video is not available.");
         return null;
       }
       await pause(POLL_MS);
