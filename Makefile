@@ -8,7 +8,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 reelmill := $(or $(CARGO_TARGET_DIR),target)/release/reelmill
 
-.PHONY: help demo up build test bench bench-publish bench-schedule bench-transcode check deps
+.PHONY: help demo up build test bench bench-publish bench-schedule bench-crashes bench-transcode check deps
 help: ## Say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
@@ -36,6 +36,10 @@ bench-publish: build ## Measure how soon uploads play; ARGS="--runs 20 --seconds
 bench-schedule: build ## Measure decisions, tasks on their way and starts; ARGS="--finished 0" leaves a part out
 	@cargo build --release -p reelmill-benches
 	@NATS_SERVER_BIN=$$(scripts/nats-server.sh) $(dir $(reelmill))schedule $(ARGS)
+
+bench-crashes: build ## Measure what workers cost that die, or are slow; ARGS="--rounds 1" chooses
+	@cargo build --release -p reelmill-benches
+	@$(dir $(reelmill))crashes $(ARGS)
 
 bench-transcode: build ## Measure the transcode engine beside ffmpeg; ARGS="--minutes 30" bounds it
 	@cargo build --release -p reelmill-benches

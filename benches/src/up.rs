@@ -18,21 +18,30 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Up {
     child: Child,
-    _data: TempDir,
+    data: TempDir,
     client: Client,
     api: String,
     key: String,
     /// The edge without TLS: `http://…`.
     pub edge: String,
+    /// Its nats-server.
+    pub nats: String,
+    metrics: String,
 }
 
 impl Up {
     /// Starts one and waits until it is up.
     pub async fn start(binaries: &Path) -> anyhow::Result<Up> {
+        Up::start_with(binaries, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub async fn start_with(binaries: &Path, more: &[&str]) -> anyhow::Result<Up> {
         let data = tempfile::tempdir()?;
         let child = Command::new(binaries.canonicalize()?.join("reelmill"))
             .args(["up", "--api-port", "0", "--edge-port", "0", "--data"])
             .arg(data.path())
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -46,11 +55,26 @@ impl Up {
                 Err(_) => bail!("reelmill did not start"),
             }
         };
-        let text = |key: &str| {
-            state[key].as_str().map(str::to_owned).ok_or_else(|| anyhow!("the state lacks {key}"))
+        let text = |pointer: &str| {
+            let text = state.pointer(pointer).and_then(Value::as_str);
+            text.map(str::to_owned).ok_or_else(|| anyhow!("the state lacks {pointer}"))
         };
-        let (api, key, edge) = (text("api")?, text("api_key")?, text("edge_plain")?);
-        Ok(Up { child, _data: data, client: Client::new(), api, key, edge })
+        let (api, key, edge) = (text("/api")?, text("/api_key")?, text("/edge_plain")?);
+        // The coordinator comes first.
+        let (nats, metrics) = (text("/nats")?, format!("http://{}/metrics", text("/admin/0/1")?));
+        Ok(Up { child, data, client: Client::new(), api, key, edge, nats, metrics })
+    }
+
+    /// Its object store.
+    pub fn store_url(&self) -> String {
+        format!("file://{}", self.data.path().join("store").display())
+    }
+
+    /// A number among the coordinator's metrics.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.client.get(&self.metrics).send().await?.error_for_status()?.text().await?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("the coordinator does not count {name}"))?.parse()?)
     }
 
     /// A request to the API, with the right to make it.
