@@ -57,10 +57,11 @@ async fn requests(
         let half = Arc::new(SendHalf::new(send));
         priorities.open(stream, &half);
         let request = RequestStream::new(receive);
-        async move {
+        // Boxed, for it is large, and a set of futures has room for one more than it has.
+        Box::pin(async move {
             Exchange { request, half, early, connection, peer, context }.run().await;
             priorities.close(stream);
-        }
+        })
     };
     let mut answer_until = async |mut event: Pin<&mut (dyn Future<Output = ()> + Send)>| {
         loop {
