@@ -63,7 +63,7 @@ struct Profiles {
 
 /// Lists profiles, or does something about one.
 pub async fn run(api: &Api, command: Command) -> anyhow::Result<()> {
-    let path = |name| format!("/v1/profiles/{name}");
+    let path = |name: &ProfileName| format!("/v1/profiles/{name}");
     match command {
         Command::Ls => {
             let request = api.request(Method::GET, "/v1/profiles");
@@ -75,10 +75,28 @@ pub async fn run(api: &Api, command: Command) -> anyhow::Result<()> {
         }
         Command::Set { name, file } => {
             let profile = Choice::File(file).text().await?;
-            let request = api.request(Method::PUT, &path(name));
+            let request = api.request(Method::PUT, &path(&name));
             let request = request.header(header::CONTENT_TYPE, "application/json").body(profile);
-            api.send(request).await.map(drop)
+            println!("{name}  {}", api.send(request).await?.json::<Value>().await?);
+            Ok(())
         }
-        Command::Rm { name } => api.send(api.request(Method::DELETE, &path(name))).await.map(drop),
+        Command::Rm { name } => {
+            api.send(api.request(Method::DELETE, &path(&name))).await?;
+            println!("{name}  taken away: what was made by it stays as it is");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_name_is_one() {
+        assert!(matches!(Choice::from("thorough-2"), Choice::Named(_)));
+        for file in ["thorough.json", "./thorough", "Thorough", ""] {
+            assert!(matches!(Choice::from(file), Choice::File(_)), "{file}");
+        }
     }
 }

@@ -43,7 +43,7 @@ fn check(how: &[&str], extra: &[&str], name: &str) {
     let index = indexed.index.unwrap();
     let plan = Plan::of_beginning(&index, &Profile::default(), there, None).unwrap();
     let last = |wanted: fn(&Work) -> bool| {
-        plan.tasks.iter().map(|task| &task.work).filter(|work| wanted(work)).next_back().unwrap()
+        plan.tasks.iter().map(|task| &task.work).rfind(|work| wanted(work)).unwrap()
     };
     let picture = last(|work| matches!(work, Work::Video { .. }));
     let sound = last(|work| matches!(work, Work::Audio { .. }));
