@@ -70,7 +70,8 @@ fn an_upload_that_ends_on_the_server_ends_here_and_says_so() {
     gate.open();
     let ended = sending.wait_with_output().unwrap();
     let said = text(&ended.stderr);
-    assert!(!ended.status.success() && said.contains("is over and takes no more bytes"), "{said}");
+    // The answer to what was on its way may be lost; then it is the question for the offset that is refused.
+    assert!(!ended.status.success() && (said.contains("was deleted") || said.contains("410 Gone")), "{said}");
 }
 
 #[test]
