@@ -14,7 +14,7 @@ use anyhow::anyhow;
 use clap::Parser;
 
 use row::HEAD;
-use source::{Container, Source};
+use source::{Container, Size, Source};
 
 /// Longer sources, in seconds, come in the last container named only: they take time and room.
 const LONG_SECONDS: u32 = 60;
@@ -32,7 +32,7 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "mp4,mp4-last")]
     container: Vec<Container>,
     /// Containers of the uploads at the rate of the media
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "mp4,ts")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "mp4,fmp4,ts,mkv")]
     paced: Vec<Container>,
     /// How long those last, in seconds
     #[arg(long, default_value_t = 60)]
@@ -48,7 +48,8 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    source::light()?;
+    source::light(Size::Full)?;
+    source::light(Size::Half)?;
     println!("{HEAD}");
     // Gigabytes are removed on the way out, by Ctrl-C as well.
     tokio::select! {
@@ -64,11 +65,14 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         runs = options.runs.get(at).copied().unwrap_or(runs);
         let last = options.container.len().saturating_sub(1);
         for container in options.container.iter().skip(if *seconds > LONG_SECONDS { last } else { 0 }) {
-            println!("{}", burst::run(&options.binaries, &Source::made(*seconds, *container)?, runs).await?);
+            println!(
+                "{}",
+                burst::run(&options.binaries, &Source::made(*seconds, *container, Size::Full)?, runs).await?
+            );
         }
     }
     for container in options.paced.iter().filter(|_| !options.burst_only) {
-        let source = Source::made(options.paced_seconds, *container)?;
+        let source = Source::made(options.paced_seconds, *container, Size::Half)?;
         for row in paced::run(&options.binaries, &source).await? {
             println!("{row}");
         }

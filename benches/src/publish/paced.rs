@@ -22,8 +22,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A ladder that is not there so long after its last byte will not be.
 const DEADLINE: Duration = Duration::from_secs(900);
-/// The longest chunk, in seconds of media.
-const CHUNK_SECONDS: u32 = 16;
+/// How long a chunk is that comes in at the rate of the media, in seconds.
+const CHUNK_SECONDS: f64 = 4.0;
 
 /// How one went.
 struct Went {
@@ -39,7 +39,9 @@ pub async fn run(binaries: &Path, source: &Source) -> anyhow::Result<[Row; 2]> {
     let alone = fresh(binaries, bytes.clone(), Duration::ZERO).await?.after;
     let paced = fresh(binaries, bytes, Duration::from_secs(source.seconds.into())).await?;
     let seconds = source.seconds;
-    let chunk = alone * f64::from(CHUNK_SECONDS.min(seconds)) / f64::from(seconds.max(1));
+    // Uploaded at once it has all cores, a chunk has one.
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let chunk = alone * cores * CHUNK_SECONDS / f64::from(seconds.max(1));
     Ok([
         Row {
             what: format!("{source}, over {seconds} s: part of the bytes sent when it plays"),

@@ -1,4 +1,4 @@
-//! What is uploaded: one light clip, copied into containers at any length without encoding it again.
+//! What is uploaded: one light clip of either size, copied into containers at any length without encoding it again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +50,25 @@ impl Container {
     }
 }
 
+/// How large the picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// 1080p: two cores take longer for its ladder than it lasts
+    Full,
+    /// 720p: they take less
+    Half,
+}
+
+impl Size {
+    /// Lines of the picture.
+    fn height(self) -> u32 {
+        match self {
+            Size::Full => 1080,
+            Size::Half => 720,
+        }
+    }
+}
+
 /// A source; it goes with this, since two hours are 2 GB.
 #[derive(Debug)]
 pub struct Source {
@@ -58,14 +77,15 @@ pub struct Source {
     pub seconds: u32,
     /// How it is wrapped.
     pub container: Container,
+    size: Size,
 }
 
 impl Source {
     /// Cuts or repeats the clip.
-    pub fn made(seconds: u32, container: Container) -> anyhow::Result<Source> {
-        let light = light()?;
+    pub fn made(seconds: u32, container: Container, size: Size) -> anyhow::Result<Source> {
+        let light = light(size)?;
         let folder = tempfile::Builder::new().prefix("publish-").tempdir_in(clip::FOLDER)?;
-        let source = Source { folder, seconds, container };
+        let source = Source { folder, seconds, container, size };
         let loops = (seconds.div_ceil(CLIP_SECONDS).saturating_sub(1)).to_string();
         let seconds = seconds.to_string();
         let copy = ["-map", "0", "-c", "copy", "-t", &seconds];
@@ -82,16 +102,19 @@ impl Source {
 
 impl std::fmt::Display for Source {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(to, "{} s, {}", self.seconds, self.container.name())
+        write!(to, "{} s, {}p, {}", self.seconds, self.size.height(), self.container.name())
     }
 }
 
 /// The usual clip at a rate at which two hours fit on a disk; it stays for the next time.
-pub fn light() -> anyhow::Result<PathBuf> {
-    let path = Path::new(clip::FOLDER).join("publish.mp4");
+pub fn light(size: Size) -> anyhow::Result<PathBuf> {
+    let height = size.height();
+    let path = Path::new(clip::FOLDER).join(format!("publish-{height}p.mp4"));
     if !path.is_file() {
         let made = clip::made(CLIP_SECONDS)?;
+        let scale = format!("scale=-2:{height}");
         let encode = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "3M", "-g", "60", "-c:a", "copy"];
+        let encode = [&["-vf", &scale], &encode[..]].concat();
         println!("making {}", path.display());
         // Half a file is never left there.
         let partial = path.with_extension("partial.mp4");
