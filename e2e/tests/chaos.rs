@@ -81,7 +81,8 @@ fn whatever_dies_nothing_is_lost_and_nothing_comes_out_different() {
         let (coordinators, _workers) = populate(&mut fleet);
         let asset = fleet.put(&coordinators[0], &source.path);
         fleet.ready(&coordinators[0], &asset, READY);
-        fleet.must_be_right(&asset, &Expected::of(&source)).blobs()
+        // Judged once: the other one must be the same.
+        fleet.published(&asset).blobs()
     };
 
     let mut fleet = Fleet::on_s3();
