@@ -42,7 +42,7 @@ impl Crew {
         let arguments = arguments.map(str::to_owned).to_vec();
         let mut crew = Crew { program, arguments, workers: Vec::new() };
         for _ in 0..workers {
-            crew.add()?;
+            crew.workers.push(crew.another()?);
         }
         let began = Instant::now();
         while up.metric("reelmill_coordinator_live_slots").await? < (workers + 1) as f64 {
@@ -54,19 +54,19 @@ impl Crew {
         Ok(crew)
     }
 
-    fn add(&mut self) -> anyhow::Result<()> {
+    fn another(&self) -> anyhow::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.workers.push(command.spawn().context("a worker cannot be run")?);
-        Ok(())
+        command.spawn().context("a worker cannot be run")
     }
 
     /// Kills the worker at this place, as by kill -9, and starts another.
     pub fn lose(&mut self, place: usize) -> anyhow::Result<()> {
-        let mut worker = self.workers.swap_remove(place);
+        let worker = self.workers.get_mut(place).context("nobody is there to die")?;
         worker.kill()?;
         worker.wait()?;
-        self.add()
+        self.workers[place] = self.another()?;
+        Ok(())
     }
 
     /// Lets the first worker's encoders run such a part of the time, as long as the task does.
@@ -87,8 +87,8 @@ impl Crew {
 
     /// Stops them, and waits for whatever they have left behind, so that its CPU time is counted.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        for mut worker in self.workers.drain(..) {
-            kill_process(Pid::from_child(&worker), Signal::TERM)?;
+        for worker in &mut self.workers {
+            kill_process(Pid::from_child(worker), Signal::TERM)?;
             worker.wait()?;
         }
         Ok(())
