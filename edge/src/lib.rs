@@ -20,6 +20,7 @@ mod limits;
 mod listener;
 pub mod metrics;
 mod multipart;
+mod outage;
 pub mod player;
 pub mod playlists;
 pub mod pop;

@@ -106,6 +106,9 @@ pub(crate) const FILL_DEADLINE: Duration = Duration::from_secs(60);
 /// [`FILLS_AT_ONCE`] either. A viewer asks again, and knows other edges.
 pub(crate) const ORIGIN_HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long an origin that did not answer is asked only after everybody else.
+pub(crate) const ORIGIN_DOWN_FOR: Duration = Duration::from_secs(5);
+
 /// The origin goes on with what it has begun in less.
 pub(crate) const ORIGIN_STALL: Duration = Duration::from_secs(10);
 

@@ -20,10 +20,11 @@ use super::failure::{AttemptError, FillError};
 use super::room::{Reservation, Room};
 use super::source::{Incoming, Tier};
 use crate::limits::{
-    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, HOLDERS_ASKED, HOLDERS_PATIENCE, ORIGIN_HEAD_DEADLINE,
-    PEER_FILLS_AT_ONCE, PEER_HEAD_DEADLINE,
+    FILL_ATTEMPTS, FILL_DEADLINE, FILLS_AT_ONCE, HOLDERS_ASKED, HOLDERS_PATIENCE, ORIGIN_DOWN_FOR,
+    ORIGIN_HEAD_DEADLINE, PEER_FILLS_AT_ONCE, PEER_HEAD_DEADLINE,
 };
 use crate::metrics::{Metrics, OriginRead};
+use crate::outage::Outage;
 use crate::pop::{Asked, Pop};
 
 /// Where blobs come from, each asked for a bounded number at once.
@@ -33,6 +34,7 @@ pub(super) struct Sources {
     pop: Option<Pop>,
     slots: Semaphore,
     peer_slots: Semaphore,
+    origin_down: Outage,
     room: Room,
     metrics: Metrics,
 }
@@ -62,6 +64,7 @@ impl Sources {
             pop,
             slots: Semaphore::new(FILLS_AT_ONCE),
             peer_slots: Semaphore::new(PEER_FILLS_AT_ONCE),
+            origin_down: Outage::default(),
             room,
             metrics,
         }
@@ -187,10 +190,15 @@ impl Sources {
     }
 
     /// What one edge holds is not asked of the origin again: another one owned it until edges came or went, or still has what
-    /// this one had no room for. So others are asked first, briefly, and in earnest when the origin fails. An attempt that
-    /// breaks off is followed by another one.
+    /// this one had no room for. So others are asked first: briefly, and in earnest when the origin fails or has just failed.
+    /// An attempt that breaks off is followed by another one.
     async fn ask_origin(&self, way: &mut Way<'_>) -> Result<(), FillError> {
-        if self.ask_holders(way, HOLDERS_ASKED, HOLDERS_PATIENCE).await {
+        let held = if self.origin_down.is_on() {
+            self.ask_holders(way, usize::MAX, PEER_HEAD_DEADLINE).await
+        } else {
+            self.ask_holders(way, HOLDERS_ASKED, HOLDERS_PATIENCE).await
+        };
+        if held {
             return Ok(());
         }
         let _slot = match timeout(ORIGIN_HEAD_DEADLINE, self.slots.acquire()).await {
@@ -199,14 +207,16 @@ impl Sources {
         };
         let mut attempt = 1;
         loop {
-            let Err(error) = self.ask_origin_once(way).await else { return Ok(()) };
+            let Err(error) = self.ask_origin_once(way).await else {
+                self.origin_down.end();
+                return Ok(());
+            };
             let outcome = error.outcome();
             match outcome {
                 FillError::Absent | FillError::NoRoom => return Err(outcome),
                 FillError::Corrupt => self.metrics.corrupt_blob(Tier::Origin),
-                FillError::Unavailable
-                | FillError::Deadline
-                | FillError::Purged
+                FillError::Unavailable | FillError::Deadline => self.origin_down.begin(ORIGIN_DOWN_FOR),
+                FillError::Purged
                 | FillError::Ended
                 | FillError::Unwanted
                 | FillError::NotHeld
@@ -214,7 +224,8 @@ impl Sources {
                 | FillError::Misdirected => {}
             }
             tracing::warn!(hash = %way.blob.hash(), attempt, %error, "fill failed");
-            if attempt == 1 && self.ask_holders(way, usize::MAX, PEER_HEAD_DEADLINE).await {
+            // After each attempt: one that could not be reached may be there again.
+            if self.ask_holders(way, usize::MAX, PEER_HEAD_DEADLINE).await {
                 return Ok(());
             }
             if attempt == FILL_ATTEMPTS {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -20,6 +20,7 @@ use crate::limits::{
     PEER_SILENCE, PEER_STALL, PEER_STREAM_RECEIVE_WINDOW,
 };
 use crate::listener::socket::bind_udp;
+use crate::outage::Outage;
 
 /// The name in the TLS handshake. It decides nothing: the key does.
 const SERVER_NAME: &str = "peer";
@@ -55,7 +56,7 @@ pub(super) struct Links {
 #[derive(Debug, Default)]
 struct Link {
     open: tokio::sync::Mutex<Option<Open>>,
-    down_until: Mutex<Option<Instant>>,
+    down: Outage,
 }
 
 struct Open {
@@ -100,7 +101,7 @@ impl Links {
 
     /// Whether a peer failed a moment ago.
     pub(super) fn is_down(&self, address: SocketAddr) -> bool {
-        self.link(address).down_until().is_some_and(|until| Instant::now() < until)
+        self.link(address).down.is_on()
     }
 
     /// Asks a peer; returns with the head of its answer.
@@ -148,11 +149,11 @@ impl Links {
         match timeout(PEER_CONNECT_DEADLINE, self.connect(address)).await {
             Ok(Ok(fresh)) => Ok(open.insert(fresh).requests.clone()),
             Ok(Err(error)) => {
-                link.fail();
+                link.down.begin(PEER_DOWN_FOR);
                 Err(error)
             }
             Err(_) => {
-                link.fail();
+                link.down.begin(PEER_DOWN_FOR);
                 Err(LinkError::Deadline(PEER_CONNECT_DEADLINE))
             }
         }
@@ -181,16 +182,6 @@ impl Links {
         });
         tracing::info!(%address, "connected to a peer");
         Ok(Open { quic, requests })
-    }
-}
-
-impl Link {
-    fn down_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.down_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fail(&self) {
-        *self.down_until() = Some(Instant::now() + PEER_DOWN_FOR);
     }
 }
 

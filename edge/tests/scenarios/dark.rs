@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header;
 use jiff::Timestamp;
-use reelmill_media::keys;
+use reelmill_media::ids::BlobHash;
+use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::purge::{Target, Tombstone};
 
 use crate::nats::Nats;
 use crate::pop::{joined, segments, sum};
 use crate::web::WebServer;
-use crate::world::{Via, asset, field, times};
+use crate::world::{Via, asset, field, path_of, times};
 
 /// An origin that does not even say no.
 #[tokio::test(flavor = "multi_thread")]
@@ -62,8 +63,11 @@ async fn what_one_holds_all_serve_in_the_dark() {
     for name in ["ams-2", "ams-3"] {
         edges.push(joined(origin.store(), &nats, name).await);
     }
+    let absent = path_of(&BlobHash::of(b"nothing"), BlobKind::Segment);
     for edge in &edges {
         edge.until_metric("pop_members", &[], 2).await;
+        // Who never heard who may have what serves nothing.
+        assert_eq!(edge.get(Via::Http3, &absent).await.status(), 404);
     }
 
     origin.kill();
