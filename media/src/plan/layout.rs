@@ -67,7 +67,8 @@ impl Layout {
         if picture_end.chain(sound_ends).any(|end| end > LONGEST_MICROS) {
             return Err(PlanError::TooLong);
         }
-        let length_ms = timeline.as_ref().map_or(0, |t| t.end.micros(t.timescale).max(0).unsigned_abs() / 1000);
+        let length_ms =
+            timeline.as_ref().map_or(0, |t| t.end.micros(t.timescale).max(0).unsigned_abs() / 1000);
         let chunk_ms = pace.map_or(CHUNK_MS, |pace| pace.chunk_ms(length_ms)).min(CHUNK_MS);
         let grid = Grid::new(profile.segment_seconds);
         let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
