@@ -19,10 +19,10 @@ pub(super) async fn put(
     State(api): State<Api>,
     Caller(tenant): Caller,
     Path(id): Path<String>,
-    Object(mut said): Object<Map<String, Value>>,
+    Object(said): Object<Map<String, Value>>,
 ) -> Result<Response, Problem> {
-    let named = if said.len() == 1 { said.remove("profile") } else { None };
-    let choice = Choice::of_json(named.unwrap_or(Value::Object(said)))?;
+    let name = said.get("profile").filter(|name| said.len() == 1 && name.is_string()).cloned();
+    let choice = Choice::of_json(name.unwrap_or(Value::Object(said)))?;
     let profile = api.profile(&tenant, Some(choice)).await?;
     let (asset, _) = assets::find(&api, &tenant, &id).await?;
     let answer = |status: StatusCode, asset| {

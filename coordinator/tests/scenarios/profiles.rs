@@ -122,6 +122,9 @@ async fn a_profile_is_found_by_its_name_by_its_tenant_alone() {
     let again = again.json(&json!({"profile": "short"})).send().await.unwrap();
     assert_eq!(again.status(), 202);
     assert_eq!(again.json::<Value>().await.unwrap()["profile"], short);
+    // A profile is the body, or its name is in there.
+    let nested = caller.request("PUT", &format!("/v1/assets/{usual}/profile")).json(&json!({"profile": {}}));
+    is_problem(nested.send().await.unwrap(), 400, "invalid_request").await;
     let pull = json!({"key": "x", "profile": "short"});
     is_problem(
         caller.request("POST", "/v1/uploads").json(&pull).send().await.unwrap(),
