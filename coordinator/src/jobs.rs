@@ -148,8 +148,8 @@ async fn take_report(engine: Engine, report: TaskReport) -> Result<(), JobError>
             let slots = engine.fleet.slots();
             let extent = upto.map_or(Extent::Whole { slots }, |bytes| Extent::Beginning { bytes });
             let before = asset.stage.job().map(|job| job.recipe);
-            let pace = asset.pace(upto, Timestamp::now());
-            match engine.plans.grow(before, index, &asset.profile, extent, pace).await {
+            let inflow = asset.inflow(upto, Timestamp::now());
+            match engine.plans.grow(before, index, &asset.profile, extent, inflow).await {
                 Ok(Grown::Planned(plan)) => Ok(Input::Indexed { epoch, plan }),
                 Ok(Grown::TooShort { upto }) => Ok(Input::IndexWaits { epoch, upto }),
                 Ok(Grown::Differs) => {

@@ -7,7 +7,7 @@ use moka::future::Cache;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::keys::BlobKind;
-use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Pace, Plan, PlanError};
+use reelmill_media::plan::{Extent, GrowthError, Inflow, MAX_TASKS, Plan, PlanError};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::{Class, Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
@@ -94,7 +94,7 @@ impl Plans {
         }
     }
 
-    /// The same of as much of the source as the index speaks of, which comes in at this pace; where there is a plan already, it
+    /// The same of as much of the source as the index speaks of, which comes in like this; where there is a plan already, it
     /// goes on from that one.
     pub async fn grow(
         &self,
@@ -102,7 +102,7 @@ impl Plans {
         index: BlobHash,
         profile: &Profile,
         extent: Extent,
-        pace: Option<Pace>,
+        inflow: Option<Inflow>,
     ) -> Result<Grown, PlanningError> {
         // Never closed, so there is always a permit in the end.
         let _permit = self.planning.acquire().await;
@@ -116,10 +116,10 @@ impl Plans {
             let now: SourceIndex = read(&now)?;
             let plan = match (before, extent) {
                 (None, Extent::Whole { slots }) => {
-                    Plan::arriving(&now, &profile, slots, pace).map_err(GrowthError::from)
+                    Plan::arriving(&now, &profile, slots, inflow).map_err(GrowthError::from)
                 }
-                (None, Extent::Beginning { bytes }) => Plan::of_beginning(&now, &profile, bytes, pace),
-                (Some((plan, was)), extent) => plan.continued(&read(&was)?, &now, &profile, extent, pace),
+                (None, Extent::Beginning { bytes }) => Plan::of_beginning(&now, &profile, bytes, inflow),
+                (Some((plan, was)), extent) => plan.continued(&read(&was)?, &now, &profile, extent, inflow),
             };
             Ok((plan, now))
         });
@@ -151,7 +151,7 @@ impl Plans {
         let growth = match extent {
             Extent::Whole { .. } => None,
             Extent::Beginning { bytes } => {
-                Some(Beginning { bytes, goes_on_at: plan.goes_on_at(bytes, pace) })
+                Some(Beginning { bytes, goes_on_at: plan.goes_on_at(bytes, inflow) })
             }
         };
         let summary = PlanSummary { growth, ..summary(Recipe { index, plan: hash }, &plan, facts) };

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::plan::{Extent, GrowthError, MAX_TASKS, Pace, Plan};
+use reelmill_media::plan::{Extent, GrowthError, Inflow, MAX_TASKS, Plan};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
@@ -57,14 +57,14 @@ proptest! {
         let Ok(alone) = Plan::new(&index, &profile, slots) else { return Ok(()) };
         let total = index.video.as_ref().unwrap().samples.len();
         cuts.sort_by(f64::total_cmp);
-        let pace = |bytes| within_ms.map(|within_ms| Pace { bytes, of: bytes, within_ms });
+        let inflow = |bytes| within_ms.map(|within_ms| Inflow { bytes, of: bytes, within_ms });
         let mut last: Option<(SourceIndex, Plan)> = None;
         for cut in cuts {
             let (known, bytes) = beginning(&index, (total as f64 * cut) as usize);
             let next = match &last {
-                None => Plan::of_beginning(&known, &profile, bytes, pace(bytes)),
+                None => Plan::of_beginning(&known, &profile, bytes, inflow(bytes)),
                 Some((was, plan)) => {
-                    plan.continued(was, &known, &profile, Extent::Beginning { bytes }, pace(bytes))
+                    plan.continued(was, &known, &profile, Extent::Beginning { bytes }, inflow(bytes))
                 }
             };
             match next {
@@ -72,7 +72,7 @@ proptest! {
                     let before = last.as_ref().map_or(0, |(_, before)| before.tasks.len());
                     prop_assert!(last.is_none_or(|(_, before)| plan.tasks.starts_with(&before.tasks)));
                     prop_assert!(plan.reads[before..].iter().all(|end| *end <= bytes));
-                    prop_assert!(plan.goes_on_at(bytes, pace(bytes)) >= bytes);
+                    prop_assert!(plan.goes_on_at(bytes, inflow(bytes)) >= bytes);
                     last = Some((known, plan));
                 }
                 Err(GrowthError::TooShort { upto }) => {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
-use reelmill_media::plan::{Plan, PlanError, VideoPlan};
+use reelmill_media::plan::{Inflow, Plan, PlanError, VideoPlan};
 use reelmill_media::profile::Profile;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
@@ -255,6 +255,35 @@ fn slots_that_take_tasks_in_order_are_done_with_a_short_source_at_about_the_same
         println!("{slots} slots, key frames every {gop}: {usual:.3} of the ideal, at worst {worst:.3}");
         assert!(worst <= most && usual <= mean, "{slots} slots, {gop}: {usual:.3}, {worst:.3}");
     }
+}
+
+#[test]
+fn what_comes_in_slowly_is_cut_into_short_chunks_of_the_same_segments() {
+    let index = steady(120, 60);
+    let whole = Plan::new(&index, &Profile::default(), 2).unwrap();
+    let arriving = |within_ms| {
+        let inflow = Inflow { bytes: 1_000, of: 10_000, within_ms };
+        Plan::arriving(&index, &Profile::default(), 2, Some(inflow)).unwrap()
+    };
+    let longest_s = |plan: &Plan| {
+        let video = picture(plan);
+        let chunks = plan.tasks.iter().filter_map(|task| match &task.work {
+            Work::Video { segments, .. } => {
+                let spans = &video.segments[segments.start as usize..segments.end as usize];
+                Some((spans[spans.len() - 1].end - spans[0].start).micros(video.timescale) as f64 / 1e6)
+            }
+            Work::Audio { .. } | Work::Index => None,
+        });
+        chunks.fold(0.0, f64::max)
+    };
+    // A tenth of two minutes within an instant, half of its length, its length, and much longer.
+    assert_eq!(arriving(0), whole);
+    let longest = [arriving(6_000), arriving(12_000), arriving(600_000)].map(|plan| {
+        assert_eq!(picture(&plan).segments, picture(&whole).segments);
+        longest_s(&plan)
+    });
+    assert!(longest_s(&whole) > 8.8 && longest[0] > 4.4, "{longest:?}");
+    assert!(longest[0] <= 8.8 && longest[1] <= 4.4 && longest[2] <= 4.4, "{longest:?}");
 }
 
 /// A few bytes can claim years; planning them must end at once.

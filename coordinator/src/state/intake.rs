@@ -4,7 +4,7 @@
 //! of the whole; [`Job::released`] says how many of its tasks need no byte that is not there.
 
 use jiff::{SignedDuration, Timestamp};
-use reelmill_media::plan::Pace;
+use reelmill_media::plan::Inflow;
 use reelmill_media::source::{ENDLESS_BYTES, SourceRef};
 use reelmill_media::task::{Failure, FailureCode};
 
@@ -34,11 +34,11 @@ impl Asset {
     }
 
     /// How fast its source comes in, while it does. Its index speaks of the bytes before `upto`, or of all that there will be.
-    pub fn pace(&self, upto: Option<u64>, now: Timestamp) -> Option<Pace> {
+    pub fn inflow(&self, upto: Option<u64>, now: Timestamp) -> Option<Inflow> {
         let Upload { bytes, durable, length, .. } = self.upload;
         let bytes = bytes.max(durable);
         let within_ms = u64::try_from(now.duration_since(self.created_at).as_millis()).unwrap_or(0);
-        self.is_receiving().then(|| Pace { bytes, of: upto.or(length).unwrap_or(bytes), within_ms })
+        self.is_receiving().then(|| Inflow { bytes, of: upto.or(length).unwrap_or(bytes), within_ms })
     }
 }
 

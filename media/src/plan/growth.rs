@@ -3,8 +3,8 @@
 //! What a beginning settles is planned: where it is cut, and tasks that read nothing beyond. A longer index goes on from
 //! there, and what was planned stays as it is. Should it say otherwise of what was planned, nothing of that counts.
 
-use super::layout::{CHUNK_MS, Layout};
-use super::pace::Pace;
+use super::inflow::{self, Inflow};
+use super::layout::Layout;
 use super::reads;
 use super::tasks::{MAX_TASKS, Reach};
 use super::{AudioPlan, Plan, PlanError, PlannedTask, VideoSpan, part};
@@ -67,10 +67,10 @@ impl Plan {
         index: &SourceIndex,
         profile: &Profile,
         bytes: u64,
-        pace: Option<Pace>,
+        inflow: Option<Inflow>,
     ) -> Result<Plan, GrowthError> {
         let nothing = || GrowthError::TooShort { upto: bytes.saturating_mul(2) };
-        let layout = match Layout::of(index, profile, None, pace) {
+        let layout = match Layout::of(index, profile, None, inflow) {
             Err(PlanError::Nothing) => return Err(nothing()),
             layout => layout?,
         };
@@ -104,9 +104,9 @@ impl Plan {
         now: &SourceIndex,
         profile: &Profile,
         extent: Extent,
-        pace: Option<Pace>,
+        inflow: Option<Inflow>,
     ) -> Result<Plan, GrowthError> {
-        let layout = match Layout::of(now, profile, Some(self), pace) {
+        let layout = match Layout::of(now, profile, Some(self), inflow) {
             Err(PlanError::Nothing) => return Err(GrowthError::Differs),
             layout => layout?,
         };
@@ -140,9 +140,9 @@ impl Plan {
     }
 
     /// With how many bytes it is worth while to go on from this plan of the first `bytes`.
-    pub fn goes_on_at(&self, bytes: u64, pace: Option<Pace>) -> u64 {
+    pub fn goes_on_at(&self, bytes: u64, inflow: Option<Inflow>) -> u64 {
         let there_ms = self.length_ms().max(1);
-        let chunk_ms = pace.map_or(CHUNK_MS, |pace| pace.chunk_ms(there_ms)).min(CHUNK_MS);
+        let chunk_ms = inflow::chunk_ms(inflow, there_ms);
         let next_ms = (self.planned_ms() + chunk_ms + SETTLES_MS).min(there_ms.saturating_mul(2));
         part(bytes, next_ms, there_ms).max(bytes.saturating_add(bytes / PARTS_OF_GROWTH))
     }

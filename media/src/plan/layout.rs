@@ -2,7 +2,7 @@
 
 use super::cost::PictureCosts;
 use super::cut::Grid;
-use super::pace::Pace;
+use super::inflow::{self, Inflow};
 use super::tasks::{self, Reach};
 use super::{AudioPlan, ImagePlan, Plan, PlanError, PlannedTask, VideoPlan, reads};
 use crate::index::SourceIndex;
@@ -13,9 +13,6 @@ use crate::timeline::{AudioTimeline, VideoTimeline};
 
 /// The longest source that is planned, in microseconds: a week.
 const LONGEST_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
-
-/// A chunk should be no longer than this, in milliseconds, unless its segments are.
-pub(super) const CHUNK_MS: u64 = 16_000;
 
 /// A plan without its tasks.
 pub(super) struct Layout {
@@ -33,13 +30,13 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// As far as `index` goes, of a source that comes in at this pace, if it still does. The rate of frames is what an earlier
+    /// As far as `index` goes, of a source that comes in like this, if it still does. The rate of frames is what an earlier
     /// plan has said.
     pub(super) fn of(
         index: &SourceIndex,
         profile: &Profile,
         earlier: Option<&Plan>,
-        pace: Option<Pace>,
+        inflow: Option<Inflow>,
     ) -> Result<Layout, PlanError> {
         let said = earlier.and_then(|plan| plan.video.as_ref());
         let whole = VideoTimeline::of(index);
@@ -69,7 +66,7 @@ impl Layout {
         }
         let length_ms =
             timeline.as_ref().map_or(0, |t| t.end.micros(t.timescale).max(0).unsigned_abs() / 1000);
-        let chunk_ms = pace.map_or(CHUNK_MS, |pace| pace.chunk_ms(length_ms)).min(CHUNK_MS);
+        let chunk_ms = inflow::chunk_ms(inflow, length_ms);
         let grid = Grid::new(profile.segment_seconds);
         let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
             timescale: timeline.timescale,

@@ -7,8 +7,8 @@ mod cost;
 mod cut;
 mod growth;
 mod images;
+mod inflow;
 mod layout;
-mod pace;
 mod reads;
 mod slots;
 mod tasks;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use growth::{Extent, GrowthError};
 pub use images::{ImagePlan, PlannedImage};
-pub use pace::Pace;
+pub use inflow::Inflow;
 pub use tasks::MAX_TASKS;
 
 use layout::Layout;
@@ -141,14 +141,14 @@ impl Plan {
         Self::arriving(index, profile, slots, None)
     }
 
-    /// The same while it still comes in, at this pace.
+    /// The same while it still comes in, like this.
     pub fn arriving(
         index: &SourceIndex,
         profile: &Profile,
         slots: u32,
-        pace: Option<Pace>,
+        inflow: Option<Inflow>,
     ) -> Result<Plan, PlanError> {
-        let layout = Layout::of(index, profile, None, pace)?;
+        let layout = Layout::of(index, profile, None, inflow)?;
         let tasks = layout.tasks(Some(slots), &layout.whole(), MAX_TASKS);
         Ok(layout.plan(index, tasks))
     }
