@@ -85,6 +85,8 @@ fn main() -> ExitCode {
 fn command() -> ExitCode {
     // The parent decodes nothing, but asks encoders for their versions.
     reelmill_av::quiet();
+    // It holds blocks of sources.
+    reelmill_av::give_big_blocks_back();
     let all = Run::command().subcommand(Probe::command());
     let given = all.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).get_matches();
     let done = match given.subcommand() {

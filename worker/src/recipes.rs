@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use reelmill_media::ids::BlobHash;
-use reelmill_media::index::SourceIndex;
+use reelmill_media::index::{Sample, SourceIndex};
 use reelmill_media::keys::BlobKind;
-use reelmill_media::plan::Plan;
+use reelmill_media::plan::{Plan, PlannedTask};
 use reelmill_media::task::{Failure, FailureCode, Recipe};
 use reelmill_platform::store::{Store, StoreError};
 use serde::de::DeserializeOwned;
 
 use crate::outage;
 
-/// Assets whose recipes are kept: a worker works on few at once.
-const KEPT: u64 = 16;
+/// Memory of recipes that are kept, in bytes: those of two hours take 22 MiB, and an asset has a new one each time that more of it
+/// has come in.
+const KEPT_BYTES: u64 = 64 << 20;
 
 /// Why a recipe cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,6 +48,19 @@ pub struct Opened {
     pub plan: Plan,
 }
 
+impl Opened {
+    /// About what it takes in memory, in bytes: next to the lists of samples and of tasks all else is small. What is longer than
+    /// what may be kept is kept alone, or each of its tasks would fetch it anew.
+    fn weight(&self) -> u32 {
+        let SourceIndex { video, audio, .. } = &self.index;
+        let pictures = video.as_ref().map_or(0, |video| video.samples.len());
+        let sounds: usize = audio.iter().map(|audio| audio.samples.len()).sum();
+        let bytes =
+            (pictures + sounds) * size_of::<Sample>() + self.plan.tasks.len() * size_of::<PlannedTask>();
+        bytes.min(KEPT_BYTES as usize) as u32
+    }
+}
+
 /// The cache. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Recipes {
@@ -56,7 +71,10 @@ pub struct Recipes {
 impl Recipes {
     /// An empty cache over `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, cache: Cache::new(KEPT) }
+        let weigh = |_: &Recipe, opened: &Arc<Opened>| opened.weight();
+        let cache = Cache::builder().max_capacity(KEPT_BYTES).weigher(weigh);
+        // An asset's last recipe is the one that its next tasks have, however often the one before was asked for.
+        Self { store, cache: cache.eviction_policy(EvictionPolicy::lru()).build() }
     }
 
     /// Fetches and decodes, unless it is here.
