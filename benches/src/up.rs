@@ -65,6 +65,11 @@ impl Up {
         Ok(Up { child, data, client: Client::new(), api, key, edge, nats, metrics })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its object store.
     pub fn store_url(&self) -> String {
         format!("file://{}", self.data.path().join("store").display())

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reelmill_benches::processes::children;
 use reelmill_benches::up::Up;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tokio::task::JoinHandle;
@@ -103,14 +104,4 @@ pub fn adopt_orphans() -> anyhow::Result<()> {
 /// Waits for all orphans; for when nobody else runs any more.
 pub fn bury_orphans() {
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::empty()) {}
-}
-
-/// Processes that any thread of a process has started.
-fn children(process: u32) -> Vec<Pid> {
-    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
-    let lists =
-        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let pids =
-        lists.flat_map(|list| list.split_whitespace().map(str::parse).collect::<Vec<Result<i32, _>>>());
-    pids.flatten().filter_map(Pid::from_raw).collect()
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::ValueEnum;
-use reelmill_benches::clip;
+use reelmill_benches::{clip, ffmpeg};
 use tempfile::TempDir;
 
 /// The made clip that all sources are copied from, in seconds.
@@ -87,10 +87,10 @@ impl Source {
         let folder = tempfile::Builder::new().prefix("publish-").tempdir_in(clip::FOLDER)?;
         let source = Source { folder, seconds, container, size };
         let loops = (seconds.div_ceil(CLIP_SECONDS).saturating_sub(1)).to_string();
-        let seconds = seconds.to_string();
-        let copy = ["-map", "0", "-c", "copy", "-t", &seconds];
-        let after = [&copy, container.muxer()].concat();
-        ffmpeg(&["-stream_loop", &loops, "-i"], &light, &after, &source.path())?;
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-v", "error", "-y", "-stream_loop", &loops, "-i"]).arg(light);
+        command.args(["-map", "0", "-c", "copy", "-t", &seconds.to_string()]).args(container.muxer());
+        ffmpeg::run(command.arg(source.path()))?;
         Ok(source)
     }
 
@@ -106,28 +106,15 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// The usual clip at a rate at which two hours fit on a disk; it stays for the next time.
+/// The usual clip at a rate at which two hours fit on a disk.
 pub fn light(size: Size) -> anyhow::Result<PathBuf> {
     let height = size.height();
-    let path = Path::new(clip::FOLDER).join(format!("publish-{height}p.mp4"));
-    if !path.is_file() {
-        let made = clip::made(CLIP_SECONDS)?;
-        let scale = format!("scale=-2:{height}");
-        let encode = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "3M", "-g", "60", "-c:a", "copy"];
-        let encode = [&["-vf", &scale], &encode[..]].concat();
-        println!("making {}", path.display());
-        // Half a file is never left there.
-        let partial = path.with_extension("partial.mp4");
-        ffmpeg(&["-i"], &made, &encode, &partial)?;
-        std::fs::rename(&partial, &path)?;
-    }
-    Ok(path)
+    let (made, scale) = (clip::made(CLIP_SECONDS)?, format!("scale=-2:{height}"));
+    let from = ["-i", text(&made)?, "-vf", &scale];
+    let encode = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "3M", "-g", "60", "-c:a", "copy"];
+    clip::kept(&format!("publish-{height}p.mp4"), &[&from[..], &encode].concat())
 }
 
-/// Makes `to` of `from`.
-fn ffmpeg(before: &[&str], from: &Path, after: &[&str], to: &Path) -> anyhow::Result<()> {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "error", "-y"]).args(before).arg(from).args(after).arg(to);
-    let status = command.status().context("ffmpeg cannot be run")?;
-    if status.success() { Ok(()) } else { bail!("ffmpeg could not make {} ({status})", to.display()) }
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("a path that is no text")
 }

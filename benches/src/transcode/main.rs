@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use reelmill_benches::clip;
 use reelmill_benches::ffmpeg::Ffmpeg;
 use reelmill_media::ladder::Rung;
+use tokio::runtime::Runtime;
 
 use crate::ours::{Chunks, Made, Ours, Reads};
 use crate::quality::{Point, joined, vmaf};
@@ -68,7 +69,7 @@ enum Section {
     Quality,
     /// Shaka Streamer: VMAF and bytes per CPU second
     Shaka,
-    /// Memory of parent and child for sources of a minute to two hours
+    /// Memory of a worker and of its children for sources of a minute to two hours
     Memory,
 }
 
@@ -111,8 +112,7 @@ enum Part {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(Part::Ours(ours)) = &options.part {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        println!("{}", serde_json::to_string(&runtime.block_on(ours.run())?)?);
+        println!("{}", serde_json::to_string(&runtime()?.block_on(ours.run())?)?);
         return Ok(());
     }
     let began = Instant::now();
@@ -126,11 +126,16 @@ fn main() -> anyhow::Result<()> {
             Section::Quality => compare_quality(&options)?,
             Section::Shaka => compare_with_shaka(&options)?,
             Section::Memory => {
-                memory::print(&run_of(&options, Path::new(""), Path::new("")))?;
+                let binaries = options.worker.parent().context("the worker lies in no folder")?;
+                runtime()?.block_on(memory::print(binaries))?;
             }
         }
     }
     Ok(())
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// The clip of so many seconds, or the one given.

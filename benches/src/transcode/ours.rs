@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use nix::sys::resource::{UsageWho, getrusage};
 use reelmill_benches::usage::{Cost, Meter};
 use reelmill_coordinator::storyboard::Storyboards;
 use reelmill_media::image::{Image, ImageKind};
@@ -96,10 +95,6 @@ pub struct Made {
     pub first: Option<First>,
     /// What was read of the source.
     pub reads: Reads,
-    /// Resident memory at its highest, in bytes: of this process.
-    pub parent_peak: u64,
-    /// The same of the largest child.
-    pub child_peak: u64,
 }
 
 /// Bytes of a source.
@@ -192,8 +187,6 @@ impl Ours {
             files: Vec::new(),
             first: None,
             reads: Reads::default(),
-            parent_peak: 0,
-            child_peak: 0,
         };
         let works = grouped(&plan, self.chunks);
         if self.first {
@@ -215,8 +208,6 @@ impl Ours {
         }
         let (read, fetched) = (blocks.read_bytes(), blocks.fetched_bytes());
         made.reads = Reads { source: source.bytes, read, fetched };
-        (made.parent_peak, made.child_peak) =
-            (peak_bytes(UsageWho::RUSAGE_SELF)?, peak_bytes(UsageWho::RUSAGE_CHILDREN)?);
         Ok(made)
     }
 }
@@ -304,9 +295,4 @@ async fn slot(shared: Shared) -> anyhow::Result<(Vec<RenditionOutput>, Vec<Image
         child.end().await;
     }
     Ok((made, stills))
-}
-
-/// The highest resident memory of this process, or of the largest child that has ended.
-fn peak_bytes(who: UsageWho) -> anyhow::Result<u64> {
-    Ok(getrusage(who)?.max_rss().unsigned_abs() << 10)
 }
