@@ -1,8 +1,8 @@
 //! `reelmill profile`: what a tenant has made of its uploads, under names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use reelmill_media::ids::ProfileName;
 use reqwest::{Method, header};
@@ -10,6 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::Api;
+
+/// A profile, for whoever has not seen one.
+const EXAMPLE: &str = r#"{"video": [{"codec": "h264"}]}"#;
 
 /// What is done with profiles.
 #[derive(Debug, Clone, Subcommand)]
@@ -49,10 +52,23 @@ impl Choice {
     pub async fn text(&self) -> anyhow::Result<String> {
         match self {
             Choice::Named(name) => Ok(name.to_string()),
-            Choice::File(path) => tokio::fs::read_to_string(path)
-                .await
-                .with_context(|| format!("cannot read {}", path.display())),
+            Choice::File(path) => read(path).await,
         }
+    }
+}
+
+/// The profile in a file. Whether it can be used, the server says.
+async fn read(path: &Path) -> anyhow::Result<String> {
+    let file = path.display();
+    let text = tokio::fs::read_to_string(path).await.with_context(|| format!("cannot read {file}"))?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(_)) => Ok(text),
+        Ok(_) => bail!("{file} holds no profile, which is a JSON object as in {EXAMPLE}"),
+        Err(e) => bail!(
+            "{file} is not JSON, it goes wrong at line {}, column {}; a profile is a JSON object as in {EXAMPLE}",
+            e.line(),
+            e.column()
+        ),
     }
 }
 
@@ -74,7 +90,7 @@ pub async fn run(api: &Api, command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Set { name, file } => {
-            let profile = Choice::File(file).text().await?;
+            let profile = read(&file).await?;
             let request = api.request(Method::PUT, &path(&name));
             let request = request.header(header::CONTENT_TYPE, "application/json").body(profile);
             println!("{name}  {}", api.send(request).await?.json::<Value>().await?);
@@ -91,6 +107,25 @@ pub async fn run(api: &Api, command: Command) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_without_a_profile_is_named_with_what_was_expected() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("thorough.json");
+        for (text, why) in [
+            (
+                "{\n \"video\": }",
+                Some("thorough.json is not JSON, it goes wrong at line 2, column 11; a profile is"),
+            ),
+            ("[]", Some("thorough.json holds no profile, which is a JSON object")),
+            (EXAMPLE, None),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = read(&file).await.err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), why.is_some(), "{text}");
+            assert!(error.unwrap_or_default().contains(why.unwrap_or_default()), "{text}");
+        }
+    }
 
     #[test]
     fn what_could_be_a_name_is_one() {

@@ -2,6 +2,7 @@
 //! default. An asset keeps the profile itself, so that a name may come to mean another one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,12 +10,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use reelmill_media::ids::{InvalidId, ProfileName, TenantId};
 use reelmill_media::profile::Profile;
-use serde::Serialize;
-use serde_json::Value;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Api;
 use super::assets::fresh;
-use super::body::Object;
+use super::body::{self, Object};
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 
@@ -39,18 +41,40 @@ impl Choice {
             let detail = format!("A profile has at most {MAX_BYTES} bytes.");
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
-        match text.parse() {
-            Ok(name) => Ok(Choice::Named(name)),
-            Err(_) => serde_json::from_str(text).map(Choice::Given).map_err(unreadable),
+        if let Ok(name) = text.parse() {
+            return Ok(Choice::Named(name));
         }
+        if !text.trim_start().starts_with('{') {
+            let detail =
+                "The profile is neither a name (of lower-case letters, digits and -) nor a JSON object.";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+        body::read("The profile", text.as_bytes()).map(Choice::Given)
     }
+}
 
-    /// The same where all else is JSON as well: a name is a string then.
-    pub(super) fn of_json(value: Value) -> Result<Choice, Problem> {
-        match value {
-            Value::String(name) => parse(&name).map(Choice::Named),
-            profile => serde_json::from_value(profile).map(Choice::Given).map_err(unreadable),
+/// The same where all else is JSON as well: a name is a string then.
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct NameOrProfile;
+
+        impl<'de> Visitor<'de> for NameOrProfile {
+            type Value = Choice;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a profile or the name of one")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Choice, E> {
+                name.parse().map(Choice::Named).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, profile: A) -> Result<Choice, A::Error> {
+                Box::deserialize(MapAccessDeserializer::new(profile)).map(Choice::Given)
+            }
         }
+
+        from.deserialize_any(NameOrProfile)
     }
 }
 
@@ -140,10 +164,6 @@ fn key(tenant: &TenantId, name: &ProfileName) -> String {
 
 fn parse(name: &str) -> Result<ProfileName, Problem> {
     name.parse().map_err(|e: InvalidId| Problem::new(Code::InvalidId, format!("{e}.")))
-}
-
-fn unreadable(error: serde_json::Error) -> Problem {
-    Problem::new(Code::InvalidRequest, format!("The profile cannot be read: {error}."))
 }
 
 /// The profile, unless it cannot be used.

@@ -5,17 +5,17 @@ use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
 use jiff::Timestamp;
 use reelmill_media::ids::UploadId;
 use reelmill_platform::kv::Written;
 use reqwest::Url;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use super::profiles::Choice;
-use super::{Api, intake, tus, view};
+use super::{Api, body, intake, tus, view};
 use crate::pulls::{Origin, Pull};
 use crate::state::{Arrival, Asset};
 use crate::uploads::{BlockList, Phase, UploadRecord};
@@ -30,38 +30,40 @@ struct Wanted {
     url: Option<String>,
     key: Option<String>,
     name: Option<String>,
-    /// A name, or a profile.
-    profile: Option<Value>,
+    profile: Option<Choice>,
 }
 
-/// What is posted is either a pull or the creation of a tus upload.
+/// What is posted is either a pull or the creation of a tus upload. A body that says neither is most likely JSON from a client
+/// that calls everything a form.
 pub(super) async fn post(
     state: State<Api>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match kind.split(';').next().unwrap_or_default().trim() {
-        "application/json" => create(state, caller, body).await,
-        _ => tus::create(state, caller, headers, body).await,
+    if body::is_json(&headers) {
+        return create(state, caller, body).await;
     }
+    if !tus::speaks(&headers) && !body.is_end_stream() {
+        let detail = "Send {\"url\": …} or {\"key\": …} as Content-Type: application/json to have an upload pulled, or begin a \
+                      resumable one with Tus-Resumable: 1.0.0.";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    tus::create(state, caller, headers, body).await
 }
 
 async fn create(State(api): State<Api>, Caller(tenant): Caller, body: Body) -> Result<Response, Problem> {
     let refuse = |detail: &str| Problem::new(Code::InvalidRequest, detail);
     let body =
         to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| refuse("The body is too long, or was cut."))?;
-    let wanted: Wanted = serde_json::from_slice(&body)
-        .map_err(|e| refuse(&format!("The body is not {{\"url\": …}} or {{\"key\": …}}: {e}.")))?;
+    let wanted: Wanted = body::read("The body", &body)?;
     let origin = match (wanted.url, wanted.key) {
         (Some(url), None) => Origin::Url(url),
         (None, Some(key)) => Origin::Key(key),
         (Some(_), Some(_)) | (None, None) => return Err(refuse("Say either a url or a key.")),
     };
     api.puller.check(&origin).map_err(|error| Problem::new(Code::OriginRefused, error.to_string()))?;
-    let choice = wanted.profile.map(Choice::of_json).transpose()?;
-    let profile = api.profile(&tenant, choice).await?;
+    let profile = api.profile(&tenant, wanted.profile).await?;
     let name = match wanted.name {
         Some(name) => intake::name(Some(name))?,
         // Nobody said it: one that cannot be used is none.

@@ -4,14 +4,23 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use reelmill_media::ids::ProfileName;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::body::Object;
+use super::body::{self, Text};
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 use super::profiles::Choice;
 use super::{Api, assets, view};
 use crate::state::{Input, Stage};
+
+/// A profile that the tenant has given a name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    profile: ProfileName,
+}
 
 /// Has another edition made, by a profile or by one that the tenant has given a name: `{"profile": "thorough"}`. By that
 /// which it has, or is being made by, nothing is begun.
@@ -19,10 +28,14 @@ pub(super) async fn put(
     State(api): State<Api>,
     Caller(tenant): Caller,
     Path(id): Path<String>,
-    Object(said): Object<Map<String, Value>>,
+    Text(text): Text,
 ) -> Result<Response, Problem> {
-    let name = said.get("profile").filter(|name| said.len() == 1 && name.is_string()).cloned();
-    let choice = Choice::of_json(name.unwrap_or(Value::Object(said)))?;
+    let said: Map<String, Value> = body::read("The profile", &text)?;
+    let choice = if said.contains_key("profile") {
+        Choice::Named(body::read::<Named>("The body", &text)?.profile)
+    } else {
+        Choice::Given(body::read("The profile", &text)?)
+    };
     let profile = api.profile(&tenant, Some(choice)).await?;
     let (asset, _) = assets::find(&api, &tenant, &id).await?;
     let answer = |status: StatusCode, asset| {

@@ -81,13 +81,19 @@ async fn a_profile_that_cannot_be_used_is_refused_at_once() {
     let caller = Caller::of(&coordinator);
     for (profile, words) in [
         (r#"{"video": []}"#, "at least one video codec"),
-        (r#"{"video": [{"codec": "vp6"}]}"#, "unknown variant"),
-        ("No JSON", "cannot be read"),
+        (r#"{"video": [{"codec": "vp6"}]}"#, "video[0].codec: unknown variant"),
+        ("No JSON", "neither a name (of lower-case letters, digits and -) nor a JSON object"),
+        ("{No JSON", "The profile is not JSON: it goes wrong at line 1, column 2."),
     ] {
         let put = caller.request("PUT", &address(profile)).body(vec![1; 100]);
         let problem = is_problem(put.send().await.unwrap(), 400, "invalid_request").await;
         assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
+    // Inside a body it says where it is.
+    let pull = json!({"url": "https://example.org/x", "profile": {"video": [{"codec": "av1", "crf": "1"}]}});
+    let answer = caller.request("POST", "/v1/uploads").json(&pull).send().await.unwrap();
+    let problem = is_problem(answer, 400, "invalid_request").await;
+    assert!(problem["detail"].as_str().unwrap().contains("profile.video[0].crf: invalid type"), "{problem}");
 }
 
 async fn keep(caller: &Caller, name: &str, profile: &Value) -> Response {

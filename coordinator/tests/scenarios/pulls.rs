@@ -54,6 +54,27 @@ async fn bytes_are_pulled_over_tls_and_through_redirects() {
 }
 
 #[tokio::test]
+async fn json_that_is_called_something_else_is_refused_with_both_ways_to_begin() {
+    let machines = Machines::start().await;
+    let coordinator = machines.coordinator(&[]).await;
+    let caller = Caller::of(&coordinator);
+    let post = || caller.request("POST", "/v1/uploads");
+    // As curl sends what `-d` says, and as a client that says nothing of its body.
+    let form = post().header("Content-Type", "application/x-www-form-urlencoded");
+    for request in [form, post()] {
+        let answer = request.body(r#"{"url": "https://example.org/clip.mp4"}"#).send().await.unwrap();
+        let problem = is_problem(answer, 415, "unsupported_media_type").await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            ["Content-Type: application/json", "Tus-Resumable: 1.0.0"].iter().all(|way| detail.contains(way))
+        );
+    }
+    is_problem(post().send().await.unwrap(), 412, "unsupported_version").await;
+    let form = caller.tus("POST", "/v1/uploads").header("Content-Type", "application/x-www-form-urlencoded");
+    assert_eq!(form.header("Upload-Length", 10).send().await.unwrap().status(), 201);
+}
+
+#[tokio::test]
 async fn nothing_behind_our_walls_is_called() {
     let machines = Machines::start().await;
     let origin = Origin::start(false, bytes(1000)).await;

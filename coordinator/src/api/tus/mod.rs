@@ -26,6 +26,11 @@ const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,te
 /// Times that a termination yields to bytes that come in.
 const TERMINATION_TRIES: usize = 5;
 
+/// Whether a request is meant in tus, of whichever version.
+pub(super) fn speaks(headers: &HeaderMap) -> bool {
+    headers.contains_key("tus-resumable")
+}
+
 /// Puts the version on every answer.
 pub(super) async fn say_version(mut response: Response) -> Response {
     response.headers_mut().insert("tus-resumable", HeaderValue::from_static(headers::VERSION));
