@@ -22,8 +22,8 @@ up: build ## Build everything and run it on this machine; DATA=folder says where
 build: deps ## Build the release binaries
 	@cargo build --release
 
-test: testdeps check ## Check the code and run every test
-	@scripts/test.sh
+test: testdeps check ## Check the code and run every test; ARGS="-p reelmill-media" chooses
+	@scripts/test.sh $(ARGS)
 
 bench: build ## Measure a clip's way beside ffmpeg; benches/README.md says how to read it
 	@cargo build --release -p reelmill-benches
