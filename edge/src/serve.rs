@@ -67,7 +67,7 @@ impl Edge {
     /// Answers one request of a client at `from`. Where the content was found is in the response's extensions as a [`Lookup`].
     pub async fn answer(&self, request: &Parts, from: IpAddr) -> Response<Body> {
         match self.side {
-            Side::Viewers => finish(self.dispatch(request, from).await),
+            Side::Viewers => finish(&request.method, self.dispatch(request, from).await),
             Side::Peers => answer(request, &self.blobs, &self.playlists).await,
         }
     }
@@ -91,16 +91,17 @@ impl Edge {
     }
 
     /// The answer to what does not count before the handshake is over.
-    pub(crate) fn too_early(&self) -> Response<Body> {
-        finish(problem(StatusCode::TOO_EARLY, "It may be asked for again once the handshake is over."))
+    pub(crate) fn too_early(&self, request: &Parts) -> Response<Body> {
+        let sentence = "It may be asked for again once the handshake is over.";
+        finish(&request.method, problem(StatusCode::TOO_EARLY, sentence))
     }
 
     /// The answer to one request too many.
-    pub(crate) fn too_many(&self) -> Response<Body> {
+    pub(crate) fn too_many(&self, request: &Parts) -> Response<Body> {
         let sentence = "This address asks for more than its share; it may ask again in a moment.";
         let mut response = problem(StatusCode::TOO_MANY_REQUESTS, sentence);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        finish(response)
+        finish(&request.method, response)
     }
 
     async fn dispatch(&self, request: &Parts, from: IpAddr) -> Response<Body> {
@@ -220,8 +221,8 @@ impl Edge {
     }
 }
 
-/// Adds what every response has.
-fn finish(mut response: Response<Body>) -> Response<Body> {
+/// Adds what every response has, and takes away what an answer to HEAD has not, whatever it says (RFC 9110 §9.3.2).
+fn finish(method: &http::Method, mut response: Response<Body>) -> Response<Body> {
     let length = response.body().length();
     let headers = response.headers_mut();
     if !headers.contains_key(header::CONTENT_LENGTH) {
@@ -235,6 +236,9 @@ fn finish(mut response: Response<Body>) -> Response<Body> {
     if let Some(lookup) = response.extensions().get::<Lookup>().copied() {
         let status = HeaderValue::from_static(lookup.cache_status());
         response.headers_mut().insert(CACHE_STATUS, status);
+    }
+    if method == http::Method::HEAD {
+        *response.body_mut() = Body::empty();
     }
     response
 }

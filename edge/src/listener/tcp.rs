@@ -235,7 +235,7 @@ async fn answer(
         context.edge.answer(&parts, from).await
     } else {
         context.metrics.excess(Excess::Requests);
-        context.edge.too_many()
+        context.edge.too_many(&parts)
     };
     context.metrics.request(protocol, response.status(), response.extensions().get().copied());
     if let Some(alt_svc) = alt_svc {

@@ -77,6 +77,8 @@ async fn refusals_are_one_sentence() {
         assert_problem(&world.get(via, &path_of(&secret, BlobKind::SourceBlock)).await, 404);
         assert_problem(&world.get(via, &path_of(&secret, BlobKind::Segment)).await, 404);
         assert_problem(&world.get(via, "/").await, 404);
+        let head = world.send(via, Method::HEAD, "/", &[]).await;
+        assert!(head.status() == 404 && head.body().is_empty(), "{via:?}: {head:?}");
         assert_problem(&world.get(via, "/assets/%61/x").await, 400);
         assert_problem(&world.get(via, &format!("/{}", "a".repeat(2000))).await, 414);
         let post = world.send(via, Method::POST, "/player/player.js", &[]).await;

@@ -130,9 +130,9 @@ impl Exchange<'_> {
         let edge = &self.context.edge;
         if !self.peer.may_ask() {
             self.context.metrics.excess(Excess::Requests);
-            edge.too_many()
+            edge.too_many(request)
         } else if self.early && !edge.takes_early(request) {
-            edge.too_early()
+            edge.too_early(request)
         } else {
             edge.answer(request, from).await
         }
