@@ -66,6 +66,8 @@ pub(crate) struct Clients {
 struct Client {
     connections: AtomicUsize,
     requests: Mutex<Bucket>,
+    /// Apart from the others, as with handshakes.
+    early_requests: Mutex<Bucket>,
     handshakes: Mutex<Bucket>,
     /// Apart from the others, so that forged addresses use up nothing of those that are real.
     proven_handshakes: Mutex<Bucket>,
@@ -160,6 +162,7 @@ impl Client {
         Self {
             connections: AtomicUsize::new(0),
             requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
+            early_requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
             handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
             proven_handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
             refusals: Mutex::new(Bucket::new(limits.requests_per_second, now)),
@@ -215,6 +218,12 @@ impl ClientConnection {
             }
             may
         })
+    }
+
+    /// The same before the handshake is over. Anybody can put an address on first packets, so that this takes nothing from what
+    /// the address may ask, and shuts nobody out.
+    pub(crate) fn may_ask_early(&self) -> bool {
+        self.0.as_ref().is_none_or(|counted| take(&counted.client.early_requests, Instant::now()))
     }
 
     /// Whether the client has gone on asking for too much although it was told so, and is to be answered no more.
@@ -332,6 +341,16 @@ mod tests {
         let forged = (0..1000).map(|_| clients.connect(ip, Address::Claimed));
         assert!(forged.filter(|outcome| matches!(outcome, Err(Excess::Handshakes))).count() >= 890);
         assert!(clients.connect(ip, Address::Proven).is_ok());
+    }
+
+    #[test]
+    fn forged_first_packets_shut_nobody_out() {
+        let clients = Clients::new(LIMITS);
+        let connect = |address| clients.connect("192.0.2.1".parse().unwrap(), address).unwrap();
+        let forged = connect(Address::Claimed);
+        assert_eq!((0..1000).filter(|_| forged.may_ask_early()).count(), 20);
+        let real = connect(Address::Proven);
+        assert_eq!((0..20).filter(|_| real.may_ask()).count(), 20);
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Requests in the first packets of a viewer who comes back (RFC 8470).
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
+use reelmill_edge::clients::ClientLimits;
 use reelmill_media::keys::BlobKind;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::world::{H3Stream, World, asset, noise, path_of, quic_client_with, read_rest, tls_client};
+use crate::relay::relay;
+use crate::world::{CLIENT, H3Stream, World, asset, noise, path_of, quic_client_with, read_rest, tls_client};
 
 /// A viewer who remembers sessions.
 struct Viewer {
@@ -97,42 +97,38 @@ async fn only_what_never_changes_is_answered_early() {
     connection.close(0u32.into(), b"");
 }
 
-/// Passes datagrams on between one viewer and the edge.
-struct Relay {
-    address: SocketAddr,
-    /// What the viewer sent.
-    record: Arc<Mutex<Vec<Vec<u8>>>>,
-    /// Whether what the edge sends gets through, or waits.
-    answers: watch::Sender<bool>,
-}
-
-async fn relay(edge: SocketAddr) -> Relay {
-    let (front, back) =
-        (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    back.connect(edge).await.unwrap();
-    let (address, record) = (front.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-    let kept = record.clone();
-    let (answers, mut pass) = watch::channel(true);
-    tokio::spawn(async move {
-        let (mut there, mut here, mut viewer) = (vec![0; 65536], vec![0; 65536], None);
-        loop {
-            let passes = *pass.borrow_and_update();
-            tokio::select! {
-                Ok(()) = pass.changed() => {}
-                received = front.recv_from(&mut there) => {
-                    let (length, from) = received.unwrap();
-                    viewer = Some(from);
-                    kept.lock().unwrap().push(there[..length].to_vec());
-                    back.send(&there[..length]).await.unwrap();
-                }
-                received = back.recv(&mut here), if passes => {
-                    let length = received.unwrap();
-                    front.send_to(&here[..length], viewer.unwrap()).await.unwrap();
-                }
-            }
-        }
+/// Anybody with a session of their own can put another's address on its first packets.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_early_takes_nothing_from_what_the_address_may_ask() {
+    let world = World::with(None, |settings, _| {
+        settings.client = ClientLimits { requests_per_second: 5, ..CLIENT };
     });
-    Relay { address, record, answers }
+    let icon = "/player/icon.svg";
+    let relay = relay(world.addresses.listen).await;
+    let viewer = Viewer::new(&world, relay.address);
+    viewer.visit(icon).await;
+    let before = world.metric("requests_total", &[("protocol", "h3")]);
+    relay.answers.send_replace(false);
+    let (connection, accepted) = viewer.again();
+    let mut requests = over(&connection).await;
+    let mut early = Vec::new();
+    for _ in 0..40 {
+        early.push(ask(&mut requests, Method::GET, icon).await);
+    }
+    world.until_metric("requests_total", &[("protocol", "h3")], before + 40).await;
+    relay.answers.send_replace(true);
+    assert!(accepted.await, "early data is refused");
+    let mut answered = 0;
+    for answer in early {
+        match whole(answer).await.0 {
+            StatusCode::OK => answered += 1,
+            other => assert_eq!(other, StatusCode::TOO_EARLY),
+        }
+    }
+    assert!((1..40).contains(&answered), "{answered} of 40");
+    for _ in 0..5 {
+        assert_eq!(whole(ask(&mut requests, Method::GET, icon).await).await.0, StatusCode::OK);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

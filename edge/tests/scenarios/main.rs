@@ -33,6 +33,7 @@ mod protocols;
 mod purge;
 mod push;
 mod ranges;
+mod relay;
 mod reload;
 mod remap;
 mod s3;

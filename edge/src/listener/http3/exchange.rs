@@ -128,14 +128,16 @@ impl Exchange<'_> {
 
     async fn respond(&self, request: &Parts, from: IpAddr) -> Response<Body> {
         let edge = &self.context.edge;
-        if !self.peer.may_ask() {
+        if self.early {
+            // Not told that it asks for too much: others may ask in its name.
+            if !(edge.takes_early(request) && self.peer.client.may_ask_early()) {
+                return edge.too_early(request);
+            }
+        } else if !self.peer.may_ask() {
             self.context.metrics.excess(Excess::Requests);
-            edge.too_many(request)
-        } else if self.early && !edge.takes_early(request) {
-            edge.too_early(request)
-        } else {
-            edge.answer(request, from).await
+            return edge.too_many(request);
         }
+        edge.answer(request, from).await
     }
 
     /// Answers what is not even read.
