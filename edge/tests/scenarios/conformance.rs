@@ -345,6 +345,7 @@ async fn what_is_forbidden_gets_the_error_that_is_written() {
         ("no :method", talk.fields(":method", &[])),
         ("no :scheme", talk.fields(":scheme", &[])),
         ("no :path", talk.fields(":path", &[])),
+        (":path with a fragment", talk.fields(":path", &[(":path", &format!("{path}#x"))])),
         ("an empty :path", talk.fields(":path", &[(":path", "")])),
         ("no :authority and no host", talk.fields(":authority", &[])),
         ("host that differs", talk.fields("", &[("host", "else.test")])),
@@ -379,4 +380,17 @@ async fn what_is_forbidden_gets_the_error_that_is_written() {
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     // Whatever others said, it still answers.
     assert_eq!(begin().await.ask(&begin().await.fields("", &[])).await, Said::Answered(200));
+}
+
+/// RFC 9110 §10.1.1
+#[tokio::test(flavor = "multi_thread")]
+async fn who_expects_to_be_told_before_it_sends_content_is_answered() {
+    let world = World::new();
+    let hash = world.store.put_blob(BlobKind::Segment, noise(100, 1)).await.unwrap();
+    let talk = Talk::begin(&world, &path_of(&hash, BlobKind::Segment)).await;
+    let (mut send, mut receive) = talk.connection.open_bi().await.unwrap();
+    let head = talk.fields("", &[("content-length", "4"), ("expect", "100-continue")]);
+    send.write_all(&head).await.unwrap();
+    let answer = timeout(PATIENCE, receive.read_to_end(1 << 20)).await.unwrap().unwrap();
+    assert_eq!(status(&answer), 200);
 }

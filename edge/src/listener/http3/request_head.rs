@@ -85,8 +85,10 @@ impl Pseudo {
             b"scheme" => once(&mut self.scheme, value.try_into()),
             // Nobody's name and password stand in it.
             b"authority" if !value.contains(&b'@') => once(&mut self.authority, value.try_into()),
-            // Empty it may not be, and `*` is for OPTIONS alone.
-            b"path" if value.starts_with(b"/") || value == b"*" => once(&mut self.path, value.try_into()),
+            // Empty it may not be, and `*` is for OPTIONS alone. A fragment, which is no part of it, would be cut off unseen.
+            b"path" if (value.starts_with(b"/") && !value.contains(&b'#')) || value == b"*" => {
+                once(&mut self.path, value.try_into())
+            }
             _ => Err(MALFORMED),
         }
     }
@@ -174,8 +176,13 @@ mod tests {
         assert_eq!(read("OPTIONS", Some("*")).unwrap(), "*");
         assert_eq!(read("OPTIONS", Some("/x")).unwrap(), "/x");
         assert!(read("CONNECT", None).is_ok());
-        for (method, path) in [("CONNECT", Some("/x")), ("GET", Some("*")), ("GET", Some("x")), ("GET", None)]
-        {
+        for (method, path) in [
+            ("CONNECT", Some("/x")),
+            ("GET", Some("*")),
+            ("GET", Some("x")),
+            ("GET", Some("/x#y")),
+            ("GET", None),
+        ] {
             assert_eq!(read(method, path), Err(MALFORMED), "{method} {path:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! The receiving half of a request's stream (RFC 9114 §4.1).
 
 use bytes::Bytes;
+use http::header;
 use quinn::RecvStream;
 
 use super::fault::{Code, Fault};
@@ -36,7 +37,8 @@ impl RequestStream {
     }
 
     /// Reads what is asked for. Where content is announced it is heard out first, for only with it is it known whether the
-    /// request is well formed; more than is taken anyhow is not waited for.
+    /// request is well formed; more than is taken anyhow is not waited for, nor by those who wait for an answer themselves
+    /// before they send it (RFC 9110 §10.1.1).
     pub(super) async fn head(&mut self) -> Result<RequestHead, Fault> {
         let head = loop {
             match self.next().await?.ok_or(Fault::Request(Code::RequestIncomplete))? {
@@ -54,13 +56,15 @@ impl RequestStream {
             }
         };
         self.announced = head.content_length;
-        if self.announced.is_some_and(|length| length < H3_REQUEST_STREAM_BYTES) {
+        let expects = head.parts.headers.contains_key(header::EXPECT);
+        if !expects && self.announced.is_some_and(|length| length < H3_REQUEST_STREAM_BYTES) {
             self.rest().await?;
         }
         Ok(head)
     }
 
-    /// Hears the request out. Nobody has a use for content or trailers here.
+    /// Hears the request out. Nobody has a use for content or trailers here; without a dynamic table nothing hangs on reading
+    /// their fields (RFC 9204 §2.2.2.2).
     pub(super) async fn rest(&mut self) -> Result<(), Fault> {
         if self.ended {
             return Ok(());

@@ -69,33 +69,34 @@ impl<'a> Fields<'a> {
 
     fn entry(&mut self, bits: u32) -> Result<(&'static str, &'static str), Fault> {
         let (index, _) = self.integer(bits)?;
-        FIELDS.get(index).copied().ok_or(UNDECODABLE)
+        usize::try_from(index).ok().and_then(|index| FIELDS.get(index)).copied().ok_or(UNDECODABLE)
     }
 
     /// A string whose length has so many bits in its first byte, after one that says how it is spelled.
     fn text(&mut self, bits: u32) -> Result<Text<'a>, Fault> {
         let (length, flags) = self.integer(bits)?;
+        let length = usize::try_from(length).map_err(|_| UNDECODABLE)?;
         let (text, rest) = self.rest.split_at_checked(length).ok_or(UNDECODABLE)?;
         self.rest = rest;
         Ok(if flags & 1 == 1 { Text::Coded(text) } else { Text::Plain(text) })
     }
 
     /// A number in the last `bits` of a byte and those after it (RFC 7541 §5.1), and the bits before it.
-    fn integer(&mut self, bits: u32) -> Result<(usize, u8), Fault> {
+    fn integer(&mut self, bits: u32) -> Result<(u64, u8), Fault> {
         let (first, mut rest) = self.rest.split_first().ok_or(UNDECODABLE)?;
         let most = u8::MAX >> (8 - bits);
-        let mut number = usize::from(first & most);
+        let mut number = u64::from(first & most);
         if first & most == most {
-            // Nothing in a section is longer than four bytes can say.
+            // RFC 9204 §4.1.1: numbers of 62 bits must be understood; nine bytes can say them.
             let mut shift = 0;
             loop {
                 let (byte, after) = rest.split_first().ok_or(UNDECODABLE)?;
                 rest = after;
-                number += usize::from(byte & 0x7f) << shift;
+                number += u64::from(byte & 0x7f) << shift;
                 shift += 7;
                 match byte & 0x80 {
                     0 => break,
-                    _ if shift > 21 => return Err(UNDECODABLE),
+                    _ if shift > 56 => return Err(UNDECODABLE),
                     _ => {}
                 }
             }
@@ -151,6 +152,10 @@ mod tests {
         // RFC 9204 §B.1
         let section = b"\x00\x00\x51\x0b/index.html";
         assert_eq!(decoded(section, LIMIT).unwrap(), [field(":path", "/index.html")]);
+        // §4.5.1.2: any base will do, also one of 62 bits.
+        let base = [0x7f, 0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
+        let based = [&[0x00], &base[..], b"\x51\x0b/index.html"].concat();
+        assert_eq!(decoded(&based, LIMIT).unwrap(), [field(":path", "/index.html")]);
         // The last entry, a value by Huffman's code, and a name by it; never-indexed as well.
         let section = [
             &[0x00, 0x00, 0xff, 98 - 63, 0x50, 0x8c][..],
@@ -183,7 +188,8 @@ mod tests {
             &[0x00, 0x00, 0x00, 0x00],
             // Entry 99, a number without end, a string that is cut off, one that is none.
             &[0x00, 0x00, 0xff, 36],
-            &[0x00, 0x00, 0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+            &[0x00, 0x00, 0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+            &[0x00, 0x00, 0x51, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
             &[0x00, 0x00, 0x51, 0x02, b'/'],
             &[0x00, 0x00, 0x51, 0x81, 0x00],
         ] {
