@@ -4,7 +4,9 @@ use http::{HeaderMap, Method, header};
 use reelmill_media::keys::BlobKind;
 use serde_json::Value;
 
-use crate::world::{Via, World, noise, path_of};
+use crate::priorities::ask;
+use crate::relay::relay;
+use crate::world::{Via, World, noise, path_of, quic_client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_leaves_a_line_and_no_token() {
@@ -84,4 +86,20 @@ async fn no_token_is_written_wherever_it_stands() {
     };
     assert!(!text.contains("SECRET"), "{text}");
     assert!(text.contains("https://other.example/t/-/assets/x?from=/t/-"), "{text}");
+}
+
+/// All of it is in QUIC's hands by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_at_its_very_end_is_not_complete() {
+    const LENGTH: usize = 200_000;
+    let world = World::new();
+    let hash = world.store.put_blob(BlobKind::Segment, noise(LENGTH, 1)).await.unwrap();
+    let relay = relay(world.addresses.listen).await;
+    let client = quic_client(&[&world.certificate()]);
+    let connection = client.connect(relay.address, "edge.test").unwrap().await.unwrap();
+    relay.answers.send_replace(false);
+    let mut answer = ask(&connection, &path_of(&hash, BlobKind::Segment), None).await;
+    world.until_metric("body_bytes_total", &[], LENGTH as u64).await;
+    answer.stop(0x10cu32.into()).unwrap();
+    world.until_metric("aborted_responses_total", &[], 1).await;
 }

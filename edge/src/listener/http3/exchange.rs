@@ -20,7 +20,7 @@ use super::send_half::{SendHalf, head};
 use crate::access_log::Entry;
 use crate::body::Body;
 use crate::clients::Excess;
-use crate::limits::{CHUNK_BYTES, HEADER_DEADLINE, STALL};
+use crate::limits::{CHUNK_BYTES, HEADER_DEADLINE, QUIC_SEND_WINDOW, STALL};
 use crate::listener::Context;
 use crate::listener::peer::Peer;
 
@@ -44,6 +44,12 @@ enum Unsent {
     Unwanted,
     /// It takes too little for too long, or the blob could not be completed or was taken down.
     Broken,
+}
+
+/// How long a viewer may take to acknowledge an answer of `length` bytes, of which no more are on their way than QUIC keeps.
+fn patience(length: u64) -> Duration {
+    let pieces = length.min(QUIC_SEND_WINDOW).div_ceil(CHUNK_BYTES as u64);
+    STALL * u32::try_from(pieces.max(1)).unwrap_or(u32::MAX)
 }
 
 impl Exchange<'_> {
@@ -95,7 +101,7 @@ impl Exchange<'_> {
             biased;
             response = self.respond(request, from) => response,
             // A viewer may leave while there is nothing to send yet. Before the end there is no other news on this side.
-            () = half.acknowledged() => return Err(Unsent::Unwanted),
+            _ = half.taken() => return Err(Unsent::Unwanted),
         };
         if let Some(entry) = &mut entry {
             entry.answered(&response);
@@ -111,12 +117,16 @@ impl Exchange<'_> {
         tokio::select! {
             biased;
             sent = self.send(head, &mut body, &mut entry) => sent?,
-            () = half.acknowledged() => return Err(Unsent::Unwanted),
+            _ = half.taken() => return Err(Unsent::Unwanted),
             () = &mut revoked => return Err(Unsent::Broken),
         }
         half.finish();
         tokio::select! {
-            acknowledged = timeout(STALL, half.acknowledged()) => acknowledged.map_err(|_| Unsent::Broken)?,
+            taken = timeout(patience(length), half.taken()) => match taken {
+                Ok(true) => {}
+                Ok(false) => return Err(Unsent::Unwanted),
+                Err(_) => return Err(Unsent::Broken),
+            },
             // QUIC still has some of it.
             () = &mut revoked => return Err(Unsent::Broken),
         }
@@ -145,7 +155,7 @@ impl Exchange<'_> {
         let head = head(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &HeaderMap::new(), 0);
         self.write(&mut [head]).await?;
         self.half.finish();
-        timeout(STALL, self.half.acknowledged()).await.map_err(|_| Unsent::Broken)
+        timeout(patience(0), self.half.taken()).await.map(drop).map_err(|_| Unsent::Broken)
     }
 
     /// Sends head and content; both at once, where content is there.
@@ -184,5 +194,20 @@ impl Exchange<'_> {
             Ok(Err(_)) => Err(Unsent::Unwanted),
             Err(_) => Err(Unsent::Broken),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_a_piece_in_time_gets_the_end_too() {
+        for length in [0, 1, CHUNK_BYTES as u64, CHUNK_BYTES as u64 + 1, QUIC_SEND_WINDOW, u64::MAX] {
+            let on_their_way = length.min(QUIC_SEND_WINDOW) as f64;
+            let takes = STALL.mul_f64(on_their_way / CHUNK_BYTES as f64);
+            assert!(patience(length) >= takes.max(STALL), "{length}");
+        }
+        assert_eq!(patience(u64::MAX), patience(QUIC_SEND_WINDOW));
     }
 }

@@ -97,11 +97,11 @@ impl SendHalf {
         state.rank();
     }
 
-    /// Waits until the peer has acknowledged everything, or wants no more.
-    pub(super) async fn acknowledged(&self) {
+    /// Waits until the peer has acknowledged everything; false when it says that it wants no more.
+    pub(super) async fn taken(&self) -> bool {
         let stopped = self.lock().stream.stopped();
-        // An error means that the connection is gone, which ends the wait as well.
-        let _ = stopped.await;
+        // An error means that the connection is gone; who ends it is not waited for to acknowledge what it has.
+        !matches!(stopped.await, Ok(Some(_)))
     }
 
     /// Ends the stream after what was written, unless it has ended already.
