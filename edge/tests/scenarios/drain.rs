@@ -8,7 +8,10 @@ use reelmill_media::keys::BlobKind;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{World, noise, path_of, read_rest};
+use crate::origin::Origin;
+use crate::priorities::ask;
+use crate::relay::relay;
+use crate::world::{World, noise, path_of, quic_client_with, read_rest, tls_client};
 
 const LENGTH: usize = 24 << 20;
 
@@ -71,4 +74,79 @@ async fn idle_connections_do_not_hold_a_drain_up() {
         h3.connection.closed().await,
         quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 0x100u32.into()
     ));
+}
+
+/// RFC 9114 §5.2: a client that does not hear in time goes on asking in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn goaway_goes_before_what_is_in_hand() {
+    let mut world = World::with_grace(Duration::from_secs(120));
+    let hash = world.store.put_blob(BlobKind::Segment, noise(LENGTH, 10)).await.unwrap();
+    let relay = relay(world.addresses.listen).await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((LENGTH as u32).into());
+    let client = quic_client_with(tls_client(&[&world.certificate()], b"h3"), transport);
+    let connection = client.connect(relay.address, "edge.test").unwrap().await.unwrap();
+    let mut control = connection.accept_uni().await.unwrap();
+    let mut answer = ask(&connection, &path_of(&hash, BlobKind::Segment), None).await;
+    let mut received = answer.read_chunk(usize::MAX, true).await.unwrap().unwrap().bytes.len();
+
+    // Much more of the answer is in QUIC's hands than the path takes now.
+    relay.answers.send_replace(false);
+    let over = tokio::spawn(world.begin_drain());
+    while TcpStream::connect(world.addresses.listen).await.is_ok() {}
+    relay.answers.send_replace(true);
+    let (mut said, mut mark) = (Vec::new(), None);
+    while mark.is_none() {
+        tokio::select! {
+            biased;
+            chunk = control.read_chunk(usize::MAX, true) => {
+                said.extend_from_slice(&chunk.unwrap().unwrap().bytes);
+                // After SETTINGS, whose length is in the third byte: type, length, the highest number there is.
+                let settings = said.get(2).map_or(0, |length| 3 + usize::from(*length));
+                let goaway = [0x07, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfc];
+                mark = said.get(settings..).is_some_and(|after| after.starts_with(&goaway)).then_some(received);
+            }
+            chunk = answer.read_chunk(usize::MAX, true) => match chunk.unwrap() {
+                Some(chunk) => received += chunk.bytes.len(),
+                None => mark = Some(received),
+            },
+        }
+    }
+    assert!(received < LENGTH / 2, "{received} bytes of {LENGTH} came before GOAWAY");
+    drop((control, answer));
+    connection.close(0u32.into(), b"");
+    timeout(Duration::from_secs(10), over).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_room_for_goaway_holds_nobody_up() {
+    let origin = Origin::new();
+    let mut world = World::with(Some(origin.store()), |_, _| {});
+    let bytes = noise(1 << 20, 11);
+    let hash = world.store.put_blob(BlobKind::Segment, bytes.clone()).await.unwrap();
+    let path = path_of(&hash, BlobKind::Segment);
+    let h3 = world.h3().await;
+    // SETTINGS fit in, and nothing after them.
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(12u32.into());
+    let client = quic_client_with(tls_client(&[&world.certificate()], b"h3"), transport);
+    let hostile = client.connect(world.addresses.listen, "edge.test").unwrap().await.unwrap();
+
+    // Both wait for the same first bytes, and neither gets more than a little before the other has as much.
+    origin.release(1000);
+    let _never_read = ask(&hostile, &path, None).await;
+    let mut stream = h3.begin(Method::GET, &path, Default::default()).await.unwrap();
+    while origin.reads().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let over = tokio::spawn(world.begin_drain());
+    // As much of it as fits in is on its way, in a frame after that of SETTINGS.
+    while hostile.stats().frame_rx.stream < 2 {
+        tokio::task::yield_now().await;
+    }
+    origin.release(u64::MAX);
+    stream.recv_response().await.unwrap();
+    assert!(timeout(Duration::from_secs(5), read_rest(&mut stream)).await.unwrap().unwrap() == bytes);
+    hostile.close(0u32.into(), b"");
+    timeout(Duration::from_secs(10), over).await.unwrap().unwrap();
 }

@@ -15,7 +15,7 @@ async fn connect(world: &World) -> quinn::Connection {
 }
 
 /// Asks by hand (RFC 9114 §4.1, RFC 9204 §4.5: static names, plain literals, all shorter than 127 bytes).
-async fn ask(connection: &quinn::Connection, path: &str, priority: Option<&str>) -> quinn::RecvStream {
+pub async fn ask(connection: &quinn::Connection, path: &str, priority: Option<&str>) -> quinn::RecvStream {
     let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
     // Prefix, `:method: GET`, `:scheme: https`, `:authority`, `:path`.
     let mut section = [vec![0, 0, 0xd1, 0xd7, 0x50], text("edge.test"), vec![0x51], text(path)].concat();
@@ -103,4 +103,33 @@ async fn the_more_urgent_answer_comes_first() {
     ask(&by_frame, "/player/icon.svg", None).await.read_to_end(100_000).await.unwrap();
     let mark = race(&by_frame, &world, Some("u=0"), Some("u=7")).await;
     assert!(mark < LENGTH / 2, "{mark} bytes of the less urgent one came before the end of the urgent one");
+}
+
+/// However many they are: QUIC's layer wakes those for which there was no room in the reverse order, and the first takes it all.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_equal_rank_share_the_connection() {
+    const ANSWERS: usize = 5;
+    let world = World::new();
+    let connection = connect(&world).await;
+    let mut answers = Vec::new();
+    for seed in 1..=ANSWERS as u64 {
+        let hash = world.store.put_blob(BlobKind::Segment, noise(LENGTH, seed)).await.unwrap();
+        answers.push(ask(&connection, &path_of(&hash, BlobKind::Segment), None).await);
+    }
+    world.until_metric("fills_total", &[("outcome", "stored")], ANSWERS as u64).await;
+    let mut read = [0; ANSWERS];
+    'first: loop {
+        let chunks = answers.iter_mut().zip(&mut read).map(|(answer, read)| {
+            Box::pin(async move {
+                let chunk = answer.read_chunk(usize::MAX, true).await.unwrap();
+                *read += chunk.as_ref().map_or(0, |chunk| chunk.bytes.len());
+                chunk.is_none()
+            })
+        });
+        let (ended, _, _) = futures_util::future::select_all(chunks).await;
+        if ended {
+            break 'first;
+        }
+    }
+    assert!(read.iter().all(|read| *read > LENGTH / 2), "{read:?} of {LENGTH} when the first ended");
 }

@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::fault::Code;
 use super::priority::Priorities;
 use super::request_stream::RequestStream;
+use super::rota::Rota;
 use super::send_half::SendHalf;
 use super::{client_streams, number};
 use crate::limits::{HANDSHAKE_DEADLINE, HEADER_SECTION_BYTES};
@@ -33,18 +34,20 @@ pub(crate) async fn serve(
     context: &Context,
     drain: impl Future + Send,
 ) {
-    let priorities = Priorities::default();
+    let (priorities, rota) = (Priorities::default(), Arc::default());
     tokio::select! {
         biased;
         // First, so that what was said before a request counts for it.
         () = client_streams::hear(connection, &priorities) => {}
-        () = requests(connection, &priorities, peer, context, drain) => {}
+        never = Rota::rouse(&rota) => match never {},
+        () = requests(connection, &priorities, &rota, peer, context, drain) => {}
     }
 }
 
 async fn requests(
     connection: &Connection,
     priorities: &Priorities,
+    rota: &Arc<Rota>,
     peer: &Peer,
     context: &Context,
     drain: impl Future + Send,
@@ -54,7 +57,7 @@ async fn requests(
     let mut running = FuturesUnordered::new();
     let begin = |(send, receive): (SendStream, RecvStream)| {
         let (stream, early) = (VarInt::from(receive.id()).into_inner(), receive.is_0rtt());
-        let half = Arc::new(SendHalf::new(send));
+        let half = Arc::new(SendHalf::new(send, rota.clone()));
         priorities.open(stream, &half);
         let request = RequestStream::new(receive);
         // Boxed, for it is large, and a set of futures has room for one more than it has.
@@ -68,20 +71,19 @@ async fn requests(
             tokio::select! {
                 biased;
                 accepted = connection.accept_bi() => running.push(begin(accepted?)),
-                Some(()) = running.next() => {}
+                // Before the answers, so that these do not take the room for what is said there.
                 () = &mut event => return Ok::<_, ConnectionError>(()),
+                Some(()) = running.next() => {}
             }
         }
     };
-    let drained = async {
-        answer_until(pin!(async { _ = drain.await })).await?;
-        // First announce, so that requests on their way are still taken, then say which was the last.
+    // First announce, so that requests on their way are still taken, then say which was the last.
+    let announced = async {
+        drain.await;
         control.go_away(LAST_STREAM).await;
-        answer_until(pin!(sleep(GOAWAY_SETTLES.max(connection.rtt() * 2)))).await?;
-        control.go_away(priorities.next()).await;
-        Ok::<_, ConnectionError>(())
+        sleep(GOAWAY_SETTLES.max(connection.rtt() * 2)).await;
     };
-    if let Err(error) = drained.await {
+    if let Err(error) = answer_until(pin!(announced)).await {
         tracing::debug!(peer = %connection.remote_address(), %error, "HTTP/3 connection ended");
     }
     let rejected = async {
@@ -92,17 +94,25 @@ async fn requests(
         }
         pending().await
     };
+    let last_said = async {
+        control.go_away(priorities.next()).await;
+        pending().await
+    };
     // Where the connection is over, they find out by themselves.
     let finished = async { while running.next().await.is_some() {} };
     tokio::select! {
-        () = finished => {}
+        biased;
+        () = last_said => {}
         () = rejected => {}
+        () = finished => {}
     }
 }
 
 /// The control stream of the server. It may not end before the connection, which ends with it.
 struct Control<'a> {
     stream: SendStream,
+    /// The client has not taken in time what was said last: nothing can follow half a frame.
+    is_stuck: bool,
     connection: &'a Connection,
 }
 
@@ -115,7 +125,9 @@ impl<'a> Control<'a> {
         let mut setting = vec![MAX_FIELD_SECTION_SIZE];
         number::write(&mut setting, HEADER_SECTION_BYTES.into());
         let begin = [&[CONTROL, SETTINGS, setting.len() as u8], &setting[..]].concat();
-        let mut control = Self { stream: connection.open_uni().await?, connection };
+        let mut control = Self { stream: connection.open_uni().await?, is_stuck: false, connection };
+        // Before all answers. An error means that the stream is over already.
+        let _ = control.stream.set_priority(i32::MAX);
         control.stream.write_all(&begin).await?;
         Ok(control)
     }
@@ -127,7 +139,9 @@ impl<'a> Control<'a> {
         number::write(&mut number, stream);
         let frame = [&[GOAWAY, number.len() as u8], &number[..]].concat();
         // Whoever does not take it finds out when the connection ends.
-        let _ = timeout(HANDSHAKE_DEADLINE, self.stream.write_all(&frame)).await;
+        if !self.is_stuck {
+            self.is_stuck = timeout(HANDSHAKE_DEADLINE, self.stream.write_all(&frame)).await.is_err();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod priority;
 mod qpack;
 mod request_head;
 mod request_stream;
+mod rota;
 mod send_half;
 pub(super) mod turns;
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -10,12 +10,14 @@ use quinn::{SendStream, WriteError};
 
 use super::fault::Code;
 use super::priority::Urgency;
+use super::rota::{Place, Rota};
 use super::{number, qpack};
 
 /// The sending half of a stream, shared by the answer and by what frames say of it.
 #[derive(Debug)]
 pub(super) struct SendHalf {
     state: Mutex<SendState>,
+    place: Arc<Place>,
 }
 
 #[derive(Debug)]
@@ -50,10 +52,10 @@ pub(super) fn head(status: StatusCode, fields: &HeaderMap, length: u64) -> Bytes
 }
 
 impl SendHalf {
-    pub(super) fn new(stream: SendStream) -> Self {
+    pub(super) fn new(stream: SendStream, rota: Arc<Rota>) -> Self {
         let state =
             SendState { stream, ended: false, urgency: Urgency::default(), updated: false, small: false };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), place: Place::new(rota) }
     }
 
     fn lock(&self) -> MutexGuard<'_, SendState> {
@@ -64,7 +66,12 @@ impl SendHalf {
     /// what was not written.
     pub(super) async fn write(&self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
         while pieces.iter().any(|piece| !piece.is_empty()) {
-            poll_fn(|cx| pin!(self.lock().stream.write_chunks(pieces)).poll(cx)).await?;
+            poll_fn(|cx| {
+                let mut state = self.lock();
+                let rank = state.urgency.rank(state.small);
+                self.place.poll(rank, cx, |cx| pin!(state.stream.write_chunks(pieces)).poll(cx))
+            })
+            .await?;
         }
         Ok(())
     }
