@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prints a folder with programs of other people's that speak HTTP/3: curl, gtlsclient, gtlsserver and nginx.
+# Prints a folder with programs of other people's that speak HTTP/3, curl, gtlsclient, gtlsserver and nginx, and with Varnish,
+# which stands beside the edge in its benchmark.
 #
 # Stable distributions have them late or without HTTP/3, so that they are taken from a newer Debian, by the mirror and
 # with the keys of this machine's own apt. They lie in .tools/ with the libraries that they were linked with: nothing is
@@ -9,10 +10,12 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 suite=trixie
 kept="$root/.tools/http3"
-packages=(curl ngtcp2-client ngtcp2-server nginx)
-programs=(usr/bin/curl usr/bin/gtlsclient usr/sbin/gtlsserver usr/sbin/nginx)
+packages=(curl ngtcp2-client ngtcp2-server nginx libvarnishapi3 libjemalloc2 libedit2 libncursesw6)
+# With its dependencies it would bring a compiler, for its configuration; that of this machine does as well.
+bare=varnish
+programs=(usr/bin/curl usr/bin/gtlsclient usr/sbin/gtlsserver usr/sbin/nginx usr/sbin/varnishd)
 
-if [[ -x $kept/bin/nginx ]]; then
+if [[ -x $kept/bin/varnishd ]]; then
   echo "$kept/bin"
   exit
 fi
@@ -49,9 +52,11 @@ Debug::NoLocking "true";
 APT::Sandbox::User "root";
 CONF
 export APT_CONFIG="$work/apt/apt.conf"
-echo "Fetching ${packages[*]} of Debian $suite into .tools/" >&2
-{ apt-get -qq update && apt-get -qq install --yes --no-install-recommends --download-only "${packages[@]}"; } >&2 ||
-  fail "could not be fetched"
+echo "Fetching ${packages[*]} $bare of Debian $suite into .tools/" >&2
+{
+  apt-get -qq update && apt-get -qq install --yes --no-install-recommends --download-only "${packages[@]}" &&
+    (cd "$work/apt/cache/archives" && apt-get -qq download "$bare")
+} >&2 || fail "could not be fetched"
 for archive in "$work"/apt/cache/archives/*.deb; do
   dpkg-deb --extract "$archive" "$work/root"
 done
@@ -67,8 +72,8 @@ WRAPPER
 done
 rm -rf "$kept"
 mv "$work/root" "$kept"
-"$kept/bin/curl" --version | grep -qw HTTP3 || {
+if ! { "$kept/bin/curl" --version | grep -qw HTTP3 && "$kept/bin/varnishd" -V 2>/dev/null; }; then
   rm -rf "$kept"
   fail "were fetched and do not run here"
-}
+fi
 echo "$kept/bin"

@@ -8,8 +8,9 @@ use bytes::{Buf, Bytes};
 use http::Request;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
-use rustls::client::Resumption;
 use rustls_pki_types::CertificateDer;
+
+use crate::tls;
 
 /// Largest UDP payload, in bytes: an Ethernet frame's. Loopback would take packets of 64 KiB and flatter everybody.
 pub const UDP_PAYLOAD_BYTES: u16 = 1452;
@@ -30,16 +31,7 @@ pub fn endpoint(
     certificate: &CertificateDer<'static>,
     transport: TransportConfig,
 ) -> anyhow::Result<Endpoint> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    // Every handshake is a full one.
-    tls.resumption = Resumption::disabled();
+    let tls = tls::client(certificate, b"h3")?;
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport));
     let mut limits = EndpointConfig::default();

@@ -13,8 +13,8 @@ use reelmill_media::ids::BlobHash;
 use crate::server::{Object, Server};
 
 /// Receive windows of a stream and a connection, in bytes, about as browsers have them.
-const STREAM_WINDOW: u32 = 6 << 20;
-const CONNECTION_WINDOW: u32 = 15 << 20;
+pub const STREAM_WINDOW: u32 = 6 << 20;
+pub const CONNECTION_WINDOW: u32 = 15 << 20;
 
 /// A client of one server.
 pub struct Client<'a> {

@@ -1,4 +1,5 @@
-//! What an edge costs that hands out what it has in memory over HTTP/3, beside the servers that people would take instead.
+//! What an edge costs that hands out what it has in memory over HTTP/3, and how soon a crowd has what it has not, beside the
+//! servers that people would take instead.
 //!
 //! What counts is CPU time of the server, at packets of 1,452 bytes. Runs are interleaved.
 
@@ -15,7 +16,7 @@ use clap::Parser;
 use reelmill_benches::noise::noise;
 
 use crate::cell::{Amounts, Cell, Work};
-use crate::server::Contents;
+use crate::server::Server;
 
 /// Sizes of objects, in bytes.
 const SIZES: [usize; 3] = [64 << 10, 1 << 20, 4 << 20];
@@ -45,45 +46,67 @@ struct Options {
     /// Connections that ask at once for a cold object
     #[arg(long, default_value_t = 200)]
     crowd: usize,
+    /// How long the crowd's origin takes before the first byte, in milliseconds
+    #[arg(long, default_value_t = 1000)]
+    origin_ms: u64,
     /// Leave the peers out
     #[arg(long)]
     alone: bool,
     /// Folder with the release binaries
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
-    /// Folder with the peers' programs, as scripts/http3-tools.sh makes it
+    /// Folder with the peers' programs, Caddy aside, as scripts/http3-tools.sh makes it
     #[arg(long, default_value = ".tools/http3/bin")]
     tools: PathBuf,
+}
+
+impl Options {
+    /// What the servers are made to do with files.
+    fn work(&self) -> Vec<Work> {
+        let mut work = Vec::new();
+        if self.mebibytes > 0 {
+            for size in 0..SIZES.len() {
+                work.extend(CONNECTIONS.map(|connections| Work::Bytes { size, connections }));
+            }
+        }
+        if self.requests > 0 {
+            work.extend(CONNECTIONS.map(|connections| Work::Requests { connections }));
+        }
+        if self.handshakes > 0 {
+            work.push(Work::Handshakes);
+        }
+        work
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let contents = Contents {
-        hot: SIZES.iter().chain([&SMALL_BYTES]).map(|size| noise(*size, 1)).collect(),
-        // One for each round.
-        cold: (2..).take(options.rounds + 1).map(|seed| noise(SIZES[SIZES.len() - 1], seed)).collect(),
-    };
-    let mut servers = server::all(&options.binaries, &options.tools, &contents)?;
-    if options.alone {
-        servers.truncate(1);
-    }
-    let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
-    println!("servers: {}; one core each for server and client", names.join(", "));
     cpu::pin_to(1)?;
-
-    let mut work = Vec::new();
-    if options.mebibytes > 0 {
-        for size in 0..SIZES.len() {
-            work.extend(CONNECTIONS.map(|connections| Work::Bytes { size, connections }));
+    println!("one core each for server and client");
+    let work = options.work();
+    if !work.is_empty() || options.memory > 0 {
+        let contents: Vec<_> = SIZES.iter().chain([&SMALL_BYTES]).map(|size| noise(*size, 1)).collect();
+        let mut servers = server::all(&options.binaries, &options.tools, &contents)?;
+        if options.alone {
+            servers.truncate(1);
+        }
+        let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
+        println!("servers of what they have: {}", names.join(", "));
+        if !work.is_empty() {
+            cost_table(&options, &servers, &work).await?;
+        }
+        if options.memory > 0 {
+            memory_table(&servers, options.memory).await;
         }
     }
-    if options.requests > 0 {
-        work.extend(CONNECTIONS.map(|connections| Work::Requests { connections }));
+    if options.crowd > 0 {
+        crowd::table(&options).await?;
     }
-    if options.handshakes > 0 {
-        work.push(Work::Handshakes);
-    }
+    Ok(())
+}
+
+async fn cost_table(options: &Options, servers: &[Server], work: &[Work]) -> anyhow::Result<()> {
     let mut cells: Vec<Cell> =
         work.iter().flat_map(|work| (0..servers.len()).map(|server| Cell::new(*work, server))).collect();
     let amounts = Amounts {
@@ -112,26 +135,16 @@ async fn main() -> anyhow::Result<()> {
     for (server, mean) in servers.iter().zip(datagram_bytes) {
         println!("{:<11} {mean:.0}", server.name);
     }
-    if options.crowd > 0 {
-        println!("\nms to the first bytes of a cold 4 MiB, {} at once: middle, and 99 of 100", options.crowd);
-        for server in servers.iter().filter(|server| !server.cold.is_empty()) {
-            let mut times = Vec::new();
-            for (round, cold) in server.cold.iter().enumerate() {
-                let first_bytes = crowd::first_bytes(server, cold, options.crowd).await?;
-                times.extend(first_bytes.into_iter().filter(|_| round > 0));
-            }
-            println!("{:<11} {}", server.name, crowd::line(times));
-        }
-    }
-    if options.memory > 0 {
-        println!("\nmemory per connection, in KiB: idle, and with 4 MiB unread");
-        for server in &servers {
-            let (small, large) = (&server.objects[SIZES.len()], &server.objects[SIZES.len() - 1]);
-            match memory::per_connection(server, small, large, options.memory).await {
-                Ok((idle, streaming)) => println!("{:<11} {idle:>7.1} {streaming:>7.1}", server.name),
-                Err(error) => println!("{:<11} {error}", server.name),
-            }
-        }
-    }
     Ok(())
+}
+
+async fn memory_table(servers: &[Server], connections: usize) {
+    println!("\nmemory per connection, in KiB: idle, and with 4 MiB unread");
+    for server in servers {
+        let (small, large) = (&server.objects[SIZES.len()], &server.objects[SIZES.len() - 1]);
+        match memory::per_connection(server, small, large, connections).await {
+            Ok((idle, streaming)) => println!("{:<11} {idle:>7.1} {streaming:>7.1}", server.name),
+            Err(error) => println!("{:<11} {error}", server.name),
+        }
+    }
 }

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use reelmill_benches::origin::Origin;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::edge::Edge;
-use crate::origin::Origin;
 use crate::viewers::{Viewers, Waits};
 
 /// What viewers watch: one segment, in memory. What abusers ask for: those after it.

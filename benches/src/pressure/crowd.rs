@@ -7,11 +7,11 @@ use anyhow::Context;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reelmill_benches::http3::Connection;
+use reelmill_benches::origin::Origin;
 
 use crate::client::{STREAM_WINDOW, connect};
 use crate::edge::Edge;
 use crate::network;
-use crate::origin::Origin;
 
 const SEGMENT_BYTES: usize = 4 << 20;
 /// Between two pieces of 64 KiB: 4 MiB in about a second.

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use reelmill_benches::origin::{BUCKET, Origin};
 use reelmill_benches::usage::cpu_of_process;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -14,7 +15,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::network;
-use crate::origin::{BUCKET, Origin};
 
 /// It takes less to start.
 const START: Duration = Duration::from_secs(20);

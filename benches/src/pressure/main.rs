@@ -8,7 +8,6 @@ mod client;
 mod crowd;
 mod edge;
 mod network;
-mod origin;
 mod slow;
 mod viewers;
 

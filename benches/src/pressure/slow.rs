@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use reelmill_benches::origin::Origin;
 
 use crate::client::connect;
 use crate::edge::Edge;
 use crate::network;
-use crate::origin::Origin;
 
 const SEGMENT_BYTES: usize = 4 << 20;
 /// What they take at most, in bytes.

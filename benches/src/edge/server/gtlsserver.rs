@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{Server, Site, wait_for_udp};
 
-pub fn start(program: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Option<Server>> {
+pub fn files(program: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Option<Server>> {
     let Some(site) = Site::for_program(program, contents)? else { return Ok(None) };
     let root = site.folder.path();
     let mut command = Command::new(program);

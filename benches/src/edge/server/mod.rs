@@ -1,34 +1,36 @@
-//! The servers, each with the same objects, held in memory or in the kernel's page cache, on one core.
+//! The servers, each on one core.
+//!
+//! *Files*: each has the same objects, in memory or in the kernel's page cache. *Before an origin*: it fetches what it is asked
+//! for.
 
-mod caddy;
+pub mod caddy;
 mod gtlsserver;
-mod nginx;
-mod reelmill;
+pub mod nginx;
+mod process;
+pub mod reelmill;
+pub mod varnish;
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
 use reelmill_media::ids::BlobHash;
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 
-/// A server takes less to start.
-const START: Duration = Duration::from_secs(20);
+use process::{Process, wait_for};
 
 /// A running server, ended with this value.
 pub struct Server {
     pub name: &'static str,
     pub address: SocketAddr,
     pub certificate: CertificateDer<'static>,
-    /// In the order in which they were given.
+    /// Those that it has, in the order in which they were given.
     pub objects: Vec<Object>,
-    /// Those that it has to fetch first, in their order; nothing of a server that fetches nothing.
-    pub cold: Vec<Object>,
-    process: Child,
+    process: Process,
+    /// What it hands requests on to, ended with it.
+    _behind: Option<Process>,
     _folder: TempDir,
 }
 
@@ -37,14 +39,6 @@ pub struct Object {
     pub path: String,
     pub bytes: usize,
     pub hash: BlobHash,
-}
-
-/// What servers hand out.
-pub struct Contents {
-    /// What they have, in memory or in the kernel's page cache.
-    pub hot: Vec<Vec<u8>>,
-    /// What they have to fetch first.
-    pub cold: Vec<Vec<u8>>,
 }
 
 impl Object {
@@ -59,20 +53,12 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Ours, and those peers that are there: `tools` is a folder with programs that speak HTTP/3.
-pub fn all(binaries: &Path, tools: &Path, contents: &Contents) -> anyhow::Result<Vec<Server>> {
-    let mut servers = vec![reelmill::start(binaries, contents)?];
-    servers.extend(nginx::start(&tools.join("nginx"), &contents.hot)?);
-    servers.extend(gtlsserver::start(&tools.join("gtlsserver"), &contents.hot)?);
-    servers.extend(caddy::start(Path::new("caddy"), &contents.hot)?);
+/// Ours, and those peers that are there, with files: `tools` is a folder with programs that speak HTTP/3.
+pub fn all(binaries: &Path, tools: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Vec<Server>> {
+    let mut servers = vec![reelmill::files(binaries, contents)?];
+    servers.extend(nginx::files(&tools.join("nginx"), contents)?);
+    servers.extend(gtlsserver::files(&tools.join("gtlsserver"), contents)?);
+    servers.extend(caddy::files(Path::new("caddy"), contents)?);
     Ok(servers)
 }
 
@@ -87,8 +73,7 @@ struct Site {
 impl Site {
     /// A site in `files/`, `certificate.pem` and `key.pem`; nothing where the peer's program is not.
     fn for_program(program: &Path, contents: &[Vec<u8>]) -> anyhow::Result<Option<Self>> {
-        let mut look = Command::new(program);
-        if look.arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        if !is_here(program) {
             return Ok(None);
         }
         let folder = tempfile::tempdir()?;
@@ -111,17 +96,21 @@ impl Site {
 
     /// Runs the peer until the server is dropped.
     fn run(self, name: &'static str, command: Command) -> anyhow::Result<Server> {
-        let process = spawn(command)?;
+        let process = Process::spawn(command)?;
         Ok(Server {
             name,
             address: self.address,
             certificate: self.certificate,
             objects: self.objects,
-            cold: Vec::new(),
             process,
+            _behind: None,
             _folder: self.folder,
         })
     }
+}
+
+fn is_here(program: &Path) -> bool {
+    Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -129,30 +118,6 @@ fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
     }
     Ok(fs::write(path, bytes)?)
-}
-
-/// Starts a server on the first core.
-fn spawn(program: Command) -> anyhow::Result<Child> {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", "0"]).arg(program.get_program()).args(program.get_args());
-    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let name = program.get_program().display().to_string();
-    let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    started.with_context(|| format!("cannot start {name} by taskset"))
-}
-
-/// Waits until there is something.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return Ok(found);
-        }
-        if begun.elapsed() > START {
-            bail!("{what} does not start");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Waits until the server's TCP port, opened after its UDP port, takes connections.

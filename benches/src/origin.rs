@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,12 +14,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use reelmill_benches::noise::noise;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
 use reelmill_platform::hash_tree::HashTree;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::noise::noise;
 
 /// The name of the bucket.
 pub const BUCKET: &str = "bucket";
@@ -28,7 +30,9 @@ pub const BUCKET: &str = "bucket";
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Gone when dropped.
+#[derive(Debug)]
 pub struct Origin {
+    /// Where it listens.
     pub address: SocketAddr,
     /// Paths of the segments at the edge.
     pub paths: Vec<String>,
@@ -36,14 +40,18 @@ pub struct Origin {
     serving: AbortHandle,
 }
 
+#[derive(Debug)]
 struct Shelf {
     objects: HashMap<String, Object>,
     /// How often a segment was asked for.
     reads: AtomicU64,
+    /// The segment that was asked for last: a crowd may ask for the same one, and all of them take too much memory.
+    last: Mutex<(usize, Bytes)>,
     /// Before the first byte of a segment, and between its pieces.
     pauses: (Duration, Duration),
 }
 
+#[derive(Debug)]
 enum Object {
     Tree(Bytes),
     /// Made when it is asked for.
@@ -54,7 +62,7 @@ enum Object {
 }
 
 impl Origin {
-    /// So many segments of `length` bytes.
+    /// So many segments of `length` bytes. Their pieces of 64 KiB come at a pace, the first and the others after `pauses`.
     pub async fn start(count: usize, length: usize, pauses: (Duration, Duration)) -> anyhow::Result<Self> {
         let (mut objects, mut paths) = (HashMap::new(), Vec::new());
         for number in 0..count {
@@ -67,7 +75,8 @@ impl Origin {
             paths.push(format!("/{key}"));
             objects.insert(key, Object::Segment { number, length });
         }
-        let shelf = Arc::new(Shelf { objects, reads: AtomicU64::new(0), pauses });
+        let last = Mutex::new((usize::MAX, Bytes::new()));
+        let shelf = Arc::new(Shelf { objects, reads: AtomicU64::new(0), last, pauses });
         let router = Router::new().route("/bucket/{*key}", axum::routing::get(get)).with_state(shelf.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -75,8 +84,19 @@ impl Origin {
         Ok(Self { address, paths, shelf, serving })
     }
 
+    /// How often a segment was asked for so far.
     pub fn reads(&self) -> u64 {
         self.shelf.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Shelf {
+    fn segment(&self, number: usize, length: usize) -> Bytes {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != number {
+            *last = (number, noise(length, number as u64).into());
+        }
+        last.1.clone()
     }
 }
 
@@ -91,12 +111,14 @@ async fn get(State(shelf): State<Arc<Shelf>>, Path(key): Path<String>) -> Respon
         Some(Object::Tree(tree)) => tree.clone().into_response(),
         Some(Object::Segment { number, length }) => {
             shelf.reads.fetch_add(1, Ordering::Relaxed);
-            let content = Bytes::from(noise(*length, *number as u64));
             let (first, next) = shelf.pauses;
-            let pieces = stream::unfold((content, first), move |(mut rest, pause)| async move {
-                tokio::time::sleep(pause).await;
+            // Who asks for what is yet to be made waits no longer than others.
+            let due = Instant::now() + first;
+            let content = shelf.segment(*number, *length);
+            let pieces = stream::unfold((content, due), move |(mut rest, due)| async move {
+                sleep_until(due).await;
                 let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
-                (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, next)))
+                (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, due + next)))
             });
             ([(header::CONTENT_LENGTH, *length)], Body::from_stream(pieces)).into_response()
         }
