@@ -247,16 +247,16 @@ fn internal(reason: &str) -> Failure {
 
 /// A task was handed out too often: whoever takes it dies, or is never heard of.
 async fn give_up(engine: Engine, note: MaxDeliveries) -> Result<(), JobError> {
-    let Some(task) = engine.bus.remove_task(note.stream_seq).await? else { return Ok(()) };
-    // The first copy may still come to its end.
-    if task.race {
-        return Ok(());
+    let Some(task) = engine.bus.task_at(note.stream_seq).await? else { return Ok(()) };
+    // Of a race, the first copy may still come to its end.
+    if !task.race {
+        tracing::warn!(
+            asset = %task.asset, task = task.number.0, epoch = task.epoch, deliveries = note.deliveries,
+            "a task was handed out too often"
+        );
+        engine.metrics.task_failed(FailureCode::Internal);
+        engine.feed(task.asset, Input::TaskLost { number: task.number, epoch: task.epoch }).await?;
     }
-    tracing::warn!(
-        asset = %task.asset, task = task.number.0, epoch = task.epoch, deliveries = note.deliveries,
-        "a task was handed out too often"
-    );
-    engine.metrics.task_failed(FailureCode::Internal);
-    engine.feed(task.asset, Input::TaskLost { number: task.number, epoch: task.epoch }).await?;
-    Ok(())
+    // Last, for with it goes what the note is about, should it come again.
+    Ok(engine.bus.remove_task(note.stream_seq).await?)
 }

@@ -1,8 +1,10 @@
 //! The connection to NATS, and what is stored over it. Messages may come twice, late or never: truth is in the buckets.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, context::PublishErrorKind};
 use bytes::Bytes;
 use rand::RngExt;
@@ -216,14 +218,26 @@ impl Bus {
         Queue::new(self.client.clone(), self.jetstream.clone(), self.connections.clone(), stream, consumer)
     }
 
-    /// Takes a given-up task out of its stream; `None` when it is gone already.
-    pub async fn remove_task(&self, stream_sequence: u64) -> Result<Option<Task>, BusError> {
-        let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
-        let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
-        let Ok(raw) = stream.get_raw_message(stream_sequence).await else { return Ok(None) };
-        let task = decode(topology::TASKS, &raw.payload)?;
-        stream.delete_message(stream_sequence).await.map_err(|e| fail(e.to_string()))?;
-        Ok(Some(task))
+    /// A task where it lies in its stream; `None` when it is gone.
+    pub async fn task_at(&self, stream_sequence: u64) -> Result<Option<Task>, BusError> {
+        let look = || async {
+            match self.task_stream().await?.get_raw_message(stream_sequence).await {
+                Ok(raw) => decode(topology::TASKS, &raw.payload).map(Some),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(no_task(error)),
+            }
+        };
+        self.connections.ask(look).await.map_err(no_task)?
+    }
+
+    /// Takes a given-up task out of its stream. That is an error where it is gone already.
+    pub async fn remove_task(&self, stream_sequence: u64) -> Result<(), BusError> {
+        let removed = self.task_stream().await?.delete_message(stream_sequence).await;
+        removed.map(drop).map_err(no_task)
+    }
+
+    async fn task_stream(&self) -> Result<Stream, BusError> {
+        self.jetstream.get_stream(topology::TASKS).await.map_err(no_task)
     }
 
     /// Takes an asset's tasks out of the queues, or all attempts at one of them. What is being worked on is not handed out
@@ -238,12 +252,11 @@ impl Bus {
             Some(number) => format!("task.cpu.*.{tenant}.{asset}.{}.>", number.0),
             None => format!("task.cpu.*.{tenant}.{asset}.>"),
         };
-        let fail = |e: String| BusError::Receive { queue: topology::TASKS.to_owned(), reason: e };
         let withdraw = || async {
-            let stream = self.jetstream.get_stream(topology::TASKS).await.map_err(|e| fail(e.to_string()))?;
-            stream.purge().filter(subject.clone()).await.map(drop).map_err(|e| fail(e.to_string()))
+            let purge = self.task_stream().await?.purge().filter(subject.clone()).await;
+            purge.map(drop).map_err(no_task)
         };
-        self.connections.ask(withdraw).await.map_err(|lost| fail(lost.to_string()))?
+        self.connections.ask(withdraw).await.map_err(no_task)?
     }
 
     /// A bucket of values of type `T`.
@@ -301,6 +314,10 @@ fn reconnect_delay(attempts: usize) -> Duration {
 
 /// The stream holds one message per subject and refuses a second one. The server uses one code (10077) for all its
 /// limits, so the text decides.
+fn no_task(reason: impl Display) -> BusError {
+    BusError::Receive { queue: topology::TASKS.to_owned(), reason: reason.to_string() }
+}
+
 fn is_queued_already(error: &jetstream::context::PublishError) -> bool {
     error.kind() == PublishErrorKind::Other
         && error.to_string().contains("maximum messages per subject exceeded")
