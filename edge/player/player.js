@@ -5,7 +5,10 @@
   const POLL_MS = 1000; // while there is no playlist yet
   const PATIENCE_POLLS = 60; // then say that there may never be one, and go on asking
   const FACTS_MS = 1000;
-  const CAPTIONS_MS = 5000; // who watches sees new captions within this
+  const WAIT_S = 10; // how long the edge may keep the answer back that nothing has changed
+  const AGAIN_MS = 200; // at least, between one answer and the next question
+  const LOOK_MS = 5000; // how often to look where no answer is kept back
+  const AWAY_MS = 60000; // at most, between questions while the server is away
   const REFUSALS = {
     401: "This video is private: open it by the link that you were given.",
     403: "This video cannot be watched from here, or not by this link.",
@@ -40,13 +43,13 @@
 
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-  // Resolves to the playlist once there is one, or shows why there never will be and resolves to null.
+  // Resolves to the answer with the playlist once there is one, or shows why there never will be and resolves to null.
   async function prepared() {
     for (let polls = 0; ; polls += 1) {
       let status = 0;
       try {
         const answer = await fetch(playlist, { cache: "no-store" });
-        if (answer.status === 200) return await answer.text();
+        if (answer.status === 200) return { text: await answer.text(), tag: answer.headers.get("etag") };
         status = answer.status;
       } catch (error) {
         // No answer at all, or half of one: status stays 0.
@@ -110,7 +113,7 @@
   }
 
   // Captions come, change and go while a video is watched, and hls.js reads the multivariant playlist only once. So they are
-  // tracks of the page, which reads it again now and then.
+  // tracks of the page, which reads it again whenever it changes.
   const tracks = new Map(); // by the address of their playlist, which is another one when their text is
 
   // What EXT-X-MEDIA says of captions, by the address of their playlist.
@@ -152,20 +155,38 @@
     }
   }
 
-  // Nothing while the page is not seen, or the server is away: that the player itself says.
-  async function playlistNow() {
-    try {
-      const answer = document.hidden ? null : await fetch(playlist, { cache: "no-cache" });
-      return answer && answer.ok ? await answer.text() : null;
-    } catch (error) {
-      return null;
-    }
+  // Resolves as soon as somebody sees the page.
+  async function seen() {
+    if (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
   }
 
-  async function followCaptions(first) {
-    for (let text = first; ; text = (await playlistNow()) || text) {
-      await showCaptions(text).catch((error) => record("captions", String(error), false));
-      await pause(CAPTIONS_MS);
+  // The playlist as it is now; where it is the one of this tag, after a wait for another (RFC 7240, section 4.3). The query
+  // means nothing to the edge. By it, caches on the way keep those who wait apart from those who do not.
+  async function newer({ text, tag }) {
+    const headers = tag ? { "If-None-Match": tag, Prefer: `wait=${WAIT_S}` } : {};
+    const answer = await fetch(`${playlist}?changes`, { cache: "no-store", headers });
+    if (answer.status === 304) return { text, tag };
+    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    return { text: await answer.text(), tag: answer.headers.get("etag") };
+  }
+
+  async function followCaptions(known) {
+    for (let rest = AGAIN_MS, failures = 0; ; ) {
+      await showCaptions(known.text).catch((error) => record("captions", String(error), false));
+      await pause(rest);
+      await seen();
+      const asked = performance.now();
+      try {
+        const now = await newer(known);
+        const keptBack = performance.now() - asked > (WAIT_S * 1000) / 2;
+        rest = keptBack || now.text !== known.text ? AGAIN_MS : LOOK_MS;
+        known = now;
+        failures = 0;
+      } catch (error) {
+        // The server is away, or refuses: that the player itself says.
+        rest = Math.min(LOOK_MS * 2 ** failures, AWAY_MS) * (0.5 + Math.random() / 2);
+        failures += 1;
+      }
     }
   }
 
@@ -204,13 +225,13 @@
     performance.setResourceTimingBufferSize(10000);
     if (facts) setInterval(tell, FACTS_MS);
     video.addEventListener("loadedmetadata", () => show("playing", ""));
-    const text = await prepared();
-    if (text === null) return;
+    const known = await prepared();
+    if (known === null) return;
     showPoster();
     // Our own path first: native HLS of some browsers is young. Without MediaSource (iPhones) native is mature.
     if (window.Hls && Hls.isSupported()) {
       playWithHls();
-      followCaptions(text);
+      followCaptions(known);
     } else if (video.canPlayType("application/vnd.apple.mpegurl")) {
       playNatively();
     } else {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{CLIENTS_FORGOTTEN, CLIENTS_REMEMBERED, SHUT_OUT_FOR};
 
@@ -73,6 +74,8 @@ struct Client {
     proven_handshakes: Mutex<Bucket>,
     /// As many requests as it may make may also be refused; who goes on after that does not listen.
     refusals: Mutex<Bucket>,
+    /// Places for requests that are held, as many as it may have connections.
+    holds: Arc<Semaphore>,
     /// Until then nothing of it is answered.
     shut_out_until: Mutex<Option<Instant>>,
 }
@@ -82,6 +85,7 @@ struct Client {
 pub(crate) enum Excess {
     Connections,
     Handshakes,
+    Holds,
     Requests,
     Resets,
     Slow,
@@ -93,6 +97,7 @@ impl Excess {
         match self {
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
+            Self::Holds => "holds",
             Self::Requests => "requests",
             Self::Resets => "resets",
             Self::Slow => "slow",
@@ -130,13 +135,10 @@ impl Clients {
 
     /// Counts a connection for as long as what it returns lives.
     pub(crate) fn connect(&self, ip: IpAddr, address: Address) -> Result<ClientConnection, Excess> {
-        let ip = ip.to_canonical();
-        let limits = self.limits();
-        if ip.is_loopback() && !limits.loopback_too {
+        let (now, limits) = (Instant::now(), self.limits());
+        let Some((network, client)) = self.client(ip, &limits, now) else {
             return Ok(ClientConnection(None));
-        }
-        let (now, network) = (Instant::now(), network(ip));
-        let client = self.known.get_with(network, || Arc::new(Client::new(&limits, now)));
+        };
         if client.is_shut_out(now) {
             return Err(Excess::Requests);
         }
@@ -155,6 +157,22 @@ impl Clients {
         }
         Ok(connection)
     }
+
+    /// A place for a request of a client that is to be held; nothing stands for it where the client has no limits.
+    pub(crate) fn hold(&self, ip: IpAddr) -> Result<Option<OwnedSemaphorePermit>, Excess> {
+        let Some((_, client)) = self.client(ip, &self.limits(), Instant::now()) else { return Ok(None) };
+        client.holds.clone().try_acquire_owned().map(Some).map_err(|_| Excess::Holds)
+    }
+
+    /// The client at an address, unless it has no limits.
+    fn client(&self, ip: IpAddr, limits: &ClientLimits, now: Instant) -> Option<(IpAddr, Arc<Client>)> {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() && !limits.loopback_too {
+            return None;
+        }
+        let network = network(ip);
+        Some((network, self.known.get_with(network, || Arc::new(Client::new(limits, now)))))
+    }
 }
 
 impl Client {
@@ -166,6 +184,7 @@ impl Client {
             handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
             proven_handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
             refusals: Mutex::new(Bucket::new(limits.requests_per_second, now)),
+            holds: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             shut_out_until: Mutex::new(None),
         }
     }
@@ -297,6 +316,17 @@ mod tests {
         assert!(connect("2001:db8::9").is_ok());
         let local: Vec<_> = (0..9).map(|_| connect("::ffff:127.0.0.1").unwrap()).collect();
         assert!(local.iter().all(|connection| (0..100).all(|_| connection.may_ask())));
+    }
+
+    #[test]
+    fn as_many_requests_of_a_client_are_held_as_it_may_have_connections() {
+        let clients = Clients::new(LIMITS);
+        let hold = |ip: &str| clients.hold(ip.parse().unwrap());
+        let held: Vec<_> = (1..4).map(|n| hold(&format!("2001:db8::{n}")).unwrap()).collect();
+        assert_eq!(hold("2001:db8::9").unwrap_err(), Excess::Holds);
+        assert!(hold("192.0.2.1").is_ok() && hold("127.0.0.1").unwrap().is_none());
+        drop(held);
+        assert!(hold("2001:db8::9").is_ok());
     }
 
     #[test]

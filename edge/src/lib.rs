@@ -1,12 +1,13 @@
 //! The edge: serves verified blobs and playlists over HTTP/3, HTTP/2 and HTTP/1.1.
 //!
-//! A request's way: [`listener`] (QUIC, TLS, plain TCP) → [`route`] (what is asked for) → [`access`] (by whom) →
-//! [`cache`] or [`playlists`] (the bytes, and where they were found) → [`serve`] (conditions, ranges, fields) → [`body`]
-//! (handed over by reference). The edge knows nothing of media: blobs are bytes that match their hash, playlists are small
-//! texts.
+//! A request's way: [`listener`] (QUIC, TLS, plain TCP) → [`route`] (what is asked for) → [`holds`] (at once, or when it has
+//! changed) → [`access`] (by whom) → [`cache`] or [`playlists`] (the bytes, and where they were found) → [`serve`]
+//! (conditions, ranges, fields) → [`body`] (handed over by reference). The edge knows nothing of media: blobs are bytes that
+//! match their hash, playlists are small texts.
 
 mod access;
 mod access_log;
+mod bells;
 pub mod body;
 pub mod cache;
 pub mod certificate;
@@ -16,6 +17,7 @@ pub mod cmcd;
 pub mod conditional;
 pub mod config;
 mod head;
+mod holds;
 mod limits;
 mod listener;
 pub mod metrics;

@@ -216,6 +216,10 @@ pub(crate) const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
 /// See [`ANNOUNCED_FOR`].
 pub(crate) const ANNOUNCED_ASSETS: u64 = 10_000;
 
+/// A request is held no longer, whatever it prefers: some proxies take a server for dead after this, and it is well below
+/// [`STALL`].
+pub(crate) const HELD_FOR: Duration = Duration::from_secs(30);
+
 /// A closed playlist changes only when an asset is taken down or gets another rendition.
 pub(crate) const CLOSED_FRESH: Duration = Duration::from_secs(10);
 

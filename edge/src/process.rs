@@ -21,9 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{self, Access, GeoError};
 use crate::access_log::AccessLog;
+use crate::bells::Bells;
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::clients::{ClientLimits, Clients};
+use crate::holds::Holds;
 use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::endpoint::{Listener, QuicError};
 use crate::listener::tcp::{self, Security};
@@ -200,13 +202,15 @@ pub fn take_over(
         end.clone(),
         metrics.clone(),
     );
-    let announcements = Announcements::new(settings.bus.clone());
+    let bells = Bells::default();
+    let announcements = Announcements::new(settings.bus.clone(), bells.clone());
     let playlists =
         Playlists::new(store.clone(), place, announcements.clone(), takedowns.clone(), metrics.clone());
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
         background.spawn(pop.follow(*address, bus.clone(), drain.clone(), succeeded.clone()));
     }
-    let (access, to_read) = Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref())?;
+    let (access, to_read) =
+        Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref(), bells)?;
     if let Some(bus) = settings.bus {
         let follower = access::Follower {
             access: access.clone(),
@@ -217,7 +221,7 @@ pub fn take_over(
             origins: None,
         };
         background.spawn(follower.run(end.clone()));
-        background.spawn(announcements.listen(bus.clone(), end.clone()));
+        background.spawn(announcements.clone().listen(bus.clone(), end.clone()));
         let follower = Follower {
             takedowns: takedowns.clone(),
             blobs: blobs.clone(),
@@ -235,14 +239,17 @@ pub fn take_over(
     if let Some(writer) = writer {
         background.spawn(writer.run());
     }
+    let clients = Clients::new(settings.client);
+    let holds =
+        Holds::new(settings.max_connections, clients.clone(), announcements, drain.clone(), metrics.clone());
     let context = Context {
         access_log,
-        edge: Edge::new(blobs, playlists, access.clone(), prefetch, metrics.clone()),
+        edge: Edge::new(blobs, playlists, access.clone(), holds, prefetch, metrics.clone()),
         metrics,
         protocol: Protocol::Http3,
         connections: Arc::new(Semaphore::new(settings.max_connections)),
         handshakes: Arc::new(AtomicUsize::new(0)),
-        clients: Clients::new(settings.client),
+        clients,
         traces: Traces::new(settings.qlog_dir, settings.traces),
         tasks: TaskTracker::new(),
         drain,

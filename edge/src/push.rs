@@ -12,6 +12,7 @@ use reelmill_platform::bus::Bus;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::bells::Bells;
 use crate::limits::{ANNOUNCED_ASSETS, ANNOUNCED_FOR};
 
 /// Pause before NATS is asked again for what it did not give.
@@ -22,13 +23,15 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 pub struct Announcements {
     last: Cache<AssetId, Instant>,
     bus: Option<Bus>,
+    /// Rung for each of them.
+    pub(crate) bells: Bells,
 }
 
 impl Announcements {
     /// Nothing heard yet; without a bus, nothing ever.
-    pub fn new(bus: Option<Bus>) -> Self {
+    pub(crate) fn new(bus: Option<Bus>, bells: Bells) -> Self {
         let last = Cache::builder().max_capacity(ANNOUNCED_ASSETS).time_to_live(ANNOUNCED_FOR).build();
-        Self { last, bus }
+        Self { last, bus, bells }
     }
 
     /// When an asset's playlists were last said to be written, as far as that is still of interest.
@@ -50,6 +53,7 @@ impl Announcements {
                         let mut published = std::pin::pin!(published);
                         while let Some(asset) = published.next().await {
                             self.last.insert(asset, Instant::now());
+                            self.bells.ring(asset);
                         }
                     }
                     Err(error) => tracing::warn!(%error, "cannot listen for new playlists"),

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Access, Denial, Reach};
 use crate::body::Body;
 use crate::cache::{BlobCache, Lookup};
 use crate::cmcd::{self, Report};
+use crate::conditional::{self, Verdict};
 use crate::head;
+use crate::holds::{self, Hold, Holds};
 use crate::metrics::Metrics;
 use crate::player;
 use crate::playlists::Playlists;
@@ -19,7 +20,7 @@ use crate::pop::answer::answer;
 use crate::prefetch::Prefetch;
 use crate::problem::problem;
 use crate::representation::{Method, Representation};
-use crate::route::{self, ALLOW, Action, Resource};
+use crate::route::{self, ALLOW, Action, MutableObject, Resource};
 use crate::sessions::Sessions;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -32,6 +33,7 @@ pub struct Edge {
     blobs: BlobCache,
     playlists: Playlists,
     access: Access,
+    holds: Holds,
     prefetch: Prefetch,
     sessions: Sessions,
     metrics: Metrics,
@@ -52,11 +54,12 @@ impl Edge {
         blobs: BlobCache,
         playlists: Playlists,
         access: Access,
+        holds: Holds,
         prefetch: Prefetch,
         metrics: Metrics,
     ) -> Self {
         let sessions = Sessions::new(metrics.clone());
-        Self { blobs, playlists, access, prefetch, sessions, metrics, side: Side::Viewers }
+        Self { blobs, playlists, access, holds, prefetch, sessions, metrics, side: Side::Viewers }
     }
 
     /// The same edge as its peers see it, on the port that is theirs alone.
@@ -120,7 +123,15 @@ impl Edge {
             Ok(Action::Options) => return options(),
             Err(refusal) => return refusal.response(),
         };
-        let (reach, withdrawn) = match self.admit(&resource, token, path, from).await {
+        let mut held = None;
+        if let Resource::Mutable(object) = &resource
+            && let Some(hold) = self.holds.begin(&request.headers, object, from)
+        {
+            held = Some(hold.applied());
+            // Boxed, so that other requests need not have room for it.
+            Box::pin(self.hold(hold, request, object, from)).await;
+        }
+        let (reach, admitted) = match self.admit(&resource, token, path, from).await {
             Ok(admitted) => admitted,
             Err(denial) => return denial.response(),
         };
@@ -130,7 +141,11 @@ impl Edge {
         }
         let viewer = Viewer { from, report: report.as_ref() };
         let response = self.represent(&request.headers, resource, method, viewer).await;
+        let withdrawn = admitted.and_then(|viewer| viewer.withdrawn());
         let mut response = response.map(|body| body.until(withdrawn));
+        if let Some(applied) = held {
+            response.headers_mut().insert(holds::PREFERENCE_APPLIED, applied);
+        }
         match reach {
             Reach::Everyone => {}
             Reach::Few => for_few(response.headers_mut()),
@@ -138,22 +153,36 @@ impl Edge {
         response
     }
 
-    /// Whether the client may have it, who else, and until when.
+    /// Holds a request for as long as its answer would be 304.
+    async fn hold(&self, hold: Hold, request: &Parts, object: &MutableObject, from: IpAddr) {
+        let (token, path) = access::split_token(request.uri.path());
+        loop {
+            let news = hold.news();
+            let Ok((_, viewer)) = self.admit_to(object, token, path, from).await else { return };
+            let Ok(text) = self.playlists.get(object).await.0 else { return };
+            match conditional::judge(&request.headers, &text.tag()) {
+                Verdict::NotModified if hold.goes_on(news, viewer.counts_for()).await => {}
+                Verdict::NotModified | Verdict::Proceed | Verdict::PreconditionFailed => return,
+            }
+        }
+    }
+
+    /// Whether the client may have it, who else, and as whom.
     async fn admit(
         &self,
         resource: &Resource,
         token: Option<&str>,
         path: &str,
         from: IpAddr,
-    ) -> Result<(Reach, Option<CancellationToken>), Denial> {
+    ) -> Result<(Reach, Option<access::Viewer>), Denial> {
         match resource {
             Resource::Blob(blob) => {
                 let viewer = self.access.viewer(token, from).await?;
-                Ok((self.access.blob(&viewer, blob.hash()).await?, viewer.withdrawn()))
+                Ok((self.access.blob(&viewer, blob.hash()).await?, Some(viewer)))
             }
             Resource::Mutable(object) => {
-                let viewer = self.access.viewer(token, from).await?;
-                Ok((self.access.asset(&viewer, object.asset(), Some(path)).await?, viewer.withdrawn()))
+                let (reach, viewer) = self.admit_to(object, token, path, from).await?;
+                Ok((reach, Some(viewer)))
             }
             // Of the edge itself, the same for all.
             Resource::WatchPage(_)
@@ -163,6 +192,17 @@ impl Edge {
             | Resource::HlsScript
             | Resource::Icon => Ok((Reach::Everyone, None)),
         }
+    }
+
+    async fn admit_to(
+        &self,
+        object: &MutableObject,
+        token: Option<&str>,
+        path: &str,
+        from: IpAddr,
+    ) -> Result<(Reach, access::Viewer), Denial> {
+        let viewer = self.access.viewer(token, from).await?;
+        Ok((self.access.asset(&viewer, object.asset(), Some(path)).await?, viewer))
     }
 
     async fn represent(
@@ -273,7 +313,8 @@ fn for_few(headers: &mut HeaderMap) {
 
 /// Fields of every response: any site's player may read it, with its timing.
 fn for_everyone(headers: &mut HeaderMap) {
-    const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag";
+    const EXPOSED: &str =
+        "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Preference-Applied";
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     headers.insert(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"));

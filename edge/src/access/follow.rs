@@ -309,8 +309,14 @@ impl Follower {
         };
         self.access.0.naming.read_again();
         match subject {
-            Subject::Asset(asset) if limited => Some(asset),
-            Subject::Asset(_) | Subject::Tenant(_) => None,
+            Subject::Asset(asset) => {
+                self.access.0.bells.ring(asset);
+                limited.then_some(asset)
+            }
+            Subject::Tenant(_) => {
+                self.access.0.bells.ring_all();
+                None
+            }
         }
     }
 
@@ -337,6 +343,8 @@ impl Follower {
         };
         if let Some(before) = before {
             before.streams.cancel();
+            drop(rules);
+            self.access.0.bells.ring_all();
         }
     }
 }

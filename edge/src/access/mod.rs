@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::sync::Cache;
@@ -30,6 +31,7 @@ pub use geo::GeoError;
 use naming::Naming;
 use owners::Owners;
 
+use crate::bells::Bells;
 use crate::limits::{NAMING_WAITING, POLICIES_DEADLINE, TOKENS_REMEMBERED};
 use crate::playlists::Text;
 use crate::route::MutableObject;
@@ -55,6 +57,8 @@ struct Inner {
     /// Assets whose texts should be read.
     unread: mpsc::Sender<AssetId>,
     owners: Owners,
+    /// Rung for whoever may now have less, or more.
+    bells: Bells,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +115,12 @@ impl Viewer {
     /// Fires when what the viewer has been given must end.
     pub(crate) fn withdrawn(&self) -> Option<CancellationToken> {
         self.ticket.as_ref().map(|ticket| ticket.withdrawn.clone())
+    }
+
+    /// How long the viewer's token counts yet.
+    pub(crate) fn counts_for(&self) -> Option<Duration> {
+        let seconds = self.ticket.as_ref()?.claims.exp.saturating_sub(Timestamp::now().as_second());
+        Some(Duration::from_secs(seconds.try_into().unwrap_or_default()))
     }
 }
 
@@ -189,6 +199,7 @@ impl Access {
         bus: Option<Bus>,
         takedowns: Takedowns,
         geo: Option<&Path>,
+        bells: Bells,
     ) -> Result<(Self, mpsc::Receiver<AssetId>), GeoError> {
         let (unread, to_read) = mpsc::channel(NAMING_WAITING);
         let access = Self(Arc::new(Inner {
@@ -200,6 +211,7 @@ impl Access {
             naming: Naming::new(),
             unread,
             owners: Owners::new(bus),
+            bells,
         }));
         Ok((access, to_read))
     }
@@ -275,6 +287,7 @@ impl Access {
     /// Knows countries by another file from now on.
     pub(crate) fn set_geo(&self, geo: Option<Geo>) {
         *self.0.geo.write().unwrap_or_else(PoisonError::into_inner) = geo;
+        self.0.bells.ring_all();
     }
 
     /// Waits, for a while, until it has heard who may have what.
@@ -313,6 +326,7 @@ impl Access {
         if let Some(key) = self.rules_mut().keys.get_mut(kid) {
             std::mem::take(&mut key.streams).cancel();
         }
+        self.0.bells.ring_all();
     }
 
     /// The policy that counts for an asset.

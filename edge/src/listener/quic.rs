@@ -69,7 +69,9 @@ fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
             return incoming.refuse();
         }
         // Told nothing, it comes again later; told so, it would come again at once.
-        Err(excess @ (Excess::Handshakes | Excess::Requests | Excess::Resets | Excess::Slow)) => {
+        Err(
+            excess @ (Excess::Handshakes | Excess::Holds | Excess::Requests | Excess::Resets | Excess::Slow),
+        ) => {
             context.metrics.excess(excess);
             return incoming.ignore();
         }

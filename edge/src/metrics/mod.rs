@@ -86,6 +86,7 @@ pub struct Metrics {
     refused_connections: IntCounterVec,
     handshake_failures: IntCounterVec,
     excesses: IntCounterVec,
+    held_requests: IntGauge,
     prefetch_bytes: IntCounterVec,
     dropped_log_lines: IntCounter,
     /// What blobs take of memory.
@@ -167,6 +168,7 @@ impl Metrics {
                 "access_log_dropped_total",
                 "Lines of the access log that were not written for want of time.",
             )?,
+            held_requests: register.gauge("held_requests", "Requests held until a text changes.")?,
             excesses: register.counters("excesses_total", "What clients were refused or ended for.", &["what"])?,
             handshake_failures: register.counters(
                 "handshake_failures_total",
@@ -295,10 +297,13 @@ impl Metrics {
     }
 
     /// Counts a connection for as long as the guard lives.
-    pub(crate) fn connection(&self, transport: Transport) -> ConnectionGuard {
-        let gauge = self.connections.with_label_values(&[transport.label()]);
-        gauge.inc();
-        ConnectionGuard(gauge)
+    pub(crate) fn connection(&self, transport: Transport) -> Counted {
+        Counted::one_more(self.connections.with_label_values(&[transport.label()]))
+    }
+
+    /// Counts a request that is held for as long as the guard lives.
+    pub(crate) fn held_request(&self) -> Counted {
+        Counted::one_more(self.held_requests.clone())
     }
 
     pub(crate) fn refused_connection(&self, transport: Transport) {
@@ -374,11 +379,18 @@ impl OriginRead {
     }
 }
 
-/// One open connection.
+/// One of those that a gauge counts.
 #[derive(Debug)]
-pub(crate) struct ConnectionGuard(IntGauge);
+pub(crate) struct Counted(IntGauge);
 
-impl Drop for ConnectionGuard {
+impl Counted {
+    fn one_more(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -129,6 +129,7 @@ impl Playlists {
     pub(crate) fn take_down(&self, asset: AssetId) {
         // The predicate is supported: the cache was built for it.
         let _ = self.entries.invalidate_entries_if(move |object, _| object.asset() == asset);
+        self.announcements.bells.ring(asset);
     }
 
     async fn find(

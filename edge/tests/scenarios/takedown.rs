@@ -20,7 +20,7 @@ use crate::nats::Nats;
 use crate::origin::Origin;
 use crate::world::{Via, World, assert_problem, asset, noise, path_of, read_rest};
 
-async fn take_down(bus: &Bus, target: Target) -> (Tombstone, Revision) {
+pub async fn take_down(bus: &Bus, target: Target) -> (Tombstone, Revision) {
     let tombstone = Tombstone { target, reason: "test".into(), at: Timestamp::now() };
     let revision = tombstone.publish(bus).await.unwrap();
     (tombstone, revision)
