@@ -96,6 +96,13 @@ fn caption(system: &System, asset: &AssetId, language: &str, text: &str, more: &
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The edge keeps an answer back: that to the page.
+fn holds_one_request(system: &System) -> Option<()> {
+    let (_, admin) = system.state.admin.iter().find(|(name, _)| name == "edge")?;
+    let metrics = system.http.get(&format!("http://{admin}/metrics"), &[]).text();
+    metrics.lines().any(|line| line == "reelmill_edge_held_requests 1").then_some(())
+}
+
 #[test]
 fn plays_to_the_end_over_http3_without_a_way_out() {
     let system = System::start();
@@ -157,6 +164,7 @@ fn who_watches_sees_captions_that_come_and_change_meanwhile() {
             play(&[&page, "--spki", &spki, "--begun", begun_file, "--until-shown", "Good morning"])
         });
         until("the viewer to watch", Duration::from_secs(60), || begun.exists().then_some(()));
+        until("the page to wait for changes", Duration::from_secs(60), || holds_one_request(&system));
         caption(&system, &asset, "de", &webvtt("Guten Abend"), &[]);
         caption(&system, &asset, "en", &webvtt("Good morning"), &["--default"]);
         viewer.join().expect("a viewer")
