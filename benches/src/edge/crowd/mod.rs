@@ -13,6 +13,7 @@ use reelmill_benches::usage::median;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::contender::{Contender, OURS};
 use self::viewer::Protocol;
@@ -22,6 +23,9 @@ use crate::server::Server;
 const SEGMENT_BYTES: usize = 4 << 20;
 /// Between two pieces of 64 KiB: 4 MiB in about a second.
 const ORIGIN_PAUSE: Duration = Duration::from_millis(15);
+
+/// A crowd that is served takes less.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What one crowd saw.
 struct Round {
@@ -46,9 +50,9 @@ pub async fn table(options: &Options) -> anyhow::Result<()> {
     for (number, path) in origin.paths.iter().enumerate() {
         for (contender, seen) in contenders.iter().zip(&mut seen) {
             let Some(server) = &contender.server else { continue };
-            let round = ask(contender.protocol, server, &origin, path, size).await;
-            let round =
-                round.with_context(|| format!("{} over {}", contender.name, contender.protocol.name()))?;
+            let who = || format!("{} over {}", contender.name, contender.protocol.name());
+            let round = timeout(DEADLINE, ask(contender.protocol, server, &origin, path, size)).await;
+            let round = round.with_context(who)?.with_context(who)?;
             if number > 0 {
                 seen.push(round);
             }
