@@ -5,7 +5,7 @@
 //! holds decides only *which error* comes back; nothing reachable from input panics.
 //!
 //! ```text
-//! Demuxer ─► Packet ─► VideoDecoder ─► Frame ─► Ladder (filter graph) ─► Frame ─► VideoEncoder ─► EncodedFrame
+//! Demuxer ─► Packet ─► VideoDecoder ─► Frame ─► Scaler (filter graph) ─► Frame ─► VideoEncoder ─► EncodedFrame
 //!                  └─► AudioDecoder ─► Frame ─► Resampler ─► AudioEncoder ─► EncodedPacket
 //! ```
 
@@ -21,7 +21,6 @@ mod error;
 mod faulty;
 mod field;
 mod frame;
-mod graph;
 mod hardware;
 mod heap;
 mod libraries;
@@ -29,6 +28,7 @@ mod log;
 mod packet;
 mod proof;
 mod resample;
+mod scaler;
 mod still;
 mod svt_av1;
 mod tone;
@@ -45,7 +45,6 @@ pub use error::AvError;
 pub use faulty::Fault;
 pub use field::{FieldParser, PictureKind};
 pub use frame::Frame;
-pub use graph::{Deliver, Ladder, RungSize};
 pub use hardware::{Family, Hardware};
 pub use heap::give_big_blocks_back;
 pub use libraries::{encoder_version, libraries};
@@ -53,6 +52,7 @@ pub use log::{LogLine, quiet, take_log};
 pub use packet::Packet;
 pub use proof::{Unproven, prove, test_picture};
 pub use resample::{Resampler, Stereo};
+pub use scaler::{Deliver, RungSize, Scaler};
 pub use still::StillMaker;
 pub use tone::OutputColour;
 pub use video_encoder::{EncodedFrame, VideoEncoder, VideoEngine, VideoSettings};

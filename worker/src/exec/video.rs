@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use reelmill_av::{
-    DecodeError, Decoded, EncodedFrame, Frame, Ladder, OutputColour, RungSize, SourceVideoCodec,
-    VideoDecoder, VideoEncoder, VideoEngine, VideoSettings,
+    AvError, DecodeError, Decoded, Deliver, EncodedFrame, Frame, OutputColour, RungSize, Scaler,
+    SourceVideoCodec, VideoDecoder, VideoEncoder, VideoEngine, VideoSettings,
 };
 use reelmill_media::task::{Failure, FailureCode};
 use reelmill_media::time::Ticks;
@@ -70,7 +70,7 @@ pub fn run(parent: &Parent, job: &VideoJob) -> Result<(), Failure> {
 struct Encodes<'a> {
     parent: &'a Parent,
     job: &'a VideoJob,
-    ladder: Ladder,
+    scaler: Scaler,
     rungs: Vec<RungEncode<'a>>,
     stills: Stills<'a>,
     /// The planned frame that is next.
@@ -96,7 +96,7 @@ impl<'a> Encodes<'a> {
         Ok(Self {
             parent,
             job,
-            ladder: Ladder::new(job.picture, colour, sizes),
+            scaler: Scaler::new(job.picture, colour, sizes),
             rungs,
             stills: Stills::new(parent, job, colour),
             next: 0,
@@ -152,14 +152,22 @@ impl<'a> Encodes<'a> {
     /// Filters frame `index` of the job, or [`LEAD_IN`].
     fn push(&mut self, index: i64, mut frame: Frame) -> Result<(), Failure> {
         frame.set_pts(index);
-        let Self { ladder, rungs, stills, job, concealed, .. } = self;
-        let mut failed = Ok(());
-        let pushed = ladder.push(&frame, &mut |rung, frame| {
-            failed = std::mem::replace(&mut failed, Ok(()))
+        self.scale(|scaler, deliver| scaler.push(&frame, deliver))
+    }
+
+    /// Hands what a step of the scaler gives to the rungs.
+    fn scale(
+        &mut self,
+        step: impl FnOnce(&mut Scaler, Deliver<'_>) -> Result<(), AvError>,
+    ) -> Result<(), Failure> {
+        let Self { scaler, rungs, stills, job, concealed, .. } = self;
+        let mut delivered = Ok(());
+        let stepped = step(scaler, &mut |rung, frame| {
+            delivered = std::mem::replace(&mut delivered, Ok(()))
                 .and_then(|()| deliver(rungs, stills, &job.frames, concealed, rung, frame));
             Ok(())
         });
-        failed.and(pushed.map_err(internal))
+        delivered.and(stepped.map_err(internal))
     }
 
     fn finish(mut self) -> Result<(), Failure> {
@@ -167,14 +175,7 @@ impl<'a> Encodes<'a> {
             return Err(fail(FailureCode::Corrupt, "nothing of this part of the picture can be decoded"));
         };
         self.conceal_up_to(self.job.frames.len(), last)?;
-        let Self { ladder, rungs, stills, job, concealed, .. } = &mut self;
-        let mut failed = Ok(());
-        let flushed = ladder.flush(&mut |rung, frame| {
-            failed = std::mem::replace(&mut failed, Ok(()))
-                .and_then(|()| deliver(rungs, stills, &job.frames, concealed, rung, frame));
-            Ok(())
-        });
-        failed.and(flushed.map_err(internal))?;
+        self.scale(|scaler, deliver| scaler.flush(deliver))?;
         for rung in self.rungs {
             rung.finish(&self.concealed)?;
         }

@@ -9,11 +9,11 @@ use crate::frame::Frame;
 use crate::tone::{self, OutputColour, ToneFilters};
 
 /// `accurate_rnd` makes all instruction sets agree on every pixel, at no measurable cost.
-const SCALER: &str = "flags=bicubic+accurate_rnd+full_chroma_int";
+const FIRST_SCALE: &str = "flags=bicubic+accurate_rnd+full_chroma_int";
 
 /// Each rung is scaled from the next larger one, which is cheap; with a softer kernel the lowest rungs would lose detail
 /// by it. VMAF at equal bytes beside scaling from the source: bilinear −5 and worse, bicubic −0.3, Lanczos +0.5 to +2.
-const NEXT_SCALER: &str = "flags=lanczos+accurate_rnd+full_chroma_int";
+const NEXT_SCALE: &str = "flags=lanczos+accurate_rnd+full_chroma_int";
 
 /// Size of one rung's pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct RungSize {
 
 /// Scales every picture to every rung. The graph is built from the first picture and built anew when pictures change
 /// their size, format, colour or scan, so that no encoder is ever handed a picture of another size than its own.
-pub struct Ladder {
+pub struct Scaler {
     picture: Picture,
     target: OutputColour,
     rungs: Vec<RungSize>,
@@ -46,8 +46,8 @@ struct Shape {
 /// Takes rung number and picture. Pictures of a rung come in order.
 pub type Deliver<'a> = &'a mut dyn FnMut(usize, Frame) -> Result<(), AvError>;
 
-impl Ladder {
-    /// A ladder for pictures like `picture`.
+impl Scaler {
+    /// One for pictures like `picture`.
     pub fn new(picture: Picture, target: OutputColour, rungs: Vec<RungSize>) -> Self {
         Self { picture, target, rungs, built: None }
     }
@@ -174,10 +174,10 @@ impl Ladder {
                 let (w, h) = if turned.swaps_sides() { (height, width) } else { (width, height) };
                 let turn = turn_filters(turned);
                 scaled = (w, h) != (shape.width, shape.height);
-                spec += &format!("[in]{deinterlace}scale={w}:{h}:{SCALER}{scale_options},{turn}{after}");
+                spec += &format!("[in]{deinterlace}scale={w}:{h}:{FIRST_SCALE}{scale_options},{turn}{after}");
             } else {
-                let scaler = if scaled { NEXT_SCALER } else { SCALER };
-                spec += &format!(";[c{step}]scale={width}:{height}:{scaler},");
+                let flags = if scaled { NEXT_SCALE } else { FIRST_SCALE };
+                spec += &format!(";[c{step}]scale={width}:{height}:{flags},");
                 scaled = true;
             }
             spec += "format=yuv420p,setsar=1";
