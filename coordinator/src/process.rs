@@ -68,22 +68,77 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     let admin = TaskTracker::new();
     admin.spawn(admin::serve(admin_listener, registry, readiness.clone(), admin_stop.clone()));
 
+    let engine = connect(&flags, &keyring, store, metrics, drain.clone()).await?;
+    let catalog = Catalog::new(engine.metrics.clone(), quotas::weights(keyring.limits()));
+    keep_running(&flags, &keyring, &engine, &catalog, &readiness).await?;
+    let places = engine.bus.bucket(BucketName::Places).await?;
+    let places = Places::new(&places, quotas::uploads_at_once(keyring.limits()));
+    // Uploads keep their places while all drains.
+    admin.spawn(places.clone().run(admin_stop.clone()));
+    let quotas = limit(&flags, &keyring, &engine, places).await?;
+    let puller = pull(&flags, &engine, quotas.clone())?;
+    engine.background.spawn(puller.clone().run(catalog.clone()));
+    jobs::start(&engine, &engine.background);
+
+    let api = Api {
+        profiles: engine.bus.bucket(BucketName::Profiles).await?,
+        engine: engine.clone(),
+        catalog,
+        keyring: Arc::new(keyring),
+        operator: flags.operator,
+        readiness: readiness.clone(),
+        max_backlog: Duration::from_secs(flags.max_backlog_s.into()),
+        quotas,
+        edge_url: flags.edge_url.map(Arc::from),
+        writers: Writers::default(),
+        puller,
+        tasks: TaskTracker::new(),
+        last_call: CancellationToken::new(),
+    };
+    let (taking, last_call) = (api.tasks.clone(), api.last_call.clone());
+    let server = TaskTracker::new();
+    server.spawn(api::serve(listener, api.router(), drain.clone()));
+
+    readiness.set(true);
+    if let Some(path) = &flags.common.ready_file {
+        ready_file::write(path, &addresses).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    tracing::info!(listen = %addresses.listen, admin = %addresses.admin, "ready");
+
+    drain.cancelled().await;
+
+    readiness.set(false);
+    finish([&taking, &server, &engine.background], &last_call).await;
+    engine.bus.flush().await?;
+    admin_stop.cancel();
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// NATS and the store, once both answer.
+async fn connect(
+    flags: &Flags,
+    keyring: &Keyring,
+    store: Store,
+    metrics: Metrics,
+    drain: CancellationToken,
+) -> anyhow::Result<Engine> {
     let bus = Bus::connect(&flags.nats, NAME).await?;
     store.check().await.context("the object store does not answer")?;
+    let retry_after = SignedDuration::from_millis(flags.retry_after_ms.into());
+    let told = webhooks::tenants(keyring.webhooks());
+    Ok(Engine::open(bus, store, retry_after, told, metrics, TaskTracker::new(), drain).await?)
+}
 
-    let background = TaskTracker::new();
-    let engine = Engine::open(
-        bus.clone(),
-        store.clone(),
-        SignedDuration::from_millis(flags.retry_after_ms.into()),
-        webhooks::tenants(keyring.webhooks()),
-        metrics.clone(),
-        background.clone(),
-        drain.clone(),
-    );
-    let engine = engine.await?;
-    let catalog = Catalog::new(metrics.clone(), quotas::weights(keyring.limits()));
-
+/// Starts what runs beside requests and messages until all drains.
+async fn keep_running(
+    flags: &Flags,
+    keyring: &Keyring,
+    engine: &Engine,
+    catalog: &Catalog,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    let Engine { bus, store, metrics, background, drain, .. } = engine;
     let (fleet, quarantine) = (engine.fleet.clone(), engine.quarantine.clone());
     background.spawn(fleet.listen(bus.clone(), quarantine, metrics.clone(), drain.clone()));
     background.spawn(catalog.clone().watch(bus.clone(), engine.assets.clone(), drain.clone()));
@@ -99,79 +154,52 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
     background.spawn(sweep::run(engine.clone(), catalog.clone()));
     background.spawn(sweep::retry(engine.clone(), catalog.clone()));
     background.spawn(uploads::expiry::run(engine.uploads.clone(), drain.clone()));
-    background.spawn(watch_health(bus.clone(), store, readiness.clone(), drain.clone()));
+    background.spawn(watch_health(bus.clone(), store.clone(), readiness.clone(), drain.clone()));
     let endpoints = Arc::new(keyring.webhooks().clone());
     let teller = Teller::new(engine.clone(), endpoints, flags.webhooks_allow_private)
         .context("cannot make an HTTP client")?;
     background.spawn(teller.run(catalog.clone()));
+    Ok(())
+}
+
+/// Who may upload how much.
+async fn limit(flags: &Flags, keyring: &Keyring, engine: &Engine, places: Places) -> anyhow::Result<Quotas> {
+    let limits = keyring.limits();
+    let beginnings = engine.bus.bucket(BucketName::Beginnings).await?;
+    let beginnings = Beginnings::new(&beginnings, quotas::uploads_per_minute(limits));
+    Ok(Quotas::new(flags.max_upload_bytes, flags.max_uploads, limits.clone(), places, beginnings))
+}
+
+/// What fetches uploads.
+fn pull(flags: &Flags, engine: &Engine, quotas: Quotas) -> anyhow::Result<Puller> {
     let imports = flags.import_store.as_deref().map(Store::open).transpose()?;
-    let opener = Opener::new(flags.pull_allow, imports).context("cannot make an HTTP client")?;
-    let places =
-        Places::new(&bus.bucket(BucketName::Places).await?, quotas::uploads_at_once(keyring.limits()));
-    // Uploads keep their places while all drains.
-    admin.spawn(places.clone().run(admin_stop.clone()));
-    let beginnings = bus.bucket(BucketName::Beginnings).await?;
-    let beginnings = Beginnings::new(&beginnings, quotas::uploads_per_minute(keyring.limits()));
-    let limits = keyring.limits().clone();
-    let quotas = Quotas::new(flags.max_upload_bytes, flags.max_uploads, limits, places, beginnings);
-    let pull_limits = PullLimits {
+    let opener = Opener::new(flags.pull_allow.clone(), imports).context("cannot make an HTTP client")?;
+    let limits = PullLimits {
         deadline: SignedDuration::from_secs(flags.pull_deadline_s.into()),
         least_bytes_per_second: flags.pull_least_rate.into(),
         at_once: flags.max_pulls,
     };
-    let puller = Puller::new(engine.clone(), opener, quotas.clone(), pull_limits);
-    background.spawn(puller.clone().run(catalog.clone()));
-    jobs::start(&engine, &background);
+    Ok(Puller::new(engine.clone(), opener, quotas, limits))
+}
 
-    let profiles = bus.bucket(BucketName::Profiles).await?;
-    let taking = TaskTracker::new();
-    let last_call = CancellationToken::new();
-    let api = Api {
-        engine,
-        catalog,
-        keyring: Arc::new(keyring),
-        operator: flags.operator,
-        profiles,
-        readiness: readiness.clone(),
-        max_backlog: Duration::from_secs(flags.max_backlog_s.into()),
-        quotas,
-        edge_url: flags.edge_url.map(Arc::from),
-        writers: Writers::default(),
-        puller,
-        tasks: taking.clone(),
-        last_call: last_call.clone(),
-    };
-    let server = TaskTracker::new();
-    server.spawn(api::serve(listener, api.router(), drain.clone()));
-
-    readiness.set(true);
-    if let Some(path) = &flags.common.ready_file {
-        ready_file::write(path, &addresses).with_context(|| format!("cannot write {}", path.display()))?;
+/// Lets what is in hand come to its end; uploads are the first of it.
+async fn finish(all: [&TaskTracker; 3], last_call: &CancellationToken) {
+    let [uploads, ..] = all;
+    for tasks in all {
+        tasks.close();
     }
-    tracing::info!(listen = %addresses.listen, admin = %addresses.admin, "ready");
-
-    drain.cancelled().await;
-
-    readiness.set(false);
-    server.close();
-    taking.close();
-    background.close();
     // Resumable uploads store what they have at once; those in one request may still come to their end.
-    if tokio::time::timeout(UPLOAD_GRACE, taking.wait()).await.is_err() {
+    if tokio::time::timeout(UPLOAD_GRACE, uploads.wait()).await.is_err() {
         last_call.cancel();
     }
     let drained = async {
-        taking.wait().await;
-        server.wait().await;
-        background.wait().await;
+        for tasks in all {
+            tasks.wait().await;
+        }
     };
     if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
         tracing::warn!("not everything in hand was done in time; others will go on with it");
     }
-    bus.flush().await?;
-    admin_stop.cancel();
-    tracing::info!("drained");
-    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -3,6 +3,7 @@
 //! All renditions cut at the same times, where decoding of the source can begin if that is near enough. The first segments
 //! are short so that a video plays soon: 1, 1, 2, 4, 4, … seconds by default.
 
+mod chunking;
 mod cost;
 mod cut;
 mod growth;

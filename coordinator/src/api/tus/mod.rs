@@ -73,19 +73,8 @@ pub(super) async fn create(
     headers::check_version(&headers)?;
     let concat = headers::concat(&headers)?;
     let joins = matches!(concat, Some(Concat::Final { .. }));
-    let length = headers::number(&headers, "upload-length")?;
-    match (joins, length, headers::text(&headers, "upload-defer-length")?) {
-        (false, Some(length), None) => api.quotas.check_length(&tenant, length)?,
-        (false, None, Some("1")) | (true, None, None) => {}
-        (true, _, _) => {
-            let detail = "The length of a final upload is that of its parts, and is not said.";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-        (false, Some(_), Some(_)) | (false, None, Some(_) | None) => {
-            let detail = "Say either Upload-Length in bytes or Upload-Defer-Length: 1.";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-    }
+    let length = declared_length(&headers, joins)?;
+    api.quotas.check_length(&tenant, length.unwrap_or(0))?;
     let metadata = headers::text(&headers, "upload-metadata")?.map(str::to_owned);
     let said = headers::metadata_in(metadata.as_deref().unwrap_or_default())?;
     let name = intake::name(said.name)?;
@@ -109,69 +98,92 @@ pub(super) async fn create(
     let permit = api.quotas.take(&tenant, id).await?;
     api.quotas.begin(&tenant).await?;
 
-    let location = headers::address(&id);
-    let asset = (concat != Some(Concat::Partial)).then(|| intake::asset_id(now));
-    let work = api.clone();
-    let made = api.outlive(permit.during(async move {
-        let (length, blocks) = match &concat {
-            Some(Concat::Final { of }) => {
-                let (length, blocks) = concat::join(&work, &tenant, of).await?;
-                (Some(length), blocks)
-            }
-            Some(Concat::Partial) | None => (length, BlockList::default()),
-        };
-        let record = UploadRecord {
-            asset,
-            concat,
-            part_of: None,
-            pull: None,
-            tenant: tenant.clone(),
-            created_at: now,
-            touched_at: now,
-            metadata,
-            length,
-            blocks,
-            phase: Phase::Open,
-            writer: rand::random(),
-        };
-        if let Some(asset) = asset {
-            let arrival = Arrival::Resumable { upload: id };
-            let asset = Asset::new(asset, tenant, name, length, arrival, now);
-            work.engine.assets.create(&Asset { profile, ..asset }).await?;
-        }
-        let revision = match work.engine.uploads.create(&id.to_string(), &record).await? {
-            Written::Stored(revision) => revision,
-            Written::Conflict => {
-                return Err(Problem::new(Code::Unavailable, "The upload was not created; try again."));
-            }
-        };
-        if let Some(incoming) = incoming {
-            let turn = work.writers.take_over(id).await;
-            let appended = append::append(&work, &turn, id, record, revision, incoming).await;
-            // It is there, and can be gone on with.
-            let location = HeaderValue::try_from(headers::address(&id));
-            return appended.map_err(|problem| match location {
-                Ok(location) => problem.with("location", location),
-                Err(_) => problem,
-            });
-        }
-        match &record.concat {
-            Some(Concat::Final { of }) if !record.is_full() => {
-                uploads::parts::mark(&work.engine, id, of).await?;
-                // The last byte may have come before the mark.
-                uploads::look_after(&work.engine, id).await?;
-            }
-            Some(Concat::Final { .. } | Concat::Partial) | None => {
-                uploads::finish(&work.engine, id, record.clone(), revision).await?;
-            }
-        }
-        Ok(record)
-    }));
+    let asset = (concat != Some(Concat::Partial)).then(|| {
+        let arrival = Arrival::Resumable { upload: id };
+        let asset = Asset::new(intake::asset_id(now), tenant.clone(), name, length, arrival, now);
+        Asset { profile, ..asset }
+    });
+    let record = UploadRecord {
+        asset: asset.as_ref().map(|asset| asset.id),
+        concat,
+        part_of: None,
+        pull: None,
+        tenant,
+        created_at: now,
+        touched_at: now,
+        metadata,
+        length,
+        blocks: BlockList::default(),
+        phase: Phase::Open,
+        writer: rand::random(),
+    };
+    let made = api.outlive(permit.during(make(api.clone(), id, record, asset, incoming)));
     let record = made.await?;
     let mut response = StatusCode::CREATED.into_response();
-    headers::put(response.headers_mut(), header::LOCATION, location);
+    headers::put(response.headers_mut(), header::LOCATION, headers::address(&id));
     headers::describe(response.headers_mut(), &record);
     Ok(response)
+}
+
+/// The length that an upload says it will have; none where it is said later, or that of the parts it joins.
+fn declared_length(headers: &HeaderMap, joins: bool) -> Result<Option<u64>, Problem> {
+    let length = headers::number(headers, "upload-length")?;
+    match (joins, length, headers::text(headers, "upload-defer-length")?) {
+        (false, Some(_), None) | (false, None, Some("1")) | (true, None, None) => Ok(length),
+        (true, _, _) => {
+            let detail = "The length of a final upload is that of its parts, and is not said.";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+        (false, Some(_), Some(_)) | (false, None, Some(_) | None) => {
+            let detail = "Say either Upload-Length in bytes or Upload-Defer-Length: 1.";
+            Err(Problem::new(Code::InvalidRequest, detail))
+        }
+    }
+}
+
+/// Makes the records of an upload and of its asset, if it has one, and takes the bytes that came with it.
+async fn make(
+    api: Api,
+    id: UploadId,
+    mut record: UploadRecord,
+    asset: Option<Asset>,
+    incoming: Option<Incoming>,
+) -> Result<UploadRecord, Problem> {
+    if let Some(Concat::Final { of }) = &record.concat {
+        let (length, blocks) = concat::join(&api, &record.tenant, of).await?;
+        (record.length, record.blocks) = (Some(length), blocks);
+    }
+    if let Some(mut asset) = asset {
+        asset.upload.length = record.length;
+        api.engine.assets.create(&asset).await?;
+    }
+    let revision = match api.engine.uploads.create(&id.to_string(), &record).await? {
+        Written::Stored(revision) => revision,
+        Written::Conflict => {
+            return Err(Problem::new(Code::Unavailable, "The upload was not created; try again."));
+        }
+    };
+    if let Some(incoming) = incoming {
+        let turn = api.writers.take_over(id).await;
+        let appended = append::append(&api, &turn, id, record, revision, incoming).await;
+        // It is there, and can be gone on with.
+        let location = HeaderValue::try_from(headers::address(&id));
+        return appended.map_err(|problem| match location {
+            Ok(location) => problem.with("location", location),
+            Err(_) => problem,
+        });
+    }
+    match &record.concat {
+        Some(Concat::Final { of }) if !record.is_full() => {
+            uploads::parts::mark(&api.engine, id, of).await?;
+            // The last byte may have come before the mark.
+            uploads::look_after(&api.engine, id).await?;
+        }
+        Some(Concat::Final { .. } | Concat::Partial) | None => {
+            uploads::finish(&api.engine, id, record.clone(), revision).await?;
+        }
+    }
+    Ok(record)
 }
 
 pub(super) async fn head(
