@@ -125,18 +125,8 @@ impl Running {
         let store = store.as_str().trim_end_matches('/').to_owned();
 
         let edge_port = free_port(options.edge_port)?;
-        let (edge_process, edge) = {
-            let arguments = [
-                ("--store", store.clone()),
-                ("--nats", nats_address.clone()),
-                ("--listen", format!("127.0.0.1:{edge_port}")),
-                ("--plain-listen", "127.0.0.1:0".to_owned()),
-                ("--state-dir", layout.edge().display().to_string()),
-            ];
-            let (process, ready): (_, EdgeReady) = start_ours(&layout, "edge", &arguments).await?;
-            (process, ready)
-        };
-        let edge_url = format!("https://localhost:{}", edge.listen.port());
+        let edge_url = format!("https://localhost:{edge_port}");
+        // First, since it makes in NATS what the others look for.
         let (coordinator_process, coordinator) = {
             let arguments = [
                 ("--store", store.clone()),
@@ -147,6 +137,17 @@ impl Running {
                 ("--edge-url", edge_url.clone()),
             ];
             let (process, ready): (_, Ready) = start_ours(&layout, "coordinator", &arguments).await?;
+            (process, ready)
+        };
+        let (edge_process, edge) = {
+            let arguments = [
+                ("--store", store.clone()),
+                ("--nats", nats_address.clone()),
+                ("--listen", format!("127.0.0.1:{edge_port}")),
+                ("--plain-listen", "127.0.0.1:0".to_owned()),
+                ("--state-dir", layout.edge().display().to_string()),
+            ];
+            let (process, ready): (_, EdgeReady) = start_ours(&layout, "edge", &arguments).await?;
             (process, ready)
         };
         let (worker_process, worker) = {
