@@ -43,7 +43,7 @@ pub enum KeyCommand {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Have edges take tokens of a key that is in a file already, after NATS was lost for one
+    /// Have edges take tokens of a key in a file again, as after a lost NATS
     Add {
         /// The file, as `reelmill key new` makes it
         #[arg(value_name = "FILE")]

@@ -1,9 +1,11 @@
 //! The coordinator's HTTP API, as far as this program speaks it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use reelmill_media::captions::CaptionsKind;
 use reelmill_media::ids::AssetId;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -45,6 +47,10 @@ pub struct Asset {
     pub id: AssetId,
     #[serde(default)]
     pub name: Option<String>,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
     pub state: AssetState,
     #[serde(default)]
     pub playable: bool,
@@ -59,9 +65,17 @@ pub struct Asset {
     #[serde(default)]
     pub edition: u32,
     #[serde(default)]
+    pub standing: Option<Standing>,
+    #[serde(default)]
     pub abandoned: Option<Abandoned>,
     #[serde(default)]
     pub created_at: Option<String>,
+    #[serde(default)]
+    pub upload: Option<Upload>,
+    #[serde(default)]
+    pub source: Option<Source>,
+    #[serde(default)]
+    pub captions: Vec<Captions>,
 }
 
 /// Where an asset is on its way.
@@ -86,13 +100,65 @@ pub struct Rendition {
     #[serde(default)]
     pub height: Option<u32>,
     #[serde(default)]
+    pub language: Option<String>,
+    #[serde(default)]
+    pub codecs: Option<String>,
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub concealed: u32,
+    #[serde(default)]
     pub progress: f64,
+}
+
+/// What viewers have while another edition is made.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Standing {
+    pub edition: u32,
 }
 
 /// Another edition that was not made.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Abandoned {
+    pub edition: u32,
     pub error: Failure,
+}
+
+/// How much of an asset's source has come.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Upload {
+    pub bytes: u64,
+    #[serde(default)]
+    pub length: Option<u64>,
+}
+
+/// What an asset's source is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Source {
+    pub container: String,
+    #[serde(default)]
+    pub video_codec: Option<String>,
+    #[serde(default)]
+    pub audio_codec: Option<String>,
+    #[serde(default)]
+    pub audio_tracks: u64,
+    #[serde(default)]
+    pub width: Option<u32>,
+    #[serde(default)]
+    pub height: Option<u32>,
+    #[serde(default)]
+    pub frame_rate: Option<f64>,
+}
+
+/// Captions in one language.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Captions {
+    pub language: String,
+    pub name: String,
+    #[serde(default)]
+    pub default: bool,
+    #[serde(default)]
+    pub kind: CaptionsKind,
 }
 
 /// Why an asset failed.
@@ -118,6 +184,23 @@ pub struct Refused(String);
 struct Problem {
     detail: Option<String>,
     title: Option<String>,
+}
+
+impl Asset {
+    /// When its upload began, to the minute, in UTC.
+    pub fn begun(&self) -> String {
+        self.created_at.as_deref().unwrap_or_default().get(..16).unwrap_or_default().replace('T', " ")
+    }
+}
+
+impl Rendition {
+    /// What people tell it by.
+    pub fn size(&self) -> String {
+        match (self.width, self.height) {
+            (Some(width), Some(height)) => format!("{width}×{height}"),
+            (_, _) => "sound".to_owned(),
+        }
+    }
 }
 
 impl Api {
@@ -175,12 +258,6 @@ impl Api {
     /// The root of the matter, without what the layers above it repeat.
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
         anyhow!("cannot reach {}: {}", self.base, anyhow::Error::from(error).root_cause())
-    }
-
-    /// Deletes an asset.
-    pub async fn delete(&self, id: AssetId) -> anyhow::Result<()> {
-        let request = self.request(reqwest::Method::DELETE, &format!("/v1/assets/{id}"));
-        self.send(request).await.map(drop)
     }
 
     /// The page on which an asset plays.

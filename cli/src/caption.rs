@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use reelmill_media::captions::Language;
 use reelmill_media::ids::AssetId;
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 
-use crate::api::Api;
+use crate::api::{self, Api};
 
 /// Which captions.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,7 +38,9 @@ pub async fn run(api: &Api, captions: Captions) -> anyhow::Result<()> {
     let Captions { asset, language, file, remove, name, default, sdh } = captions;
     let path = format!("/v1/assets/{asset}/captions/{language}");
     if remove {
-        return api.send(api.request(Method::DELETE, &path)).await.map(drop);
+        api.send(api.request(Method::DELETE, &path)).await?;
+        println!("{language}  removed: viewers can no longer choose them");
+        return Ok(());
     }
     let file = file.context("say FILE or --remove")?;
     let text = tokio::fs::read(&file).await.with_context(|| format!("cannot read {}", file.display()))?;
@@ -50,5 +52,11 @@ pub async fn run(api: &Api, captions: Captions) -> anyhow::Result<()> {
         said.query_pairs_mut().append_pair("name", &name);
     }
     let target = format!("{path}?{}", said.query().unwrap_or_default());
-    api.send(api.request(Method::PUT, &target).body(text)).await.map(drop)
+    let answer = api.send(api.request(Method::PUT, &target).body(text)).await?;
+    let done = if answer.status() == StatusCode::CREATED { "added" } else { "replaced" };
+    let api::Captions { language, name, default, .. } = answer.json().await?;
+    let shown = if default { "see them unless they choose otherwise" } else { "can choose them" };
+    let named = if name == language { String::new() } else { format!(" as {name}") };
+    println!("{language}  {done}{named}: viewers {shown}");
+    Ok(())
 }

@@ -1,9 +1,10 @@
 //! Lists assets.
 
-use console::style;
+use console::{Alignment, pad_str, style};
 use reqwest::Method;
 
 use crate::api::{Api, Asset, AssetState, Page};
+use crate::length::length;
 
 /// One line an asset, newest first.
 pub async fn run(api: &Api) -> anyhow::Result<()> {
@@ -12,20 +13,18 @@ pub async fn run(api: &Api) -> anyhow::Result<()> {
         println!("nothing here yet: reelmill upload FILE");
     }
     for asset in &page.assets {
-        let length = asset.duration_seconds.map(|s| format!("{s:.1} s")).unwrap_or_default();
-        let day =
-            asset.created_at.as_deref().unwrap_or_default().get(..16).unwrap_or_default().replace('T', " ");
-        println!(
-            "{}  {day}  {:<18} {length:>9}  {}",
-            asset.id,
-            state(asset),
-            asset.name.as_deref().unwrap_or("-")
-        );
+        let length = asset.duration_seconds.map(length).unwrap_or_default();
+        let state = state(asset);
+        // Colours take no room.
+        let state = pad_str(&state, 16, Alignment::Left, None);
+        let name = asset.name.as_deref().unwrap_or("-");
+        println!("{}  {}  {length:>8}  {state}  {name}", asset.id, asset.begun());
     }
     Ok(())
 }
 
-fn state(asset: &Asset) -> String {
+/// Where an asset is on its way, in a word or two.
+pub fn state(asset: &Asset) -> String {
     let percent = (asset.progress * 100.0) as u32;
     match asset.state {
         AssetState::Uploading => "uploading".to_owned(),

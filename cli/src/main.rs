@@ -5,12 +5,15 @@ mod api;
 mod caption;
 mod count;
 mod demo;
+mod length;
 mod list;
 mod open;
 mod profile;
 mod publish;
 mod purge;
 mod rebuild;
+mod remove;
+mod show;
 mod up;
 mod upload;
 mod watch;
@@ -34,7 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on this machine until Ctrl-C: nats-server, coordinator, worker, edge
+    /// Run Reelmill on this machine until Ctrl-C, nats-server included
     Up(up::Options),
     /// The same, and show a sample clip's way from upload to player
     Demo(up::Options),
@@ -58,7 +61,7 @@ enum Command {
         #[command(flatten)]
         server: api::Options,
     },
-    /// Make a ready asset again by another profile; viewers keep what they have until all of it is there
+    /// Make an asset again by another profile; until then viewers keep it
     Publish {
         /// Its id
         asset: AssetId,
@@ -77,6 +80,13 @@ enum Command {
     },
     /// List assets, newest first
     Ls {
+        #[command(flatten)]
+        server: api::Options,
+    },
+    /// Show what is known of an asset: its source, renditions and address
+    Show {
+        /// Its id
+        asset: AssetId,
         #[command(flatten)]
         server: api::Options,
     },
@@ -116,7 +126,7 @@ enum Command {
         #[command(flatten)]
         server: api::Options,
     },
-    /// Print a token for viewers: it goes into the path, as /t/TOKEN/assets/ID/index.m3u8
+    /// Print a token for viewers, for paths such as /t/TOKEN/watch/ID
     Token(access::Grant),
     /// Make, list or withdraw keys that tokens are signed with
     Key {
@@ -173,8 +183,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Profile { command, server } => profile::run(&Api::open(&server)?, command).await,
         Command::Ls { server } => list::run(&Api::open(&server)?).await,
+        Command::Show { asset, server } => show::run(&Api::open(&server)?, asset).await,
         Command::Caption { captions, server } => caption::run(&Api::open(&server)?, captions).await,
-        Command::Rm { asset, server } => Api::open(&server)?.delete(asset).await,
+        Command::Rm { asset, server } => remove::run(&Api::open(&server)?, asset).await,
         Command::Purge { what, reason, server } => purge::run(&Api::open(&server)?, what, &reason).await,
         Command::Purges { server } => purge::list(&Api::open(&server)?).await,
         Command::Workers { command, server } => workers::run(&Api::open(&server)?, command).await,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, BlobHash, TenantId};
 use reelmill_platform::access::KeyId;
 use reelmill_platform::purge::Subject;
@@ -60,7 +61,7 @@ struct Purge {
     subject: Subject,
     reason: String,
     by: String,
-    at: String,
+    at: Timestamp,
     tombstones: u64,
     #[serde(default)]
     receipts: Vec<Judged>,
@@ -85,7 +86,7 @@ pub async fn run(api: &Api, what: What, reason: &str) -> anyhow::Result<()> {
     println!("{}  {tombstones}, {receipts}", purge.id);
     for judged in &purge.receipts {
         let Receipt { at, edge, tombstone, .. } = &judged.receipt;
-        println!("  {at}  {edge}  {tombstone}  {}", worth(judged));
+        println!("  {at:.0}  {edge}  {tombstone}  {}", worth(judged));
     }
     Ok(())
 }
@@ -112,7 +113,7 @@ pub async fn list(api: &Api) -> anyhow::Result<()> {
             Subject::Tenant { tenant } => format!("tenant {tenant}"),
             Subject::Key { kid } => format!("key {kid}"),
         };
-        println!("{}  {}  {}  {subject}: {}", purge.at, purge.id, purge.by, purge.reason);
+        println!("{:.0}  {}  {}  {subject}: {}", purge.at, purge.id, purge.by, purge.reason);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use reqwest::Method;
 
 use crate::api::{Api, Asset, AssetState, Refused};
 use crate::count::count;
+use crate::length::length;
 
 /// Bars count in parts of so many.
 const PARTS: u64 = 1000;
@@ -86,7 +87,7 @@ fn finish(api: &Api, asset: Asset) -> anyhow::Result<Asset> {
     if asset.state == AssetState::Deleted {
         bail!("the asset was deleted");
     }
-    let length = asset.duration_seconds.map(|s| format!("{s:.1} s, ")).unwrap_or_default();
+    let length = asset.duration_seconds.map(|s| format!("{}, ", length(s))).unwrap_or_default();
     let renditions = count(asset.renditions.len() as u64, "rendition");
     let edition = if asset.edition > 0 { format!(", edition {}", asset.edition) } else { String::new() };
     println!("{} {length}{renditions}{edition}", style("ready").green().bold());
@@ -129,11 +130,8 @@ impl View {
         }
         for rendition in &asset.renditions {
             let bar = self.renditions.entry(rendition.id.clone()).or_insert_with(|| {
-                let size = match (rendition.width, rendition.height) {
-                    (Some(w), Some(h)) => format!("{w}×{h}"),
-                    (_, _) => "sound".to_owned(),
-                };
-                self.bars.add(ProgressBar::new(PARTS).with_style(self.style.clone()).with_prefix(size))
+                let bar = ProgressBar::new(PARTS).with_style(self.style.clone());
+                self.bars.add(bar.with_prefix(rendition.size()))
             });
             bar.set_position((rendition.progress.clamp(0.0, 1.0) * PARTS as f64) as u64);
         }

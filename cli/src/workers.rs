@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use console::style;
+use jiff::Timestamp;
 use reelmill_media::ids::WorkerId;
 use reqwest::Method;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use crate::api::Api;
 /// What is to be done about a worker.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Command {
-    /// Let a worker in quarantine work again, and forget what was held against it
+    /// Let a worker in quarantine work again; nothing is held against it
     Release {
         /// Its id
         worker: WorkerId,
@@ -27,7 +28,7 @@ struct Worker {
     slots: u32,
     busy: u32,
     #[serde(default)]
-    quarantined_at: Option<String>,
+    quarantined_at: Option<Timestamp>,
     #[serde(default)]
     blames: Vec<Blame>,
 }
@@ -36,7 +37,7 @@ struct Worker {
 struct Blame {
     asset: String,
     number: u32,
-    at: String,
+    at: Timestamp,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +51,9 @@ pub async fn run(api: &Api, command: Option<Command>) -> anyhow::Result<()> {
         None => list(api).await,
         Some(Command::Release { worker }) => {
             let path = format!("/v1/workers/{worker}/quarantine");
-            api.send(api.request(Method::DELETE, &path)).await.map(drop)
+            api.send(api.request(Method::DELETE, &path)).await?;
+            println!("{worker}  released: it takes tasks again within seconds");
+            Ok(())
         }
     }
 }
@@ -60,13 +63,13 @@ async fn list(api: &Api) -> anyhow::Result<()> {
     let Workers { workers } = api.send(api.request(Method::GET, "/v1/workers")).await?.json().await?;
     for Worker { id, host, version, slots, busy, quarantined_at, blames } in workers {
         let state = match quarantined_at {
-            Some(since) => style(format!("in quarantine since {since}")).red().to_string(),
+            Some(since) => style(format!("in quarantine since {since:.0}")).red().to_string(),
             None if slots == 0 => "draining".to_owned(),
             None => format!("{busy} of {slots} busy"),
         };
         println!("{id}  {host}  {version}  {state}");
         for Blame { asset, number, at } in blames {
-            println!("  {at}  failed at task {number} of {asset}, which another worker did");
+            println!("  {at:.0}  failed at task {number} of {asset}, which another worker did");
         }
     }
     Ok(())

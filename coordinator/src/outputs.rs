@@ -87,6 +87,7 @@ pub fn made(task: &PlannedTask, outputs: &[RenditionOutput]) -> Made {
         init: output.init.hash,
         codecs: output.init.codecs.clone(),
         segments: output.segments.len() as u32,
+        bytes: output.segments.iter().map(|segment| segment.bytes).sum(),
         concealed: output.segments.iter().map(|segment| segment.concealed).sum(),
     });
     Made { cost_ms: task.cost_ms, parts: parts.collect() }

@@ -37,14 +37,53 @@ fn upload_list_and_watch_say_what_matters() {
     assert!(lines[0].ends_with("holiday") && lines[0].contains("ready"), "newest first: {listed}");
     assert!(lines[1].starts_with(id) && lines[1].ends_with("half-second.mp4"), "{listed}");
 
+    let shown = text(&system.reelmill(&["show", id]).stdout);
+    for line in [
+        "name        half-second.mp4",
+        "state       ready",
+        "length      0.5 s",
+        &format!("watch       {player}"),
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let sound = shown.lines().find(|line| line.contains("mp4a.40.2")).expect("its sound");
+    assert!(sound.contains(" kbit/s  mp4a"), "{sound}");
+
     let watched = system.reelmill(&["watch", id]);
     assert!(watched.status.success() && text(&watched.stdout).contains(player), "{watched:?}");
+    let edge = std::fs::read_to_string(system.data().join("logs/edge.log")).unwrap();
+    assert!(!edge.contains(" WARN "), "a first start has nothing to warn of: {edge}");
     let unknown = system.reelmill(&["watch", "01jd3mze1v0000000000000000"]);
     let said = text(&unknown.stderr);
     assert!(
         !unknown.status.success() && said.starts_with("reelmill: ") && said.lines().count() == 1,
         "{said}"
     );
+}
+
+#[test]
+fn what_was_done_is_said_in_a_line() {
+    let system = System::start();
+    let says = |arguments: &[&str], answer: &str| {
+        let said = system.reelmill(arguments);
+        assert_eq!(text(&said.stdout).trim_end(), answer, "{arguments:?}: {}", text(&said.stderr));
+    };
+    let uploaded =
+        text(&system.reelmill(&["upload".as_ref(), fixture(Kind::HalfSecond).path.as_os_str()]).stdout);
+    let id = uploaded.trim_end().rsplit('/').next().expect("its id").to_owned();
+    let captions = system.data().join("en.srt").display().to_string();
+    std::fs::write(&captions, "1\n00:00:00,000 --> 00:00:00,400\nHello\n").unwrap();
+    let caption = ["caption", &id, "en", &captions];
+    says(&[&caption[..], &["--name", "English"]].concat(), "en  added as English: viewers can choose them");
+    says(
+        &[&caption[..], &["--default"]].concat(),
+        "en  replaced: viewers see them unless they choose otherwise",
+    );
+    says(&["caption", &id, "en", "--remove"], "en  removed: viewers can no longer choose them");
+    says(&["rm", &id], "deleted: nobody can play it any more; what it alone has goes some days later");
+    let gone = system.reelmill(&["show", &id]);
+    assert!(!gone.status.success());
+    assert_eq!(text(&gone.stderr), format!("reelmill: The asset {id} was deleted.\n"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Api;
 use super::assets::fresh;
-use super::body::{self, Object};
+use super::body::{self, Text};
 use super::keyring::Caller;
 use super::problem::{Code, Problem};
 
@@ -133,9 +133,10 @@ pub(super) async fn put(
     State(api): State<Api>,
     Caller(tenant): Caller,
     Path(name): Path<String>,
-    Object(profile): Object<Profile>,
+    Text(text): Text,
 ) -> Result<Response, Problem> {
-    let (name, profile) = (parse(&name)?, usable(profile)?);
+    let name = parse(&name)?;
+    let profile = usable(body::read("The profile", &text)?)?;
     let there = api.all_named(&tenant).await?;
     if there.len() >= MAX_PROFILES && !there.contains_key(&name) {
         let detail = format!("There are {} profiles, as many as there may be: take one away.", there.len());

@@ -84,6 +84,8 @@ struct RenditionView<'a> {
     language: Option<&'a str>,
     codecs: Option<&'a str>,
     encoders: Vec<&'a str>,
+    /// Of all segments made.
+    bytes: u64,
     /// Frames (of sound, packets) of the source that could not be decoded and were filled in.
     concealed: u32,
     /// 0 to 1.
@@ -181,6 +183,7 @@ pub(super) fn show<'a>(
         language: rendition.planned.language.as_deref(),
         codecs: rendition.codecs.as_deref(),
         encoders: rendition.encoders.iter().map(|encoder| encoder.name.as_str()).collect(),
+        bytes: rendition.bytes,
         concealed: rendition.concealed,
         progress: planned(asset)
             * match progress.and_then(|progress| progress.renditions.get(&rendition.planned.id)) {

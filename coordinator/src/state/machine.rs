@@ -144,6 +144,7 @@ impl Step {
         let begun = |planned| Rendition {
             planned,
             made: 0,
+            bytes: 0,
             encoders: Vec::new(),
             codecs: None,
             concealed: 0,

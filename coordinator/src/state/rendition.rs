@@ -11,6 +11,9 @@ pub struct Rendition {
     pub planned: Planned,
     /// Segments that are made.
     pub made: u32,
+    /// Their bytes.
+    #[serde(default)]
+    pub bytes: u64,
     /// What has encoded parts of it: all parts from one encoder have the same init segment.
     #[serde(default)]
     pub encoders: Vec<Encoder>,

@@ -35,6 +35,7 @@ impl Step {
         for part in &made.parts {
             for rendition in renditions.iter_mut().filter(|r| r.planned.id == part.rendition) {
                 rendition.made = rendition.made.saturating_add(part.segments);
+                rendition.bytes = rendition.bytes.saturating_add(part.bytes);
                 if !rendition.encoders.iter().any(|known| known.name == part.encoder) {
                     rendition.encoders.push(Encoder { name: part.encoder.clone(), init: part.init });
                 }

@@ -16,6 +16,8 @@ use super::*;
 use crate::schedule::Demand;
 
 pub(super) const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(1);
+/// Bytes of what a task makes.
+const PART_BYTES: u64 = 1000;
 
 /// One event of a generated life.
 #[derive(Debug, Clone)]
@@ -196,6 +198,7 @@ impl World {
             init: BlobHash::of(b"init"),
             codecs: "avc1.64001f".into(),
             segments: 1,
+            bytes: PART_BYTES,
             concealed: 0,
         };
         let made = Made { cost_ms: 100, parts: vec![part] };
@@ -286,6 +289,7 @@ impl World {
                 assert!(!done.contains(&number.position().unwrap()), "done and in flight");
             }
             assert_eq!(self.asset.renditions[0].made, done.len() as u32, "a task was done twice");
+            assert_eq!(self.asset.renditions[0].bytes, done.len() as u64 * PART_BYTES);
             assert_eq!(job.done_cost_ms, done.len() as u64 * 100);
             assert_eq!(job.next, done.len() as u32 + numbers.len() as u32);
             self.done = done;

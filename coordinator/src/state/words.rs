@@ -242,6 +242,8 @@ pub struct MadePart {
     pub codecs: String,
     /// How many segments.
     pub segments: u32,
+    /// How many bytes these have.
+    pub bytes: u64,
     /// How many frames, or packets of sound, were filled in.
     pub concealed: u32,
 }
