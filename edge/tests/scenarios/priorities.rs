@@ -2,6 +2,7 @@
 
 use reelmill_media::keys::BlobKind;
 
+use crate::relay::relay;
 use crate::world::{World, noise, path_of, quic_client_with, tls_client};
 
 const LENGTH: usize = 4 << 20;
@@ -132,4 +133,37 @@ async fn answers_of_equal_rank_share_the_connection() {
         }
     }
     assert!(read.iter().all(|read| *read > LENGTH / 2), "{read:?} of {LENGTH} when the first ended");
+}
+
+/// RFC 9218 §4.1: who says nothing of urgency asks with 3, also where QUIC's layer has both answers in hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_be_less_urgent_than_usual_comes_later() {
+    const LATER: usize = 1 << 20;
+    const USUAL: usize = 300_000;
+    let world = World::new();
+    let relay = relay(world.addresses.listen).await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((16u32 << 20).into());
+    let client = quic_client_with(tls_client(&[&world.certificate()], b"h3"), transport);
+    let connection = client.connect(relay.address, "edge.test").unwrap().await.unwrap();
+    let [later, usual] = [(LATER, 1), (USUAL, 2)].map(|(length, seed)| noise(length, seed));
+    let later = path_of(&world.store.put_blob(BlobKind::Segment, later).await.unwrap(), BlobKind::Segment);
+    let usual = path_of(&world.store.put_blob(BlobKind::Segment, usual).await.unwrap(), BlobKind::Segment);
+    relay.answers.send_replace(false);
+    let mut later = ask(&connection, &later, Some("u=5")).await;
+    world.until_metric("body_bytes_total", &[], LATER as u64).await;
+    let mut usual = ask(&connection, &usual, None).await;
+    world.until_metric("body_bytes_total", &[], (LATER + USUAL) as u64).await;
+    relay.answers.send_replace(true);
+    let mut of_later = 0;
+    loop {
+        tokio::select! {
+            chunk = later.read_chunk(usize::MAX, true) => of_later += chunk.unwrap().map_or(0, |chunk| chunk.bytes.len()),
+            chunk = usual.read_chunk(usize::MAX, true) => if chunk.unwrap().is_none() { break },
+        }
+    }
+    assert!(
+        of_later < LATER / 2,
+        "{of_later} bytes of the less urgent one came before the end of the usual one"
+    );
 }

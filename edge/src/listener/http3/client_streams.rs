@@ -120,6 +120,23 @@ impl Speech<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged_the_same_however_they_are_cut(
+            // Mostly those that may stand there.
+            bytes in proptest::collection::vec(prop_oneof![Just(0x20), 0x40..=0x7fu8, any::<u8>()], 0..60),
+            cut in 1usize..20,
+        ) {
+            let kinds: [fn() -> Speech<'static>; 2] = [|| Speech::Encoder, || Speech::Decoder { within: false }];
+            for kind in kinds {
+                let mut cut_up = kind();
+                let piecemeal = bytes.chunks(cut).try_for_each(|piece| cut_up.hear(Bytes::copy_from_slice(piece)));
+                prop_assert_eq!(kind().hear(bytes.clone().into()), piecemeal);
+            }
+        }
+    }
 
     #[test]
     fn only_what_needs_no_table_may_be_said() {

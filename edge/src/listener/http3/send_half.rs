@@ -55,6 +55,7 @@ impl SendHalf {
     pub(super) fn new(stream: SendStream, rota: Arc<Rota>) -> Self {
         let state =
             SendState { stream, ended: false, urgency: Urgency::default(), updated: false, small: false };
+        state.rank();
         Self { state: Mutex::new(state), place: Place::new(rota) }
     }
 
@@ -131,7 +132,7 @@ impl SendHalf {
 }
 
 impl SendState {
-    fn rank(&mut self) {
+    fn rank(&self) {
         // An error means that the stream is over already.
         let _ = self.stream.set_priority(self.urgency.rank(self.small));
     }
