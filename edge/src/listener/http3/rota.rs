@@ -113,7 +113,10 @@ mod tests {
                                     blocked.lock().unwrap().push(cx.waker().clone());
                                     Poll::Pending
                                 }
-                                _ => Poll::Ready(served.lock().unwrap().push(number)),
+                                _ => {
+                                    served.lock().unwrap().push(number);
+                                    Poll::Ready(())
+                                }
                             })
                         })
                         .await;
