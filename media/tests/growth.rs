@@ -57,7 +57,10 @@ proptest! {
         let Ok(alone) = Plan::new(&index, &profile, slots) else { return Ok(()) };
         let total = index.video.as_ref().unwrap().samples.len();
         cuts.sort_by(f64::total_cmp);
-        let inflow = |bytes| within_ms.map(|within_ms| Inflow { bytes, of: bytes, within_ms });
+        let (_, length) = beginning(&index, total);
+        let inflow = |bytes| {
+            within_ms.map(|within_ms| Inflow { bytes, of: bytes, length: Some(length), within_ms })
+        };
         let mut last: Option<(SourceIndex, Plan)> = None;
         for cut in cuts {
             let (known, bytes) = beginning(&index, (total as f64 * cut) as usize);
@@ -72,7 +75,13 @@ proptest! {
                     let before = last.as_ref().map_or(0, |(_, before)| before.tasks.len());
                     prop_assert!(last.is_none_or(|(_, before)| plan.tasks.starts_with(&before.tasks)));
                     prop_assert!(plan.reads[before..].iter().all(|end| *end <= bytes));
-                    prop_assert!(plan.goes_on_at(bytes, inflow(bytes)) >= bytes);
+                    let of_unknown_length = inflow(bytes).map(|inflow| Inflow { length: None, ..inflow });
+                    let (near, far) =
+                        (plan.goes_on_at(bytes, inflow(bytes)), plan.goes_on_at(bytes, of_unknown_length));
+                    prop_assert!((bytes + bytes / 64..=far).contains(&near));
+                    let rest = length.saturating_sub(bytes);
+                    let half = bytes + rest / 2;
+                    prop_assert!(within_ms.is_none() || far == near || (rest < bytes / 4 && near >= half));
                     last = Some((known, plan));
                 }
                 Err(GrowthError::TooShort { upto }) => {

@@ -262,7 +262,7 @@ fn what_comes_in_slowly_is_cut_into_short_chunks_of_the_same_segments() {
     let index = steady(120, 60);
     let whole = Plan::new(&index, &Profile::default(), 2).unwrap();
     let arriving = |within_ms| {
-        let inflow = Inflow { bytes: 1_000, of: 10_000, within_ms };
+        let inflow = Inflow { bytes: 1_000, of: 10_000, length: Some(10_000), within_ms };
         Plan::arriving(&index, &Profile::default(), 2, Some(inflow)).unwrap()
     };
     let longest_s = |plan: &Plan| {

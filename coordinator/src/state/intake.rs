@@ -38,7 +38,8 @@ impl Asset {
         let Upload { bytes, durable, length, .. } = self.upload;
         let bytes = bytes.max(durable);
         let within_ms = u64::try_from(now.duration_since(self.created_at).as_millis()).unwrap_or(0);
-        self.is_receiving().then(|| Inflow { bytes, of: upto.or(length).unwrap_or(bytes), within_ms })
+        let of = upto.or(length).unwrap_or(bytes);
+        self.is_receiving().then_some(Inflow { bytes, of, length, within_ms })
     }
 }
 

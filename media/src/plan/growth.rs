@@ -23,6 +23,9 @@ const LEAST_MS: u64 = 4_000;
 const SETTLES_MS: u64 = 2_600;
 /// Reading all again is worth an eighth more: then all of it is read nine times at most.
 const PARTS_OF_GROWTH: u64 = 8;
+/// Towards the end it is worth half of what is still to come, or that would all be planned, and made, when everything is there; but
+/// not less than this part, so that it is read four times more at most.
+const LEAST_PARTS_OF_GROWTH: u64 = 64;
 /// What is planned at once of a beginning takes no more tasks than this. Chunks last for the longer the more is there, so that
 /// all beginnings of a source take this many times the logarithm of its length.
 const ROOM_AT_ONCE: usize = MAX_TASKS / 4;
@@ -144,7 +147,9 @@ impl Plan {
         let there_ms = self.length_ms().max(1);
         let chunk_ms = inflow::chunk_ms(inflow, there_ms);
         let next_ms = (self.planned_ms() + chunk_ms + SETTLES_MS).min(there_ms.saturating_mul(2));
-        part(bytes, next_ms, there_ms).max(bytes.saturating_add(bytes / PARTS_OF_GROWTH))
+        let rest = inflow.and_then(|inflow| inflow.rest(bytes)).unwrap_or(u64::MAX);
+        let more = (rest / 2).clamp(bytes / LEAST_PARTS_OF_GROWTH, bytes / PARTS_OF_GROWTH);
+        part(bytes, next_ms, there_ms).max(bytes.saturating_add(more))
     }
 
     /// Without tasks, from number `from` on, that need more than the first `bytes`, and those that come after them.

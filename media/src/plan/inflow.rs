@@ -15,13 +15,22 @@ pub struct Inflow {
     pub bytes: u64,
     /// The index speaks of so many.
     pub of: u64,
+    /// There will be so many, where that is known.
+    pub length: Option<u64>,
     /// In so many milliseconds.
     pub within_ms: u64,
 }
 
+impl Inflow {
+    /// Bytes that are still to come after the first `there`, where that is known.
+    pub(super) fn rest(&self, there: u64) -> Option<u64> {
+        self.length.map(|length| length.saturating_sub(there))
+    }
+}
+
 /// How long a chunk should be at most, in milliseconds, of a source whose index speaks of `length_ms`.
 pub(super) fn chunk_ms(inflow: Option<Inflow>, length_ms: u64) -> u64 {
-    let Some(Inflow { bytes, of, within_ms }) = inflow else { return CHUNK_MS };
+    let Some(Inflow { bytes, of, within_ms, .. }) = inflow else { return CHUNK_MS };
     part(part(length_ms, bytes, of), CHUNK_COMES_MS, within_ms).min(CHUNK_MS)
 }
 
@@ -31,13 +40,17 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_in_four_seconds() {
-        let of_a_minute = |bytes, within_ms| chunk_ms(Some(Inflow { bytes, of: 60_000, within_ms }), 60_000);
+        let of_a_minute =
+            |bytes, within_ms| chunk_ms(Some(Inflow { bytes, of: 60_000, length: None, within_ms }), 60_000);
         // A minute that takes a minute, half of one, an instant, and none any more.
         assert_eq!(of_a_minute(6_000, 6_000), 4_000);
         assert_eq!(of_a_minute(6_000, 3_000), 8_000);
         assert_eq!(of_a_minute(6_000, 0), CHUNK_MS);
         assert_eq!(chunk_ms(None, 60_000), CHUNK_MS);
         // Nobody knows how much of it has come.
-        assert_eq!(chunk_ms(Some(Inflow { bytes: 1, of: 0, within_ms: 1_000 }), 60_000), CHUNK_MS);
+        assert_eq!(
+            chunk_ms(Some(Inflow { bytes: 1, of: 0, length: None, within_ms: 1_000 }), 60_000),
+            CHUNK_MS
+        );
     }
 }
