@@ -1,30 +1,28 @@
-//! Follows policies and keys, and reads the texts of assets that are not for everyone.
+//! Follows policies and keys, and has the texts read of assets that are not for everyone.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, pending};
-use futures_util::{FutureExt, Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt};
 use reelmill_media::ids::{AssetId, TenantId};
 use reelmill_platform::access::{KeyId, Policy, Subject, TokenKey};
 use reelmill_platform::bus::{Bus, BusError};
 use reelmill_platform::kv::{Followed, Origin};
-use reelmill_platform::named;
 use reelmill_platform::owners::owner_of;
 use reelmill_platform::topology::BucketName;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::reading::read;
 use super::saved::Saved;
 use super::{Access, Key};
-use crate::limits::{NAMING_AT_ONCE, NAMING_SETTLES, POLICIES_SAVED_AFTER, SAVED_POLICIES_AFTER};
-use crate::playlists::{Playlists, TextError};
+use crate::limits::{NAMING_SETTLES, POLICIES_SAVED_AFTER, SAVED_POLICIES_AFTER};
+use crate::playlists::Playlists;
 use crate::push::AGAIN;
-use crate::route::MutableObject;
 
 /// Pause before texts are read again that could not be.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -355,48 +353,6 @@ async fn silence(bus: &Bus) {
         sleep(SAVED_POLICIES_AFTER).await;
         if !bus.is_connected() {
             return;
-        }
-    }
-}
-
-/// Reads the texts of assets; gives those that could not be read.
-async fn read(access: Access, playlists: Playlists, assets: BTreeSet<AssetId>) -> BTreeSet<AssetId> {
-    let (access, playlists) = (&access, &playlists);
-    stream::iter(assets)
-        .map(|asset| async move { read_one(access, playlists, asset).await.err().map(|_| asset) })
-        .buffer_unordered(NAMING_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
-async fn read_one(access: &Access, playlists: &Playlists, asset: AssetId) -> Result<(), TextError> {
-    let index = read_text(access, playlists, MutableObject::MultivariantPlaylist(asset)).await?;
-    let presentation = read_text(access, playlists, MutableObject::Presentation(asset)).await?;
-    // The presentation names the playlists of earlier editions, which some may still be watching.
-    for playlist in named::media_playlists(&index).chain(named::media_playlists(&presentation)) {
-        read_text(access, playlists, MutableObject::MediaPlaylist(asset, playlist)).await?;
-    }
-    Ok(())
-}
-
-async fn read_text(
-    access: &Access,
-    playlists: &Playlists,
-    object: MutableObject,
-) -> Result<Bytes, TextError> {
-    match playlists.get(&object).await.0 {
-        Ok(text) => {
-            access.0.naming.read(&object, &text, true);
-            Ok(text.bytes().clone())
-        }
-        // Not yet, or not any more: nobody can learn a name from it.
-        Err(TextError::Absent | TextError::Purged) => Ok(Bytes::new()),
-        Err(error) => {
-            tracing::warn!(key = object.key(), %error, "cannot read which blobs are not for everyone");
-            Err(error)
         }
     }
 }

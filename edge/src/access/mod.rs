@@ -7,6 +7,7 @@ mod follow;
 mod geo;
 mod naming;
 mod owners;
+mod reading;
 mod saved;
 
 use std::collections::{BTreeSet, HashMap};
