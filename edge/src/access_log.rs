@@ -47,9 +47,12 @@ struct Line {
     time: Timestamp,
     client: IpAddr,
     protocol: &'static str,
-    method: String,
+    /// Of what could not be read there is neither method nor path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
     /// Without the token.
-    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
     /// Whether a token stood in the path.
@@ -83,33 +86,48 @@ impl AccessLog {
 
     /// Begins with a request's head.
     pub(crate) fn begin(&self, request: &Parts, client: IpAddr, protocol: Protocol) -> Option<Entry> {
+        let mut entry = self.begin_unread(client, protocol)?;
+        let (token, path) = access::split_token(request.uri.path());
+        let field = |name: header::HeaderName| text(&request.headers, name);
+        let cmcd = ["cmcd-request", "cmcd-object", "cmcd-status", "cmcd-session"];
+        let cmcd: Vec<String> = cmcd.into_iter().filter_map(|name| text(&request.headers, name)).collect();
+        let line = &mut entry.line;
+        line.method = Some(request.method.to_string());
+        line.path = Some(safe(path));
+        line.query = request.uri.query().map(safe);
+        line.token = token.is_some();
+        line.cmcd = (!cmcd.is_empty()).then(|| cmcd.join(","));
+        line.range = field(header::RANGE);
+        line.user_agent = field(header::USER_AGENT);
+        line.referer = field(header::REFERER);
+        Some(entry)
+    }
+
+    /// Begins with a request of which nothing is known.
+    pub(crate) fn begin_unread(&self, client: IpAddr, protocol: Protocol) -> Option<Entry> {
         match protocol {
             Protocol::Http3 | Protocol::Http2 | Protocol::Http1 => {}
             // No viewer's.
             Protocol::Peer => return None,
         }
         let log = self.lines.clone()?;
-        let (token, path) = access::split_token(request.uri.path());
-        let field = |name: header::HeaderName| text(&request.headers, name);
-        let cmcd = ["cmcd-request", "cmcd-object", "cmcd-status", "cmcd-session"];
-        let cmcd: Vec<String> = cmcd.into_iter().filter_map(|name| text(&request.headers, name)).collect();
         let line = Line {
             time: Timestamp::now(),
             client: client.to_canonical(),
             protocol: protocol.label(),
-            method: request.method.to_string(),
-            path: safe(path),
-            query: request.uri.query().map(safe),
-            token: token.is_some(),
+            method: None,
+            path: None,
+            query: None,
+            token: false,
             status: 0,
             bytes: 0,
             seconds: 0.0,
             complete: false,
             cache_status: None,
-            cmcd: (!cmcd.is_empty()).then(|| cmcd.join(",")),
-            range: field(header::RANGE),
-            user_agent: field(header::USER_AGENT),
-            referer: field(header::REFERER),
+            cmcd: None,
+            range: None,
+            user_agent: None,
+            referer: None,
         };
         Some(Entry { log, metrics: self.metrics.clone(), begun: Instant::now(), line })
     }
@@ -120,6 +138,11 @@ impl Entry {
     pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
         self.line.status = response.status().as_u16();
         self.line.cache_status = text(response.headers(), "cache-status");
+    }
+
+    /// It is not read, and answered with nothing but this.
+    pub(crate) fn refused(&mut self, status: StatusCode) {
+        self.line.status = status.as_u16();
     }
 
     /// The client took so many bytes of the body.

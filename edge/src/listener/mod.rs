@@ -18,14 +18,16 @@ pub(crate) mod transport;
 mod udp;
 pub(crate) mod udp_drops;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Entry};
 use crate::clients::Clients;
 use crate::metrics::{Metrics, Protocol};
 use crate::serve::Edge;
@@ -57,4 +59,16 @@ pub(crate) struct Context {
     pub(crate) last_call: CancellationToken,
     /// Grace is over: end now.
     pub(crate) end: CancellationToken,
+}
+
+impl Context {
+    /// Counts and logs a request that is not read, and is answered with nothing but this status.
+    fn refused(&self, status: StatusCode, from: IpAddr, protocol: Protocol) -> Option<Entry> {
+        self.metrics.request(protocol, status, None);
+        let mut entry = self.access_log.begin_unread(from, protocol);
+        if let Some(entry) = &mut entry {
+            entry.refused(status);
+        }
+        entry
+    }
 }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2 over TCP, with TLS or, for local tools, without.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -9,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -159,6 +160,11 @@ async fn requests(
                 if let Err(error) = ended {
                     tracing::debug!(%error, "HTTP connection ended");
                 }
+                    if let Some(status) = refusal(&*error)
+                        && let Some(mut entry) = context.refused(status, from, Protocol::Http1)
+                    {
+                        entry.complete();
+                    }
                 return;
             }
             () = context.drain.cancelled(), if !closing => {
@@ -185,6 +191,16 @@ async fn requests(
 }
 
 fn builder(http2: bool, context: &Context) -> auto::Builder<Owned> {
+/// What hyper has answered by itself to a head of HTTP/1.1 that makes no sense. Of HTTP/2 it does not tell.
+fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    let error: &hyper::Error = error.downcast_ref()?;
+    if error.is_parse_too_large() {
+        Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else {
+        (error.is_parse() && !error.is_parse_version_h2()).then_some(StatusCode::BAD_REQUEST)
+    }
+}
+
     let mut builder = auto::Builder::new(Owned(context.clone()));
     builder
         .http1()

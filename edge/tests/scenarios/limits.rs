@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -35,10 +36,7 @@ async fn a_header_section_over_16_kib_is_refused() {
 }
 
 /// `HEADERS` of 20 KiB straight on the wire, from a client that has read no SETTINGS.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_header_section_on_the_wire_is_answered_with_431() {
-    let world = World::new();
-    let connection = quic(&world).await;
+async fn ask_at_length(connection: &quinn::Connection) -> Vec<u8> {
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     // RFC 9204 §4.5: prefix, then one literal field line `a` with a value of 20,480 bytes, no Huffman.
     let mut section = vec![0, 0, 0x21, b'a', 0x7f];
@@ -50,9 +48,47 @@ async fn a_long_header_section_on_the_wire_is_answered_with_431() {
     frame.extend(section);
     send.write_all(&frame).await.unwrap();
     send.finish().unwrap();
-    let answer = timeout(Duration::from_secs(5), recv.read_to_end(1000)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(5), recv.read_to_end(1000)).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_header_section_on_the_wire_is_answered_with_431() {
+    let world = World::new();
+    let connection = quic(&world).await;
+    let answer = ask_at_length(&connection).await;
     assert_eq!(answer.first(), Some(&0x01), "a HEADERS frame with the status");
     assert!(connection.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_unread_is_counted_and_logged_as_any_other() {
+    let mut world =
+        World::with(None, |settings, folder| settings.access_log = Some(folder.join("access.log")));
+    ask_at_length(&quic(&world).await).await;
+    for (status, field) in [("431", format!("X-Long: {}", "a".repeat(LONG))), ("400", "X-Space : a".into())] {
+        let mut stream = TcpStream::connect(world.addresses.plain_listen.unwrap()).await.unwrap();
+        let request = format!("GET {SCRIPT} HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *format!("HTTP/1.1 {status}").as_bytes());
+    }
+    for (protocol, count) in [("h3", 1), ("http/1.1", 2)] {
+        world.until_metric("requests_total", &[("protocol", protocol), ("class", "4xx")], count).await;
+    }
+    world.begin_drain().await;
+    let text = std::fs::read_to_string(world.folder.path().join("access.log")).unwrap();
+    let mut lines: Vec<(String, u64)> = text
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["complete"], &line["path"]), (&true.into(), &Value::Null), "{line}");
+            (line["protocol"].as_str().unwrap().to_owned(), line["status"].as_u64().unwrap())
+        })
+        .collect();
+    lines.sort_unstable();
+    let expected = [("h3", 431), ("http/1.1", 400), ("http/1.1", 431)];
+    assert_eq!(lines, expected.map(|(protocol, status)| (protocol.to_owned(), status)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

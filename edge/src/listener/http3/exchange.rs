@@ -122,11 +122,7 @@ impl Exchange<'_> {
         }
         half.finish();
         tokio::select! {
-            taken = timeout(patience(length), half.taken()) => match taken {
-                Ok(true) => {}
-                Ok(false) => return Err(Unsent::Unwanted),
-                Err(_) => return Err(Unsent::Broken),
-            },
+            taken = self.taken(length) => taken?,
             // QUIC still has some of it.
             () = &mut revoked => return Err(Unsent::Broken),
         }
@@ -152,10 +148,24 @@ impl Exchange<'_> {
 
     /// Answers what is not even read.
     async fn too_large(&self) -> Result<(), Unsent> {
-        let head = head(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &HeaderMap::new(), 0);
-        self.write(&mut [head]).await?;
+        let (status, context) = (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, self.context);
+        let mut entry = context.refused(status, self.connection.remote_address().ip(), context.protocol);
+        self.write(&mut [head(status, &HeaderMap::new(), 0)]).await?;
         self.half.finish();
-        timeout(patience(0), self.half.taken()).await.map(drop).map_err(|_| Unsent::Broken)
+        self.taken(0).await?;
+        if let Some(entry) = &mut entry {
+            entry.complete();
+        }
+        Ok(())
+    }
+
+    /// Waits until the viewer has all of an answer of `length` bytes.
+    async fn taken(&self, length: u64) -> Result<(), Unsent> {
+        match timeout(patience(length), self.half.taken()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unsent::Unwanted),
+            Err(_) => Err(Unsent::Broken),
+        }
     }
 
     /// Sends head and content; both at once, where content is there.
