@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::http3::turns::Turns;
 use crate::clients::{Bucket, ClientConnection, ClientLimits, Excess, Pace};
 
 /// How often a connection is looked at.
@@ -17,7 +16,6 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) client: ClientConnection,
-    pub(super) turns: Turns,
     limits: ClientLimits,
     taken: AtomicU64,
     /// Responses that wait for the peer to take something.
@@ -31,7 +29,6 @@ impl Peer {
     pub(super) fn new(client: ClientConnection, limits: &ClientLimits) -> Self {
         Self {
             client,
-            turns: Turns::default(),
             limits: *limits,
             taken: AtomicU64::new(0),
             writing: AtomicUsize::new(0),

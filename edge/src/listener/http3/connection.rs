@@ -62,7 +62,8 @@ async fn requests(
         let request = RequestStream::new(receive);
         // Boxed, for it is large, and a set of futures has room for one more than it has.
         Box::pin(async move {
-            Exchange { request, half, early, connection, peer, context }.run().await;
+            let turns = &priorities.turns;
+            Exchange { request, half, stream, turns, early, connection, peer, context }.run().await;
             priorities.close(stream);
         })
     };

@@ -17,6 +17,7 @@ use super::fault::{Code, Fault};
 use super::priority::Urgency;
 use super::request_stream::RequestStream;
 use super::send_half::{SendHalf, head};
+use super::turns::Turns;
 use crate::access_log::Entry;
 use crate::body::Body;
 use crate::clients::Excess;
@@ -31,6 +32,8 @@ const REQUEST_END: Duration = Duration::from_secs(1);
 pub(super) struct Exchange<'a> {
     pub(super) request: RequestStream,
     pub(super) half: Arc<SendHalf>,
+    pub(super) stream: u64,
+    pub(super) turns: &'a Turns,
     /// It came before the handshake was over: it may be somebody's recording (RFC 8470).
     pub(super) early: bool,
     pub(super) connection: &'a Connection,
@@ -170,7 +173,7 @@ impl Exchange<'_> {
 
     /// Sends head and content; both at once, where content is there.
     async fn send(&self, head: Bytes, body: &mut Body, entry: &mut Option<Entry>) -> Result<(), Unsent> {
-        let mut turn = self.peer.turns.of(&self.half);
+        let turn = self.turns.of(self.stream);
         let mut pieces = [head, Bytes::new()];
         loop {
             let next = match poll_fn(|cx| Poll::Ready(body.poll_next(cx))).await {
@@ -185,7 +188,7 @@ impl Exchange<'_> {
             let Some(piece) = next else { return self.write(&mut pieces).await };
             pieces[1] = piece.map_err(|_| Unsent::Broken)?;
             let bytes = pieces[1].len();
-            turn.take().await;
+            turn.take(self.half.urgency()).await;
             {
                 let _writing = self.peer.writing();
                 self.write(&mut pieces).await?;

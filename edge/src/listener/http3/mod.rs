@@ -17,6 +17,6 @@ mod request_head;
 mod request_stream;
 mod rota;
 mod send_half;
-pub(super) mod turns;
+mod turns;
 
 pub(super) use fault::Code;

@@ -8,11 +8,12 @@ use http::HeaderMap;
 
 use super::fault::Code;
 use super::send_half::SendHalf;
+use super::turns::Turns;
 use crate::limits::STREAMS_PER_CONNECTION;
 
 /// How urgent an answer is: 0 is most, 7 is least (RFC 9218 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Urgency(u8);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Urgency(u8);
 
 impl Default for Urgency {
     fn default() -> Self {
@@ -21,14 +22,6 @@ impl Default for Urgency {
 }
 
 impl Urgency {
-    /// How many there are.
-    pub(super) const LEVELS: usize = 8;
-
-    /// Its place among them.
-    pub(super) fn level(self) -> usize {
-        usize::from(self.0).min(Self::LEVELS - 1)
-    }
-
     /// By the request's own field, if it has one.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         headers.get("priority").map(|value| Self::read(value.as_bytes()))
@@ -55,7 +48,10 @@ impl Urgency {
 
 /// The requests of one connection whose answers are under way, and those that frames spoke of before they came.
 #[derive(Debug, Default)]
-pub(super) struct Priorities(Mutex<Known>);
+pub(super) struct Priorities {
+    known: Mutex<Known>,
+    pub(super) turns: Turns,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -67,7 +63,7 @@ struct Known {
 
 impl Priorities {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lowest number of a stream that has not come.
@@ -98,6 +94,7 @@ impl Priorities {
         if !stream.is_multiple_of(4) || stream / 4 >= limit {
             return Err(Code::IdError);
         }
+        self.turns.update(stream, urgency);
         if let Some((_, half)) = known.open.iter().find(|(open, _)| *open == stream) {
             half.update_urgency(urgency);
         } else if stream / 4 >= known.come {

@@ -3,6 +3,8 @@
 //! QUIC's layer sends urgent bytes first among those that it has been given; here it is seen to that the room for them is
 //! not taken up by others.
 
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,46 +12,52 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::priority::Urgency;
-use super::send_half::SendHalf;
 
 /// So long, at most, one piece is held back: a client may not read what it called urgent.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Answers with bytes in hand, by urgency.
+/// Answers with bytes in hand.
 #[derive(Debug, Default)]
-pub(crate) struct Turns {
-    waiting: Mutex<[usize; Urgency::LEVELS]>,
+pub(super) struct Turns {
+    /// By their streams' numbers.
+    in_hand: Mutex<BTreeMap<u64, Urgency>>,
     changed: Notify,
 }
 
 /// One answer's part in it.
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
-    half: &'a SendHalf,
-    /// Said to have bytes in hand, as this urgent.
-    registered: Option<Urgency>,
+    stream: u64,
 }
 
 impl Turns {
-    pub(super) fn of<'a>(&'a self, half: &'a SendHalf) -> Turn<'a> {
-        Turn { turns: self, half, registered: None }
+    pub(super) fn of(&self, stream: u64) -> Turn<'_> {
+        Turn { turns: self, stream }
     }
 
-    fn lock(&self) -> MutexGuard<'_, [usize; Urgency::LEVELS]> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A frame says how urgent an answer is, which counts at once for all that have bytes in hand.
+    pub(super) fn update(&self, stream: u64, urgency: Urgency) {
+        if let Some(known) = self.lock().get_mut(&stream) {
+            *known = urgency;
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Urgency>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Turn<'_> {
-    /// There is a piece to write. Completes when nobody more urgent has one, or has had its time.
-    pub(super) async fn take(&mut self) {
+    /// There is a piece to write, this urgent. Completes when nobody more urgent has one, or has had its time.
+    pub(super) async fn take(&self, urgency: Urgency) {
+        self.turns.lock().insert(self.stream, urgency);
         if self.is_first() {
             return;
         }
-        let turns = self.turns;
         let until_first = async {
             loop {
-                let mut changed = std::pin::pin!(turns.changed.notified());
+                let mut changed = pin!(self.turns.changed.notified());
                 // Before the look, so that no change is missed.
                 changed.as_mut().enable();
                 if self.is_first() {
@@ -63,26 +71,61 @@ impl Turn<'_> {
     }
 
     /// There is nothing to write for now.
-    pub(super) fn rest(&mut self) {
-        if let Some(urgency) = self.registered.take() {
-            self.turns.lock()[urgency.level()] -= 1;
+    pub(super) fn rest(&self) {
+        if self.turns.lock().remove(&self.stream).is_some() {
             self.turns.changed.notify_waiters();
         }
     }
 
-    fn is_first(&mut self) -> bool {
-        let urgency = self.half.urgency();
-        if self.registered != Some(urgency) {
-            self.rest();
-            self.turns.lock()[urgency.level()] += 1;
-            self.registered = Some(urgency);
-        }
-        self.turns.lock().iter().take(urgency.level()).all(|count| *count == 0)
+    fn is_first(&self) -> bool {
+        let in_hand = self.turns.lock();
+        in_hand.get(&self.stream).is_none_or(|own| in_hand.values().all(|other| other >= own))
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+    use crate::listener::http3::control_stream::ControlStream;
+    use crate::listener::http3::priority::Priorities;
+
+    /// RFC 9218 §7.2: `stream` is now this urgent. After SETTINGS.
+    fn update(priorities: &Priorities, stream: u8, urgency: u8) {
+        let frames = [0x04, 0x00, 0x80, 0x0f, 0x07, 0x00, 0x04, stream, b'u', b'=', b'0' + urgency];
+        ControlStream::new(priorities).read(frames.to_vec().into()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_frame_says_counts_at_once_for_what_is_held_back_and_for_what_holds_it_back() {
+        let urgency = |value: u8| Urgency::read(&[b'u', b'=', b'0' + value]);
+        let priorities = Priorities::default();
+        let [first, second] = [0, 4].map(|stream| priorities.turns.of(stream));
+        first.take(urgency(1)).await;
+        {
+            let mut held_back = pin!(second.take(urgency(5)));
+            assert!(poll!(&mut held_back).is_pending());
+            update(&priorities, 4, 2);
+            assert!(poll!(&mut held_back).is_pending(), "still less urgent");
+            update(&priorities, 4, 1);
+            assert!(poll!(&mut held_back).is_ready(), "it was raised");
+        }
+        {
+            let mut held_back = pin!(second.take(urgency(5)));
+            assert!(poll!(&mut held_back).is_pending());
+            update(&priorities, 0, 6);
+            assert!(poll!(&mut held_back).is_ready(), "the other was lowered");
+        }
+        let mut held_back = pin!(first.take(urgency(6)));
+        assert!(poll!(&mut held_back).is_pending());
+        second.rest();
+        assert!(poll!(&mut held_back).is_ready(), "the other has nothing more in hand");
     }
 }
