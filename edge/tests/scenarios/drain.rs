@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use http::Method;
+use quinn::{ConnectionError, ReadError};
 use reelmill_media::keys::BlobKind;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -11,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::origin::Origin;
 use crate::priorities::ask;
 use crate::relay::relay;
-use crate::world::{World, noise, path_of, quic_client_with, read_rest, tls_client};
+use crate::world::{World, noise, path_of, quic, quic_client_with, read_rest, tls_client};
 
 const LENGTH: usize = 24 << 20;
 
@@ -72,7 +73,7 @@ async fn idle_connections_do_not_hold_a_drain_up() {
     timeout(Duration::from_secs(3), world.begin_drain()).await.unwrap();
     assert!(matches!(
         h3.connection.closed().await,
-        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 0x100u32.into()
+        ConnectionError::ApplicationClosed(close) if close.error_code == 0x100u32.into()
     ));
 }
 
@@ -149,5 +150,42 @@ async fn who_has_no_room_for_goaway_holds_nobody_up() {
     stream.recv_response().await.unwrap();
     assert!(timeout(Duration::from_secs(5), read_rest(&mut stream)).await.unwrap().unwrap() == bytes);
     hostile.close(0u32.into(), b"");
+    timeout(Duration::from_secs(10), over).await.unwrap().unwrap();
+}
+
+/// The highest number that a request's stream can have (RFC 9114 §5.2).
+pub const LAST_STREAM: u64 = (1 << 62) - 4;
+
+/// What the edge's GOAWAYs say until it ends the connection in good order.
+pub async fn goaways(mut control: quinn::RecvStream) -> Vec<u64> {
+    let mut said = Vec::new();
+    let end = loop {
+        match control.read_chunk(usize::MAX, true).await {
+            Ok(chunk) => said.extend_from_slice(&chunk.unwrap().bytes),
+            Err(end) => break end,
+        }
+    };
+    let ReadError::ConnectionLost(ConnectionError::ApplicationClosed(end)) = end else { return vec![] };
+    assert_eq!(end.error_code, 0x100u32.into());
+    // SETTINGS, whose length is in the third byte, then frames of a type, a length and a number (RFC 9000 §16).
+    let (mut frames, mut numbers) = (&said[3 + usize::from(said[2])..], Vec::new());
+    while let [0x07, length, rest @ ..] = frames {
+        let (number, rest) = rest.split_at((*length).into());
+        let bytes = [&[0; 8][number.len()..], &[number[0] & 0x3f], &number[1..]].concat();
+        numbers.push(u64::from_be_bytes(bytes.try_into().unwrap()));
+        frames = rest;
+    }
+    numbers
+}
+
+/// Only who knows which request was the last knows that a later one may be made again elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_under_way_hears_which_request_was_the_last() {
+    let mut world = World::new();
+    let connection = quic(&world).await;
+    ask(&connection, "/player/icon.svg", None).await.read_to_end(100_000).await.unwrap();
+    let control = connection.accept_uni().await.unwrap();
+    let over = tokio::spawn(world.begin_drain());
+    assert_eq!(goaways(control).await, [LAST_STREAM, 4]);
     timeout(Duration::from_secs(10), over).await.unwrap().unwrap();
 }

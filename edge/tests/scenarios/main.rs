@@ -37,6 +37,7 @@ mod ranges;
 mod relay;
 mod reload;
 mod remap;
+mod rest;
 mod s3;
 mod silent;
 mod streaming;

@@ -5,8 +5,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::{sleep, timeout};
 
@@ -17,17 +18,20 @@ use super::request_stream::RequestStream;
 use super::rota::Rota;
 use super::send_half::SendHalf;
 use super::{client_streams, number};
-use crate::limits::{HANDSHAKE_DEADLINE, HEADER_SECTION_BYTES};
+use crate::limits::{HANDSHAKE_DEADLINE, HEADER_SECTION_BYTES, IDLE};
 use crate::listener::Context;
 use crate::listener::peer::Peer;
+use crate::metrics::Protocol;
 
-/// Between the first GOAWAY and the last: at least this, or two round trips, for requests already on their way.
+/// Between the first GOAWAY and the last, and between that and the end: at least this, or two round trips, for requests already
+/// on their way.
 const GOAWAY_SETTLES: Duration = Duration::from_millis(50);
 
 /// The highest number that a request's stream can have (RFC 9114 §5.2).
 const LAST_STREAM: u64 = (1 << 62) - 4;
 
-/// Serves a connection until it ends, or until it has its answers after `drain`. Dropped, it closes the connection.
+/// Serves a connection until it ends, or has its answers after `drain`, or has asked for nothing in a while. Dropped, it closes
+/// the connection.
 pub(crate) async fn serve(
     connection: &Connection,
     peer: &Peer,
@@ -75,17 +79,25 @@ async fn requests(
                 // Before the answers, so that these do not take the room for what is said there.
                 () = &mut event => return Ok::<_, ConnectionError>(()),
                 Some(()) = running.next() => {}
+                // Signs of life are no requests. Peers keep connections on purpose.
+                () = sleep(IDLE), if running.is_empty() && context.protocol != Protocol::Peer => return Ok(()),
             }
         }
     };
+    let settled = || sleep(GOAWAY_SETTLES.max(connection.rtt() * 2));
     // First announce, so that requests on their way are still taken, then say which was the last.
     let announced = async {
-        drain.await;
         control.go_away(LAST_STREAM).await;
-        sleep(GOAWAY_SETTLES.max(connection.rtt() * 2)).await;
+        settled().await;
     };
-    if let Err(error) = answer_until(pin!(announced)).await {
+    let ending = async {
+        answer_until(pin!(drain.map(drop))).await?;
+        answer_until(pin!(announced)).await
+    };
+    if let Err(error) = ending.await {
         tracing::debug!(peer = %connection.remote_address(), %error, "HTTP/3 connection ended");
+        // They find out by themselves.
+        return while running.next().await.is_some() {};
     }
     let rejected = async {
         while let Ok((mut send, mut receive)) = connection.accept_bi().await {
@@ -97,15 +109,14 @@ async fn requests(
     };
     let last_said = async {
         control.go_away(priorities.next()).await;
-        pending().await
+        // What is said just before the end is not sent.
+        settled().await;
     };
-    // Where the connection is over, they find out by themselves.
     let finished = async { while running.next().await.is_some() {} };
     tokio::select! {
         biased;
-        () = last_said => {}
+        ((), ()) = join(last_said, finished) => {}
         () = rejected => {}
-        () = finished => {}
     }
 }
 
