@@ -1,13 +1,14 @@
 //! What one client address may take, so that one does not starve the others.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::bucket::Bucket;
 use crate::limits::{CLIENTS_FORGOTTEN, CLIENTS_REMEMBERED, SHUT_OUT_FOR};
 
 /// Limits of one client address; of an IPv6 address, the /64 that it is from.
@@ -30,31 +31,6 @@ pub struct ClientLimits {
     pub loopback_too: bool,
 }
 
-/// Tokens that come back with time.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    per_second: f64,
-    level: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        Self { per_second: per_second.into(), level: 2.0 * f64::from(per_second), at: now }
-    }
-
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
-        self.level = (self.level + gained).min(2.0 * self.per_second);
-        self.at = now;
-        let taken = self.level >= 1.0;
-        if taken {
-            self.level -= 1.0;
-        }
-        taken
-    }
-}
-
 /// All clients of late. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
@@ -65,7 +41,10 @@ pub(crate) struct Clients {
 /// One client address.
 #[derive(Debug)]
 struct Client {
-    connections: AtomicUsize,
+    /// Connections from where it has been seen to receive, and those that only claim to be from there.
+    proven: AtomicUsize,
+    /// See [`Self::proven`].
+    claimed: AtomicUsize,
     requests: Mutex<Bucket>,
     /// Apart from the others, as with handshakes.
     early_requests: Mutex<Bucket>,
@@ -149,13 +128,23 @@ impl Clients {
         if !take(handshakes, now) {
             return Err(Excess::Handshakes);
         }
-        let counted = Counted { client: client.clone(), network, known: self.known.clone() };
-        let connection = ClientConnection(Some(counted));
         // Counted before it is judged, and given back by the drop, so that a crowd does not slip through together.
-        if client.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections {
-            return Err(Excess::Connections);
-        }
-        Ok(connection)
+        let others = match address {
+            // Forged ones take no place from those that are real.
+            Address::Proven => client.proven.fetch_add(1, Ordering::Relaxed),
+            Address::Claimed => {
+                client.claimed.fetch_add(1, Ordering::Relaxed) + client.proven.load(Ordering::Relaxed)
+            }
+        };
+        let counted = Counted {
+            client,
+            network,
+            known: self.known.clone(),
+            most: limits.connections,
+            is_proven: (address == Address::Proven).into(),
+        };
+        let connection = ClientConnection(Some(counted));
+        if others >= limits.connections { Err(Excess::Connections) } else { Ok(connection) }
     }
 
     /// A place for a request of a client that is to be held; nothing stands for it where the client has no limits.
@@ -178,7 +167,8 @@ impl Clients {
 impl Client {
     fn new(limits: &ClientLimits, now: Instant) -> Self {
         Self {
-            connections: AtomicUsize::new(0),
+            proven: AtomicUsize::new(0),
+            claimed: AtomicUsize::new(0),
             requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
             early_requests: Mutex::new(Bucket::new(limits.requests_per_second, now)),
             handshakes: Mutex::new(Bucket::new(limits.handshakes_per_second, now)),
@@ -222,9 +212,23 @@ struct Counted {
     client: Arc<Client>,
     network: IpAddr,
     known: Cache<IpAddr, Arc<Client>>,
+    /// Connections that the client may have.
+    most: usize,
+    is_proven: AtomicBool,
 }
 
 impl ClientConnection {
+    /// The client has been seen to receive what is sent to its address: from now on it counts among those.
+    pub(crate) fn prove(&self) -> Result<(), Excess> {
+        let Some(counted) = &self.0 else { return Ok(()) };
+        if counted.is_proven.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        counted.client.claimed.fetch_sub(1, Ordering::Relaxed);
+        let others = counted.client.proven.fetch_add(1, Ordering::Relaxed);
+        if others >= counted.most { Err(Excess::Connections) } else { Ok(()) }
+    }
+
     /// Whether the client may ask for one more thing now.
     pub(crate) fn may_ask(&self) -> bool {
         self.0.as_ref().is_none_or(|counted| {
@@ -254,39 +258,12 @@ impl ClientConnection {
 impl Drop for ClientConnection {
     fn drop(&mut self) {
         if let Some(counted) = &self.0 {
-            counted.client.connections.fetch_sub(1, Ordering::Relaxed);
+            let count = match counted.is_proven.load(Ordering::Relaxed) {
+                true => &counted.client.proven,
+                false => &counted.client.claimed,
+            };
+            count.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// How fast a connection takes what there is for it.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    least_bytes: u64,
-    window: Duration,
-    /// Since when the peer alone held things up, and how many bytes it had taken by then.
-    pressed_since: Option<(Instant, u64)>,
-}
-
-impl Pace {
-    pub(crate) fn new(limits: &ClientLimits) -> Self {
-        let least_bytes = limits.least_bytes_per_second.saturating_mul(limits.slow_for.as_secs().max(1));
-        Self { least_bytes, window: limits.slow_for, pressed_since: None }
-    }
-
-    /// Looks at the connection: `taken` bytes in all by now, and whether the peer holds things up. Says whether it has
-    /// been too slow for too long.
-    pub(crate) fn is_too_slow(&mut self, now: Instant, taken: u64, pressed: bool) -> bool {
-        if !pressed {
-            self.pressed_since = None;
-            return false;
-        }
-        let (since, before) = *self.pressed_since.get_or_insert((now, taken));
-        if now.duration_since(since) < self.window {
-            return false;
-        }
-        self.pressed_since = Some((now, taken));
-        taken - before < self.least_bytes
     }
 }
 
@@ -344,15 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_back_with_time() {
-        let begun = Instant::now();
-        let mut bucket = Bucket::new(10, begun);
-        assert_eq!((0..100).filter(|_| bucket.take(begun)).count(), 20);
-        assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_millis(500))).count(), 5);
-        assert_eq!((0..100).filter(|_| bucket.take(begun + Duration::from_secs(60))).count(), 20);
-    }
-
-    #[test]
     fn who_does_not_listen_is_shut_out() {
         let clients = Clients::new(LIMITS);
         let connect = |ip: &str| clients.connect(ip.parse().unwrap(), Address::Proven);
@@ -374,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn forged_connections_take_no_place_from_real_ones() {
+        let clients = Clients::new(LIMITS);
+        let connect = |address| clients.connect("192.0.2.1".parse().unwrap(), address);
+        let forged: Vec<_> = (0..3).map(|_| connect(Address::Claimed).unwrap()).collect();
+        assert_eq!(connect(Address::Claimed).unwrap_err(), Excess::Connections);
+        let real: Vec<_> = (0..2).map(|_| connect(Address::Proven).unwrap()).collect();
+        assert_eq!(forged[0].prove(), Ok(()), "there is one more place");
+        assert_eq!(forged[1].prove(), Err(Excess::Connections));
+        assert_eq!(connect(Address::Proven).unwrap_err(), Excess::Connections);
+        drop(forged);
+        assert_eq!(connect(Address::Proven).map(drop), Ok(()));
+        assert_eq!(real[0].prove(), Ok(()), "it was known");
+        drop(real);
+        let all: Vec<_> = (0..3).map(|_| connect(Address::Claimed).unwrap()).collect();
+        assert!(all.iter().all(|connection| connection.prove().is_ok()));
+    }
+
+    #[test]
     fn forged_first_packets_shut_nobody_out() {
         let clients = Clients::new(LIMITS);
         let connect = |address| clients.connect("192.0.2.1".parse().unwrap(), address).unwrap();
@@ -381,18 +367,5 @@ mod tests {
         assert_eq!((0..1000).filter(|_| forged.may_ask_early()).count(), 20);
         let real = connect(Address::Proven);
         assert_eq!((0..20).filter(|_| real.may_ask()).count(), 20);
-    }
-
-    #[test]
-    fn slow_is_who_holds_things_up_for_a_whole_window() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut pace = Pace::new(&LIMITS);
-        assert!(!pace.is_too_slow(at(0), 0, true));
-        assert!(!pace.is_too_slow(at(9), 0, true));
-        assert!(!pace.is_too_slow(at(10), 1000, true), "just fast enough");
-        assert!(!pace.is_too_slow(at(15), 1000, false), "waiting for the origin");
-        assert!(!pace.is_too_slow(at(20), 1000, true));
-        assert!(pace.is_too_slow(at(30), 1999, true));
     }
 }

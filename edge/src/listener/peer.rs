@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::clients::{Bucket, ClientConnection, ClientLimits, Excess, Pace};
+use crate::bucket::Bucket;
+use crate::clients::{ClientConnection, ClientLimits, Excess};
+use crate::pace::Pace;
 
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -60,7 +60,7 @@ fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
     let client = match context.clients.connect(incoming.remote_address().ip(), address) {
         Ok(client) => client,
         // Forged, perhaps: whoever is really there can show it.
-        Err(Excess::Handshakes) if !proven && incoming.may_retry() => {
+        Err(Excess::Handshakes | Excess::Connections) if !proven && incoming.may_retry() => {
             let _ = incoming.retry();
             return;
         }
@@ -142,6 +142,10 @@ async fn connection(
             Some(reason) => return failed(&reason),
             None if !in_time => return failed(&"it takes too long"),
             None => {}
+        }
+        if let Err(excess) = state.client.prove() {
+            context.metrics.excess(excess);
+            return quic.close(Code::ExcessiveLoad.into(), b"");
         }
         let _open = context.metrics.connection(Transport::Quic);
         PathWatch::new(quic.clone(), context.metrics.clone()).run().await

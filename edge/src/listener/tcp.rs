@@ -29,12 +29,13 @@ use super::activity::{Activity, Judgement};
 use crate::access_log::Entry;
 use crate::body::Body;
 use crate::cache::FillError;
-use crate::clients::{Address, ClientConnection, Excess, Pace};
+use crate::clients::{Address, ClientConnection, Excess};
 use crate::limits::{
     H2_SEND_BUFFER_BYTES, HANDSHAKE_DEADLINE, HEADER_DEADLINE, HEADER_FIELDS, HEADER_SECTION_BYTES, IDLE,
     STREAMS_PER_CONNECTION,
 };
 use crate::metrics::{Metrics, Protocol, Transport};
+use crate::pace::Pace;
 
 /// How often a connection is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -159,12 +160,12 @@ async fn requests(
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "HTTP connection ended");
-                }
                     if let Some(status) = refusal(&*error)
                         && let Some(mut entry) = context.refused(status, from, Protocol::Http1)
                     {
                         entry.complete();
                     }
+                }
                 return;
             }
             () = context.drain.cancelled(), if !closing => {
@@ -190,7 +191,6 @@ async fn requests(
     }
 }
 
-fn builder(http2: bool, context: &Context) -> auto::Builder<Owned> {
 /// What hyper has answered by itself to a head of HTTP/1.1 that makes no sense. Of HTTP/2 it does not tell.
 fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     let error: &hyper::Error = error.downcast_ref()?;
@@ -201,6 +201,7 @@ fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     }
 }
 
+fn builder(http2: bool, context: &Context) -> auto::Builder<Owned> {
     let mut builder = auto::Builder::new(Owned(context.clone()));
     builder
         .http1()

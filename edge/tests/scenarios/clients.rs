@@ -8,11 +8,13 @@ use quinn::ConnectionError;
 use reelmill_edge::clients::ClientLimits;
 use reelmill_media::keys::BlobKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{sleep, timeout};
 
 use crate::origin::Origin;
-use crate::world::{CLIENT, H3Client, Via, World, assert_problem, field, noise, path_of, read_rest};
+use crate::world::{
+    CLIENT, H3Client, Via, World, assert_problem, field, noise, path_of, quic_client, read_rest,
+};
 
 const ICON: &str = "/player/icon.svg";
 /// RFC 9114 §8.1
@@ -76,6 +78,34 @@ async fn one_address_has_so_many_handshakes() {
     sleep(Duration::from_millis(500)).await;
     let h3 = H3Client::connect(&world).await;
     assert_eq!(h3.send(Method::GET, ICON, HeaderMap::new()).await.unwrap().status(), 200);
+}
+
+/// Anybody can put another's address on first packets.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_first_packets_take_no_connections_from_who_is_really_there() {
+    const CONNECTIONS: usize = 4;
+    let world = limited(ClientLimits { connections: CONNECTIONS, ..CLIENT });
+    let client = quic_client(&[&world.certificate()]);
+    let forger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    forger.connect(world.addresses.listen).await.unwrap();
+    for _ in 0..2 * CONNECTIONS {
+        let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let begun = client.connect(nobody.local_addr().unwrap(), "edge.test").unwrap();
+        let mut packet = [0; 2048];
+        let length = nobody.recv(&mut packet).await.unwrap();
+        drop(begun);
+        // It goes no further than that.
+        forger.send(&packet[..length]).await.unwrap();
+        timeout(Duration::from_secs(5), forger.recv(&mut packet)).await.unwrap().unwrap();
+    }
+    let mut real = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let h3 = H3Client::connect(&world).await;
+        assert_eq!(h3.send(Method::GET, ICON, HeaderMap::new()).await.unwrap().status(), 200);
+        real.push(h3);
+    }
+    let one_more = client.connect(world.addresses.listen, "edge.test").unwrap().await;
+    assert!(matches!(one_more, Err(ConnectionError::ConnectionClosed(_))), "{one_more:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
