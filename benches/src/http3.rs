@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use bytes::{Buf, Bytes};
-use http::Request;
+use http::{Request, Response};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 use rustls_pki_types::CertificateDer;
@@ -53,6 +53,16 @@ impl Connection {
 
     /// Asks; gives the status and what is left to be read.
     pub async fn ask(&self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<(u16, Answer)> {
+        let (head, answer) = self.ask_for_head(path, fields).await?;
+        Ok((head.status().as_u16(), answer))
+    }
+
+    /// Asks; gives the head of the answer and what is left to be read.
+    pub async fn ask_for_head(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> anyhow::Result<(Response<()>, Answer)> {
         let port = self.quic.remote_address().port();
         let mut request = Request::get(format!("https://localhost:{port}{path}"));
         for (name, value) in fields {
@@ -61,7 +71,7 @@ impl Connection {
         let mut stream = self.requests.clone().send_request(request.body(())?).await?;
         stream.finish().await?;
         let response = stream.recv_response().await?;
-        Ok((response.status().as_u16(), stream))
+        Ok((response, stream))
     }
 
     /// Asks for what is there.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -45,6 +45,8 @@ struct Shelf {
     objects: HashMap<String, Object>,
     /// How often a segment was asked for.
     reads: AtomicU64,
+    texts: Mutex<HashMap<String, Bytes>>,
+    text_reads: AtomicU64,
     /// The segment that was asked for last: a crowd may ask for the same one, and all of them take too much memory.
     last: Mutex<(usize, Bytes)>,
     /// Before the first byte of a segment, and between its pieces.
@@ -76,7 +78,8 @@ impl Origin {
             objects.insert(key, Object::Segment { number, length });
         }
         let last = Mutex::new((usize::MAX, Bytes::new()));
-        let shelf = Arc::new(Shelf { objects, reads: AtomicU64::new(0), last, pauses });
+        let (reads, text_reads) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shelf = Arc::new(Shelf { objects, reads, texts: Mutex::default(), text_reads, last, pauses });
         let router = Router::new().route("/bucket/{*key}", axum::routing::get(get)).with_state(shelf.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -88,9 +91,23 @@ impl Origin {
     pub fn reads(&self) -> u64 {
         self.shelf.reads.load(Ordering::Relaxed)
     }
+
+    /// Puts a text under a key, in place of what was there.
+    pub fn write(&self, key: String, text: String) {
+        self.shelf.texts().insert(key, text.into());
+    }
+
+    /// How often a text was asked for so far.
+    pub fn text_reads(&self) -> u64 {
+        self.shelf.text_reads.load(Ordering::Relaxed)
+    }
 }
 
 impl Shelf {
+    fn texts(&self) -> MutexGuard<'_, HashMap<String, Bytes>> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn segment(&self, number: usize, length: usize) -> Bytes {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != number {
@@ -122,6 +139,10 @@ async fn get(State(shelf): State<Arc<Shelf>>, Path(key): Path<String>) -> Respon
             });
             ([(header::CONTENT_LENGTH, *length)], Body::from_stream(pieces)).into_response()
         }
-        None => StatusCode::NOT_FOUND.into_response(),
+        None => {
+            shelf.text_reads.fetch_add(1, Ordering::Relaxed);
+            let text = shelf.texts().get(&key).cloned();
+            text.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+        }
     }
 }

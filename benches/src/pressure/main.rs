@@ -1,5 +1,5 @@
 //! What an edge does under pressure: how long viewers wait while others abuse it, how soon a crowd has the first bytes of what
-//! nobody has yet, and what slow readers make it hold in memory.
+//! nobody has yet, what slow readers make it hold in memory, and how soon those hear of a change whose requests are held.
 //!
 //! Everything runs in a network of its own, in which each viewer has an address, since an edge does not limit its own machine's.
 
@@ -7,6 +7,7 @@ mod abuse;
 mod client;
 mod crowd;
 mod edge;
+mod held;
 mod network;
 mod slow;
 mod viewers;
@@ -39,6 +40,12 @@ struct Options {
     /// Slow readers; 0 leaves them out
     #[arg(long, default_value_t = 500)]
     slow: usize,
+    /// Viewers whose requests are held at once; 0 leaves them out
+    #[arg(long, default_value_t = 1000)]
+    held: usize,
+    /// The nats-server to run for those
+    #[arg(long, env = "NATS_SERVER_BIN", default_value = ".tools/nats-server")]
+    nats_server: PathBuf,
     /// Folder with the release binaries
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
@@ -75,6 +82,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
     }
     if options.slow > 0 {
         slow::row(&options.binaries, options.slow).await?;
+    }
+    if options.held > 0 {
+        held::row(&options.binaries, &options.nats_server, options.held).await?;
     }
     Ok(())
 }

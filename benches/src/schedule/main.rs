@@ -2,13 +2,13 @@
 //! million finished assets. `benches/README.md` says how to read it.
 
 mod decisions;
-mod nats;
 mod start;
 mod workers;
 
 use std::path::PathBuf;
 
 use clap::Parser;
+use reelmill_benches::nats;
 
 /// Which part, at which size.
 #[derive(Debug, Parser)]

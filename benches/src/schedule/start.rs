@@ -14,7 +14,7 @@ use reelmill_platform::owners::Owners;
 use reelmill_platform::topology::BucketName;
 use tokio::process::Command;
 
-use super::nats::{Server, memory};
+use reelmill_benches::nats::{Server, memory};
 
 /// Records written at once.
 const AT_ONCE: usize = 512;

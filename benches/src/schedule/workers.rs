@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::nats::Server;
+use reelmill_benches::nats::Server;
 
 /// Connections that the workers share, so that the machine's limits on files are not what is measured.
 const CONNECTIONS: usize = 64;

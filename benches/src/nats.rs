@@ -5,13 +5,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use reelmill_benches::usage::{cpu_of_process, wait_of_process};
 use reelmill_platform::bus::Bus;
 use reelmill_platform::config;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::usage::{cpu_of_process, wait_of_process};
+
 /// It runs as long as this lives.
+#[derive(Debug)]
 pub struct Server {
     /// Its address.
     pub url: String,
