@@ -10,7 +10,7 @@ use crate::cache::DiskSettings;
 use crate::certificate;
 use crate::changeable::{Changeable, Mistakes};
 use crate::clients::ClientLimits;
-use crate::limits::{ENDPOINTS, ENDPOINTS_BY_DEFAULT};
+use crate::limits::ENDPOINTS;
 use crate::pop::PopSettings;
 use crate::process::{Changes, Congestion};
 use crate::shortage;
@@ -28,7 +28,7 @@ pub struct Config {
     #[arg(long, env = "REELMILL_EDGE_LISTEN", default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// QUIC endpoints at that address, each with a socket and a reader of its own; by default one per core, up to 16
+    /// QUIC endpoints at that address, each with a socket and a driver of its own; by default one per core, up to 64
     #[arg(long, env = "REELMILL_EDGE_ENDPOINTS", default_value_t = endpoints(), value_parser = clap::value_parser!(u8).range(1..=i64::from(ENDPOINTS)), hide_default_value = true, value_name = "N")]
     pub endpoints: u8,
 
@@ -250,7 +250,7 @@ impl Config {
 /// One per core, but not very many.
 fn endpoints() -> u8 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u8::try_from(cores).unwrap_or(u8::MAX).min(ENDPOINTS_BY_DEFAULT)
+    u8::try_from(cores).unwrap_or(u8::MAX).min(ENDPOINTS)
 }
 
 /// Without what separates names elsewhere.

@@ -64,8 +64,6 @@ pub(crate) const UDP_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Most QUIC endpoints of one port: each is a socket of its own, with buffers of several MiB.
 pub(crate) const ENDPOINTS: u8 = 64;
-/// And how many there are at most where nobody says.
-pub(crate) const ENDPOINTS_BY_DEFAULT: u8 = 16;
 
 /// Datagrams that wait for an endpoint at whose socket they did not come in; viewers who move say little.
 pub(crate) const INBOX_DATAGRAMS: usize = 1024;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, QlogStream, ServerConfig, TokioRuntime};
+use quinn::{EndpointConfig, QlogStream, ServerConfig};
 
+use super::driver::Endpoint;
 use super::shared_port::SharedPort;
 use super::transport::{Congestion, transport};
 use crate::limits::{QUIC_INCOMING, QUIC_INCOMING_BYTES, QUIC_INCOMING_BYTES_TOTAL};
@@ -47,12 +48,10 @@ pub(crate) fn listen(
     let open = |(issuer, socket)| {
         let mut settings = EndpointConfig::new(resets.clone());
         settings.cid_generator(move || Box::new(issuer));
-        let (config, runtime) = (config.clone(), Arc::new(TokioRuntime));
-        let endpoint =
-            Endpoint::new_with_abstract_socket(settings, Some(config.clone()), Arc::new(socket), runtime)?;
-        Ok(Listener { endpoint, config, congestion })
+        let endpoint = Endpoint::new(settings, config.clone(), socket);
+        Listener { endpoint, config: config.clone(), congestion }
     };
-    port.endpoints().map(open).collect()
+    Ok(port.endpoints().map(open).collect())
 }
 
 /// What keys are derived for.

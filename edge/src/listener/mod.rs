@@ -2,6 +2,7 @@
 
 mod activity;
 pub(crate) mod connection_id;
+mod driver;
 pub(crate) mod endpoint;
 mod first_packets;
 pub(crate) mod gso;

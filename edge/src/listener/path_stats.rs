@@ -3,17 +3,18 @@
 use std::future::pending;
 use std::time::Duration;
 
-use quinn::{Connection, PathStats};
+use quinn::PathStats;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::driver::Connection;
 use crate::metrics::Metrics;
 
 /// How often a connection's counts are taken over.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes over what a connection counts; its drop takes the rest.
-pub(super) struct PathWatch {
-    connection: Connection,
+pub(super) struct PathWatch<'a> {
+    connection: &'a Connection,
     metrics: Metrics,
     taken: Counts,
 }
@@ -47,8 +48,8 @@ impl Counts {
     }
 }
 
-impl PathWatch {
-    pub(super) fn new(connection: Connection, metrics: Metrics) -> Self {
+impl<'a> PathWatch<'a> {
+    pub(super) fn new(connection: &'a Connection, metrics: Metrics) -> Self {
         Self { connection, metrics, taken: Counts::default() }
     }
 
@@ -68,7 +69,7 @@ impl PathWatch {
     }
 
     fn take(&mut self) -> PathStats {
-        let path = self.connection.stats().path;
+        let path = self.connection.path_stats();
         let counts = Counts::of(&path);
         self.metrics.quic.path(counts.since(self.taken));
         self.taken = counts;
@@ -76,7 +77,7 @@ impl PathWatch {
     }
 }
 
-impl Drop for PathWatch {
+impl Drop for PathWatch<'_> {
     fn drop(&mut self) {
         let path = self.take();
         self.metrics.quic.path_ended(path.rtt, path.current_mtu);

@@ -2,16 +2,18 @@
 
 use std::fmt::Display;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use quinn::{Connecting, Incoming, ServerConfig};
+use quinn_proto::{ConnectionError, Incoming};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Context;
+use super::driver::Connection;
 use super::endpoint::Listener;
 use super::http3::{self, Code};
 use super::path_stats::PathWatch;
@@ -30,30 +32,32 @@ pub(crate) async fn serve(listener: Listener, context: Arc<Context>, door: TaskT
             biased;
             () = context.end.cancelled() => None,
             // Who stands here before the last call is let in.
-            incoming = listener.endpoint.accept() => incoming,
+            incoming = listener.endpoint.next() => Some(incoming),
             () = context.last_call.cancelled() => None,
         };
         match incoming {
             // When a newer process has taken over, this is one that had begun before, and nobody else could answer it.
             Some(incoming) if context.drain.is_cancelled() && !context.succeeded.is_cancelled() => {
-                incoming.refuse();
+                listener.endpoint.refuse(incoming);
             }
-            Some(incoming) => admit(incoming, &listener, &context),
+            Some(incoming) => {
+                admit(incoming, &listener, &context);
+                // A handshake's beginning takes a while: others first, where many come at once.
+                yield_now().await;
+            }
             None => break,
         }
     }
     drop(door);
     context.end.cancelled().await;
-    listener.endpoint.close(Code::NoError.into(), b"");
     // Past the deadline the peers find out by themselves.
-    let _ = timeout(CLOSE_DEADLINE, listener.endpoint.wait_idle()).await;
+    let _ = timeout(CLOSE_DEADLINE, listener.endpoint.close(Code::NoError.into())).await;
 }
 
 fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
     let Ok(permit) = context.connections.clone().try_acquire_owned() else {
         context.metrics.refused_connection(Transport::Quic);
-        incoming.refuse();
-        return;
+        return listener.endpoint.refuse(incoming);
     };
     let proven = incoming.remote_address_validated();
     let address = if proven { Address::Proven } else { Address::Claimed };
@@ -61,34 +65,34 @@ fn admit(incoming: Incoming, listener: &Listener, context: &Arc<Context>) {
         Ok(client) => client,
         // Forged, perhaps: whoever is really there can show it.
         Err(Excess::Handshakes | Excess::Connections) if !proven && incoming.may_retry() => {
-            let _ = incoming.retry();
-            return;
+            return listener.endpoint.retry(incoming);
         }
         Err(excess @ Excess::Connections) => {
             context.metrics.excess(excess);
-            return incoming.refuse();
+            return listener.endpoint.refuse(incoming);
         }
         // Told nothing, it comes again later; told so, it would come again at once.
         Err(
             excess @ (Excess::Handshakes | Excess::Holds | Excess::Requests | Excess::Resets | Excess::Slow),
         ) => {
             context.metrics.excess(excess);
-            return incoming.ignore();
+            return listener.endpoint.ignore(incoming);
         }
     };
     let pressed = context.handshakes.load(Ordering::Relaxed) >= HANDSHAKES_BEFORE_RETRY;
     if pressed && !proven && incoming.may_retry() {
-        // It may retry, so this cannot fail.
-        let _ = incoming.retry();
-        return;
+        return listener.endpoint.retry(incoming);
     }
-    let traced = context.traces.begin(incoming.remote_address()).and_then(|trace| listener.traced(trace));
+    let peer = incoming.remote_address();
+    let traced = context.traces.begin(peer).and_then(|trace| listener.traced(trace));
+    // There may be requests in the first packets.
+    let begun = listener.endpoint.accept(incoming, traced);
     let handshake = Handshake::begin(context.handshakes.clone());
     let context = context.clone();
     context.tasks.clone().spawn(async move {
         let _permit = permit;
         tokio::select! {
-            () = connection(incoming, traced, handshake, client, &context) => {}
+            () = connection(begun, peer, handshake, client, &context) => {}
             () = context.end.cancelled() => {}
         }
     });
@@ -111,32 +115,23 @@ impl Drop for Handshake {
 }
 
 async fn connection(
-    incoming: Incoming,
-    traced: Option<Arc<ServerConfig>>,
+    begun: Result<Connection, ConnectionError>,
+    peer: SocketAddr,
     handshake: Handshake,
     client: ClientConnection,
     context: &Context,
 ) {
-    let peer = incoming.remote_address();
     let failed = |error: &dyn Display| {
         context.metrics.handshake_failure(Transport::Quic);
         tracing::debug!(%peer, %error, "QUIC handshake failed");
     };
-    let accepted = match traced {
-        Some(config) => incoming.accept_with(config),
-        None => incoming.accept(),
-    };
-    // At once, for there may be requests in the first packets.
-    let (quic, shaken) = match accepted.map(Connecting::into_0rtt) {
-        Ok(Ok((quic, shaken))) => (quic, shaken.shared()),
-        // The connections of a server can always be begun with.
-        Ok(Err(_)) => return failed(&"it cannot be begun with"),
+    let quic = match begun {
+        Ok(quic) => quic,
         Err(error) => return failed(&error),
     };
     let state = Peer::new(client, &context.clients.limits());
     let established = async {
-        // What it says means nothing on this side.
-        let in_time = timeout(HANDSHAKE_DEADLINE, shaken.clone()).await.is_ok();
+        let in_time = timeout(HANDSHAKE_DEADLINE, quic.shaken()).await.is_ok();
         drop(handshake);
         match quic.close_reason() {
             Some(reason) => return failed(&reason),
@@ -145,21 +140,21 @@ async fn connection(
         }
         if let Err(excess) = state.client.prove() {
             context.metrics.excess(excess);
-            return quic.close(Code::ExcessiveLoad.into(), b"");
+            return quic.close(Code::ExcessiveLoad.into());
         }
         let _open = context.metrics.connection(Transport::Quic);
-        PathWatch::new(quic.clone(), context.metrics.clone()).run().await
+        PathWatch::new(&quic, context.metrics.clone()).run().await
     };
     let watched = async {
         context.metrics.excess(state.watch().await);
-        quic.close(Code::ExcessiveLoad.into(), b"");
+        quic.close(Code::ExcessiveLoad.into());
         // What is under way finds out by itself.
         pending().await
     };
     let drain = async {
         context.drain.cancelled().await;
         // Who has just been let in hears of the drain as a request would, not by a handshake that fails.
-        shaken.clone().await
+        quic.shaken().await;
     };
     tokio::select! {
         biased;

@@ -10,15 +10,12 @@
 //! over the relay and before anything is read.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::connection_id::{Issuer, made_up};
 use super::first_packets::FirstPackets;
@@ -242,16 +239,19 @@ impl EndpointSocket {
     }
 }
 
-impl AsyncUdpSocket for EndpointSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.place().socket.poller()
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+impl EndpointSocket {
+    /// Sends a datagram, or several; there may be no room ([`io::ErrorKind::WouldBlock`]).
+    pub(super) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         self.place().socket.try_send(transmit)
     }
 
-    fn poll_recv(
+    /// Completes when there may be room again.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.place().socket.poll_room(cx)
+    }
+
+    /// Fills buffers with datagrams, several of one length in each; says how many buffers. By one task.
+    pub(super) fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
@@ -271,19 +271,13 @@ impl AsyncUdpSocket for EndpointSocket {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.place().socket.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
+    /// How many packets the kernel cuts from one piece at most; 1 where it does not.
+    pub(super) fn max_transmit_segments(&self) -> usize {
         self.place().socket.state().max_gso_segments()
     }
 
-    fn max_receive_segments(&self) -> usize {
-        self.place().socket.state().gro_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
+    /// Whether what is too long may leave in fragments, so that its length says nothing about the path.
+    pub(super) fn may_fragment(&self) -> bool {
         self.place().socket.state().may_fragment()
     }
 }
@@ -291,7 +285,7 @@ impl AsyncUdpSocket for EndpointSocket {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::net::UdpSocket;
+    use std::net::{SocketAddr, UdpSocket};
 
     use prometheus::Registry;
     use quinn::ConnectionIdGenerator;
@@ -339,7 +333,7 @@ mod tests {
         let port = SharedPort::new(7, vec![bound(), bound()], vec![], metrics).unwrap();
         let (issuers, sockets): (Vec<_>, Vec<_>) = port.endpoints().unzip();
         let viewer = bound();
-        let (from, at) = (viewer.local_addr().unwrap(), sockets[0].local_addr().unwrap());
+        let (from, at) = (viewer.local_addr().unwrap(), sockets[0].place().socket.local_addr().unwrap());
         let (first, second) = (addressed(issuers[0]), addressed(issuers[1]));
         let made_up = [&[0xc0, 0, 0, 0, 1, 8][..], b"a client's own ID"].concat();
         for datagram in [&second, &first, &made_up] {

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use quinn::{Connection, ReadError, RecvStream};
 
 use super::control_stream::ControlStream;
 use super::fault::Code;
 use super::number;
 use super::priority::Priorities;
 use crate::limits::H3_CONTROL_STREAM_BYTES;
+use crate::listener::driver::{Connection, ReadError, RecvStream};
 
 /// Hears all of them, and ends the connection where something is said that may not be.
 pub(super) async fn hear(connection: &Connection, priorities: &Priorities) {
@@ -26,7 +26,7 @@ pub(super) async fn hear(connection: &Connection, priorities: &Priorities) {
                 Err(_) => return pending().await,
             },
             Some(heard) = heard.next() => if let Err(fault) = heard {
-                connection.close(fault.into(), b"");
+                connection.close(fault.into());
             },
         }
     }
@@ -62,8 +62,7 @@ async fn hear_one(mut stream: RecvStream, taken: &Taken, priorities: &Priorities
         0x02 => (Speech::Encoder, &taken.encoder),
         0x03 => (Speech::Decoder { within: false }, &taken.decoder),
         _ => {
-            // An error means that the stream is over already.
-            let _ = stream.stop(Code::StreamCreationError.into());
+            stream.stop(Code::StreamCreationError.into());
             return Ok(());
         }
     };
@@ -74,11 +73,11 @@ async fn hear_one(mut stream: RecvStream, taken: &Taken, priorities: &Priorities
     loop {
         allowance = allowance.checked_sub(piece.len() as u64).ok_or(Code::ExcessiveLoad)?;
         speech.hear(piece)?;
-        piece = match stream.read_chunk(usize::MAX, true).await {
-            Ok(Some(chunk)) => chunk.bytes,
-            Err(ReadError::ConnectionLost(_)) => return Ok(()),
+        piece = match stream.read().await {
+            Ok(Some(piece)) => piece,
+            Err(ReadError::ConnectionLost) => return Ok(()),
             // All three are there as long as the connection is (RFC 9114 §6.2.1, RFC 9204 §4.2).
-            Ok(None) | Err(_) => return Err(Code::ClosedCriticalStream),
+            Ok(None) | Err(ReadError::GivenUp) => return Err(Code::ClosedCriticalStream),
         };
     }
 }
@@ -87,7 +86,7 @@ async fn hear_one(mut stream: RecvStream, taken: &Taken, priorities: &Priorities
 async fn kind(stream: &mut RecvStream) -> Option<(u64, Bytes)> {
     let mut read = Vec::new();
     loop {
-        read.extend_from_slice(&stream.read_chunk(usize::MAX, true).await.ok()??.bytes);
+        read.extend_from_slice(&stream.read().await.ok()??);
         if let Some((kind, rest)) = number::read(&read) {
             return Some((kind, Bytes::copy_from_slice(rest)));
         }

@@ -1,14 +1,15 @@
 //! All requests of one connection, until it ends or is drained (RFC 9114 §5).
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::ConnectionError;
 use tokio::time::{sleep, timeout};
 
 use super::exchange::Exchange;
@@ -20,6 +21,7 @@ use super::send_half::SendHalf;
 use super::{client_streams, number};
 use crate::limits::{HANDSHAKE_DEADLINE, HEADER_SECTION_BYTES, IDLE};
 use crate::listener::Context;
+use crate::listener::driver::{Connection, RecvStream, SendStream};
 use crate::listener::peer::Peer;
 use crate::metrics::Protocol;
 
@@ -59,8 +61,8 @@ async fn requests(
     let opening = timeout(HANDSHAKE_DEADLINE, Control::open(connection));
     let Ok(Ok(mut control)) = opening.await else { return };
     let mut running = FuturesUnordered::new();
-    let begin = |(send, receive): (SendStream, RecvStream)| {
-        let (stream, early) = (VarInt::from(receive.id()).into_inner(), receive.is_0rtt());
+    let begin = |(send, receive, early): (SendStream, RecvStream, bool)| {
+        let stream = receive.id();
         let half = Arc::new(SendHalf::new(send, rota.clone()));
         priorities.open(stream, &half);
         let request = RequestStream::new(receive);
@@ -100,10 +102,9 @@ async fn requests(
         return while running.next().await.is_some() {};
     }
     let rejected = async {
-        while let Ok((mut send, mut receive)) = connection.accept_bi().await {
-            // Errors mean that the stream is over already.
-            let _ = send.reset(Code::RequestRejected.into());
-            let _ = receive.stop(Code::RequestRejected.into());
+        while let Ok((mut send, mut receive, _)) = connection.accept_bi().await {
+            send.reset(Code::RequestRejected.into());
+            receive.stop(Code::RequestRejected.into());
         }
         pending().await
     };
@@ -130,7 +131,7 @@ struct Control<'a> {
 
 impl<'a> Control<'a> {
     /// Opens it with SETTINGS: what is not said of QPACK means that there is no dynamic table (RFC 9204 §5).
-    async fn open(connection: &'a Connection) -> Result<Self, WriteError> {
+    async fn open(connection: &'a Connection) -> Result<Self, ConnectionError> {
         const CONTROL: u8 = 0x00;
         const SETTINGS: u8 = 0x04;
         const MAX_FIELD_SECTION_SIZE: u8 = 0x06;
@@ -138,9 +139,9 @@ impl<'a> Control<'a> {
         number::write(&mut setting, HEADER_SECTION_BYTES.into());
         let begin = [&[CONTROL, SETTINGS, setting.len() as u8], &setting[..]].concat();
         let mut control = Self { stream: connection.open_uni().await?, is_stuck: false, connection };
-        // Before all answers. An error means that the stream is over already.
-        let _ = control.stream.set_priority(i32::MAX);
-        control.stream.write_all(&begin).await?;
+        // Before all answers.
+        control.stream.set_priority(i32::MAX);
+        control.say(begin).await;
         Ok(control)
     }
 
@@ -152,13 +153,19 @@ impl<'a> Control<'a> {
         let frame = [&[GOAWAY, number.len() as u8], &number[..]].concat();
         // Whoever does not take it finds out when the connection ends.
         if !self.is_stuck {
-            self.is_stuck = timeout(HANDSHAKE_DEADLINE, self.stream.write_all(&frame)).await.is_err();
+            self.is_stuck = timeout(HANDSHAKE_DEADLINE, self.say(frame)).await.is_err();
         }
+    }
+
+    async fn say(&mut self, text: Vec<u8>) {
+        let mut pieces = [Bytes::from(text)];
+        // Where nobody listens, the connection's end is told elsewhere.
+        while !pieces[0].is_empty() && poll_fn(|cx| self.stream.poll_write(cx, &mut pieces)).await.is_ok() {}
     }
 }
 
 impl Drop for Control<'_> {
     fn drop(&mut self) {
-        self.connection.close(Code::NoError.into(), b"");
+        self.connection.close(Code::NoError.into());
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
-use quinn::Connection;
 use tokio::time::timeout;
 
 use super::fault::{Code, Fault};
@@ -23,6 +22,7 @@ use crate::body::Body;
 use crate::clients::Excess;
 use crate::limits::{CHUNK_BYTES, HEADER_DEADLINE, QUIC_SEND_WINDOW, STALL};
 use crate::listener::Context;
+use crate::listener::driver::Connection;
 use crate::listener::peer::Peer;
 
 /// How long a viewer may take to end its request after it has the answer.
@@ -65,7 +65,7 @@ impl Exchange<'_> {
                 tracing::debug!(?fault, "request refused");
                 self.peer.gave_up();
                 match fault {
-                    Fault::Connection(code) => return self.connection.close(code.into(), b""),
+                    Fault::Connection(code) => return self.connection.close(code.into()),
                     Fault::Request(code) => {
                         self.request.stop(code);
                         return self.half.reset(code);
@@ -79,7 +79,7 @@ impl Exchange<'_> {
             // A viewer may end its side a moment after it has the answer, and some clients take it for a failure when told
             // not to bother (RFC 9114 §4.1). So hear it out, briefly.
             Ok(()) => match timeout(REQUEST_END, self.request.rest()).await {
-                Ok(Err(Fault::Connection(code))) => self.connection.close(code.into(), b""),
+                Ok(Err(Fault::Connection(code))) => self.connection.close(code.into()),
                 Ok(Ok(()) | Err(Fault::Request(_) | Fault::TooLarge | Fault::Gone)) | Err(_) => {}
             },
             Err(unsent) => {

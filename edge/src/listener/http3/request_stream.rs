@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::header;
-use quinn::RecvStream;
 
 use super::fault::{Code, Fault};
 use super::frames::{Event, Frames, Kind};
 use super::request_head::RequestHead;
 use crate::limits::{H3_REQUEST_STREAM_BYTES, HEADER_SECTION_BYTES};
+use crate::listener::driver::RecvStream;
 
 /// A request as it comes in. Dropped before its end, it tells the client that the rest is not needed.
 pub(super) struct RequestStream {
@@ -89,8 +89,7 @@ impl RequestStream {
     /// Tells the client to stop.
     pub(super) fn stop(&mut self, code: Code) {
         self.ended = true;
-        // An error means that the stream is over already.
-        let _ = self.stream.stop(code.into());
+        self.stream.stop(code.into());
     }
 
     /// What comes next; `None` at the end. A dropped future loses nothing.
@@ -99,19 +98,19 @@ impl RequestStream {
             if let Some(event) = self.frames.next() {
                 return Ok(Some(event));
             }
-            let Ok(read) = self.stream.read_chunk(usize::MAX, true).await else {
+            let Ok(read) = self.stream.read().await else {
                 self.ended = true;
                 return Err(Fault::Gone);
             };
-            let Some(chunk) = read else {
+            let Some(piece) = read else {
                 self.ended = true;
                 // §7.1
                 let is_whole = self.frames.is_between();
                 return if is_whole { Ok(None) } else { Err(Fault::Connection(Code::FrameError)) };
             };
-            let left = self.allowance.checked_sub(chunk.bytes.len() as u64);
+            let left = self.allowance.checked_sub(piece.len() as u64);
             self.allowance = left.ok_or(Fault::Request(Code::ExcessiveLoad))?;
-            self.frames.push(chunk.bytes);
+            self.frames.push(piece);
         }
     }
 }

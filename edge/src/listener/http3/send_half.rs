@@ -1,17 +1,16 @@
 //! The sending half of a request's stream.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use quinn::{SendStream, WriteError};
 
 use super::fault::Code;
 use super::priority::Urgency;
 use super::rota::{Place, Rota};
 use super::{number, qpack};
+use crate::listener::driver::{Gone, SendStream};
 
 /// The sending half of a stream, shared by the answer and by what frames say of it.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ pub(super) fn head(status: StatusCode, fields: &HeaderMap, length: u64) -> Bytes
 
 impl SendHalf {
     pub(super) fn new(stream: SendStream, rota: Arc<Rota>) -> Self {
-        let state =
+        let mut state =
             SendState { stream, ended: false, urgency: Urgency::default(), updated: false, small: false };
         state.rank();
         Self { state: Mutex::new(state), place: Place::new(rota) }
@@ -65,12 +64,12 @@ impl SendHalf {
 
     /// Writes these pieces one after the other without copying them, and leaves them empty. A dropped future leaves there
     /// what was not written.
-    pub(super) async fn write(&self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
+    pub(super) async fn write(&self, pieces: &mut [Bytes]) -> Result<(), Gone> {
         while pieces.iter().any(|piece| !piece.is_empty()) {
             poll_fn(|cx| {
                 let mut state = self.lock();
                 let rank = state.urgency.rank(state.small);
-                self.place.poll(rank, cx, |cx| pin!(state.stream.write_chunks(pieces)).poll(cx))
+                self.place.poll(rank, cx, |cx| state.stream.poll_write(cx, pieces))
             })
             .await?;
         }
@@ -107,9 +106,7 @@ impl SendHalf {
 
     /// Waits until the peer has acknowledged everything; false when it says that it wants no more.
     pub(super) async fn taken(&self) -> bool {
-        let stopped = self.lock().stream.stopped();
-        // An error means that the connection is gone; who ends it is not waited for to acknowledge what it has.
-        !matches!(stopped.await, Ok(Some(_)))
+        poll_fn(|cx| self.lock().stream.poll_taken(cx)).await
     }
 
     /// Ends the stream after what was written, unless it has ended already.
@@ -117,8 +114,7 @@ impl SendHalf {
         let mut state = self.lock();
         if !state.ended {
             state.ended = true;
-            // An error means that the peer has ended it.
-            let _ = state.stream.finish();
+            state.stream.finish();
         }
     }
 
@@ -126,23 +122,21 @@ impl SendHalf {
     pub(super) fn reset(&self, code: Code) {
         let mut state = self.lock();
         state.ended = true;
-        // An error means that the stream is over already.
-        let _ = state.stream.reset(code.into());
+        state.stream.reset(code.into());
     }
 }
 
 impl SendState {
-    fn rank(&self) {
-        // An error means that the stream is over already.
-        let _ = self.stream.set_priority(self.urgency.rank(self.small));
+    fn rank(&mut self) {
+        self.stream.set_priority(self.urgency.rank(self.small));
     }
 }
 
 impl Drop for SendState {
     fn drop(&mut self) {
         if !self.ended {
-            // Left alone, quinn would finish the stream, and half a response would look whole.
-            let _ = self.stream.reset(Code::RequestCancelled.into());
+            // Or the client would wait for the rest.
+            self.stream.reset(Code::RequestCancelled.into());
         }
     }
 }
