@@ -1,18 +1,21 @@
 //! An S3 server of somebody else's, on a folder, which checks signatures, pages its lists and cannot rename. It can be told to be
-//! slow, or to refuse.
+//! slow, or to refuse, and it can be one that makes nothing of conditions.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
+use s3s::dto::{CompleteMultipartUploadInput, PutObjectInput};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, HttpResponse};
+use s3s::{Body, HttpResponse, S3Request, S3Result};
 use s3s_fs::FileSystem;
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -46,9 +49,20 @@ pub struct S3 {
 impl S3 {
     /// With one bucket, which it keeps in a folder: each object in a file of its name.
     pub fn start(folder: &Path) -> S3 {
+        S3::around(folder, |_| {})
+    }
+
+    /// The same, but whoever puts an object on a condition (`If-None-Match`, `If-Match`) has it put in any case and hears of no
+    /// rival, as with Garage.
+    pub fn heedless(folder: &Path) -> S3 {
+        S3::around(folder, |service| service.set_access(Heedless))
+    }
+
+    fn around(folder: &Path, adapt: impl FnOnce(&mut S3ServiceBuilder)) -> S3 {
         std::fs::create_dir_all(folder.join(BUCKET)).expect("a folder");
         let mut service = S3ServiceBuilder::new(FileSystem::new(folder).expect("a folder"));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        adapt(&mut service);
         let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket that does not block");
@@ -83,6 +97,25 @@ impl S3 {
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
         ]
+    }
+}
+
+/// Takes the conditions off what it lets through.
+struct Heedless;
+
+#[async_trait]
+impl S3Access for Heedless {
+    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
+        (request.input.if_none_match, request.input.if_match) = (None, None);
+        Ok(())
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: &mut S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<()> {
+        (request.input.if_none_match, request.input.if_match) = (None, None);
+        Ok(())
     }
 }
 

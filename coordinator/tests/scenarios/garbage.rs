@@ -10,7 +10,7 @@ use crate::uploads::bytes;
 use crate::worker::Worker;
 
 /// The block of a source that is one block.
-fn block(source: &[u8]) -> String {
+pub fn block(source: &[u8]) -> String {
     keys::blob(&BlobHash::of(source), BlobKind::SourceBlock)
 }
 

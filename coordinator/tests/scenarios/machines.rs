@@ -60,8 +60,17 @@ impl Machines {
 
     /// The same with a store on S3.
     pub async fn on_s3() -> Machines {
+        Machines::on(S3::start).await
+    }
+
+    /// The same, whose server makes nothing of conditions.
+    pub async fn on_heedless_s3() -> Machines {
+        Machines::on(S3::heedless).await
+    }
+
+    async fn on(start: impl FnOnce(&Path) -> S3) -> Machines {
         let folder = tempfile::tempdir().unwrap();
-        let s3 = S3::start(&folder.path().join("s3"));
+        let s3 = start(&folder.path().join("s3"));
         Machines::around(folder, store_on(&s3), s3.url(), Some(s3)).await
     }
 

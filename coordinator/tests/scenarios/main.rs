@@ -13,6 +13,7 @@ mod extensions;
 mod fairness;
 mod fleet;
 mod garbage;
+mod heedless;
 mod life;
 mod listing;
 mod lost_answers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
 use object_store::prefix::PrefixStore;
 use reelmill_e2e::s3::{S3, Temper};
 use reelmill_media::ids::{BlobHash, WorkerId};
@@ -22,12 +23,17 @@ use crate::machines::{Machines, until};
 use crate::media;
 use crate::worker::Worker;
 
-/// The store on such a server, for this process.
-pub fn store_on(s3: &S3) -> Store {
+/// The objects on such a server, as the library gives them.
+pub fn objects_on(s3: &S3) -> Arc<dyn ObjectStore> {
     let options = s3.environment().map(|(key, value)| (key.to_ascii_lowercase(), value.to_owned()));
     let url = Url::parse(&s3.url()).unwrap();
     let (bucket, prefix) = object_store::parse_url_opts(&url, options).unwrap();
-    Store::over(Arc::new(PrefixStore::new(bucket, prefix)))
+    Arc::new(PrefixStore::new(bucket, prefix))
+}
+
+/// The store on such a server, for this process.
+pub fn store_on(s3: &S3) -> Store {
+    Store::over(objects_on(s3))
 }
 
 async fn keys_in(store: &Store, folder: &str) -> BTreeSet<String> {
@@ -87,8 +93,9 @@ async fn is_as_it_says(store: Store) {
 async fn a_store_on_s3_is_as_one_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     is_as_it_says(Store::open(&format!("file://{}", folder.path().join("store").display())).unwrap()).await;
-    let s3 = S3::start(&folder.path().join("s3"));
-    is_as_it_says(store_on(&s3)).await;
+    for server in [S3::start(&folder.path().join("s3")), S3::heedless(&folder.path().join("heedless"))] {
+        is_as_it_says(store_on(&server)).await;
+    }
 }
 
 #[tokio::test]
