@@ -1,21 +1,19 @@
 //! What callers send, read in one way everywhere.
 
-use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
-use super::Api;
 use super::problem::{Code, Problem};
+use super::{Api, wrong};
 
 /// Whether a request says that its body is JSON, of whatever kind (RFC 6839 §3.1).
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
@@ -26,21 +24,20 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads a JSON object. Whoever wrote it hears what is wrong in a sentence that begins with `what` it is, and where.
 pub(super) fn read<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Problem> {
-    let read = Json::<ByName<T>>::from_bytes(text);
-    read.map(|Json(ByName(object))| object).map_err(|rejection| {
-        let detail = match (serde_json::from_slice::<IgnoredAny>(text), &rejection) {
-            (Err(e), _) => {
+    serde_json::from_slice::<ByName<T>>(text).map(|ByName(object)| object).map_err(|_| {
+        let detail = match serde_json::from_slice::<Value>(text) {
+            Err(e) => {
                 format!("{what} is not JSON: it goes wrong at line {}, column {}.", e.line(), e.column())
             }
-            // Its source says in which field.
-            (Ok(_), JsonRejection::JsonDataError(e)) => {
-                let why = e.source().map_or_else(|| e.body_text(), ToString::to_string);
-                format!("{what} cannot be used: {why}.")
-            }
-            (Ok(_), rejection) => format!("{what} cannot be used: {}.", rejection.body_text()),
+            Ok(value) => unusable(what, wrong::with::<ByName<T>>(&value)),
         };
         Problem::new(Code::InvalidRequest, detail)
     })
+}
+
+/// Where each thing alone is right, one of them came again.
+fn unusable(what: &str, why: Option<String>) -> String {
+    format!("{what} cannot be used: {}.", why.as_deref().unwrap_or("it says something twice"))
 }
 
 /// What is read of an object by its names alone: structs are read from lists as well.
@@ -101,17 +98,29 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let read: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, api).await;
-        let Query(parameters) =
-            read.map_err(|e| Problem::new(Code::InvalidRequest, format!("{}.", e.body_text())))?;
-        Ok(Parameters(parameters))
+        let read = Query::from_request_parts(parts, api).await;
+        read.map(|Query(parameters)| Parameters(parameters)).map_err(|_| {
+            let why = parts.uri.query().and_then(wrong_parameter::<T>);
+            Problem::new(Code::InvalidRequest, unusable("The query", why))
+        })
     }
+}
+
+/// What is wrong with the first parameter that cannot be read for itself.
+fn wrong_parameter<T: DeserializeOwned>(query: &str) -> Option<String> {
+    query.split('&').find_map(|parameter| {
+        let alone: Uri = format!("/?{parameter}").parse().ok()?;
+        Query::<T>::try_from_uri(&alone).err()?;
+        let Query(said) = Query::<Map<String, Value>>::try_from_uri(&alone).ok()?;
+        wrong::with::<T>(&Value::Object(said))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
     use reelmill_media::profile::Profile;
+    use reelmill_platform::purge::Subject;
 
     use super::*;
 
@@ -132,17 +141,81 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (text, words) in [
-            ("No JSON", "The profile is not JSON: it goes wrong at line 1, column 1."),
-            ("{\n  \"video\": [", "The profile is not JSON: it goes wrong at line 2, column 12."),
-            ("{} {}", "The profile is not JSON: it goes wrong at line 1, column 4."),
-            ("[]", "The profile cannot be used: invalid type: sequence, expected an object"),
+            ("No JSON", "is not JSON: it goes wrong at line 1, column 1."),
+            ("{\n  \"video\": [", "is not JSON: it goes wrong at line 2, column 12."),
+            ("{} {}", "is not JSON: it goes wrong at line 1, column 4."),
+            ("[]", "cannot be used: it must be an object, not a list."),
+            (r#"{"video": {}}"#, "cannot be used: video must be a list, not an object."),
+            (r#"{"video": [{}]}"#, "cannot be used: video[0] lacks codec."),
             (
                 r#"{"video": [{"codec": "vp6"}]}"#,
-                "The profile cannot be used: video[0].codec: unknown variant `vp6`",
+                "cannot be used: video[0].codec must be h264 or hevc or av1, not \"vp6\".",
             ),
+            (r#"{"video": [{"codec": 6}]}"#, "cannot be used: video[0].codec must be a text, not 6."),
+            (
+                r#"{"video": [{"codec": "h264", "crf": 300}]}"#,
+                "cannot be used: video[0].crf must be a whole number from 0 to 255, not 300.",
+            ),
+            (
+                r#"{"video": [{"codec": "h264", "crf": "fine"}]}"#,
+                "cannot be used: video[0].crf must be a whole number from 0 to 255, not \"fine\".",
+            ),
+            (r#"{"hardware": null}"#, "cannot be used: hardware must be true or false, not null."),
+            (
+                r#"{"audio": [{"codec": "aac", "rate": 1}]}"#,
+                "cannot be used: audio[0].rate is not known here; what may be said is codec, kbps.",
+            ),
+            (r#"{"hardware": true, "hardware": false}"#, "cannot be used: it says something twice."),
         ] {
             let problem = read::<Profile>("The profile", text.as_bytes()).unwrap_err();
-            assert!(problem.detail().starts_with(words), "{text}: {}", problem.detail());
+            assert_eq!(problem.detail(), format!("The profile {words}"), "{text}");
+        }
+        // The rest of a text, whatever is wrong with it, stays away.
+        let long = format!(r#"{{"hardware": "{}"}}"#, "ä".repeat(1000));
+        let said = read::<Profile>("It", long.as_bytes()).unwrap_err().detail().to_owned();
+        assert_eq!(
+            said,
+            format!("It cannot be used: hardware must be true or false, not \"{}\"….", "ä".repeat(40))
+        );
+    }
+
+    #[test]
+    fn what_is_sent_by_kind_is_said_in_the_same_way() {
+        for (text, words) in [
+            ("{}", "it lacks subject"),
+            (r#"{"subject": {}}"#, "subject lacks kind"),
+            (
+                r#"{"subject": {"kind": "else"}}"#,
+                "subject.kind must be blob or asset or tenant or key, not \"else\"",
+            ),
+            (r#"{"subject": {"kind": "blob", "hash": "x"}}"#, "subject: \"x\" is not a valid content hash"),
+            (r#"{"subject": 5}"#, "subject must be an object, not 5"),
+        ] {
+            #[derive(Debug, Deserialize)]
+            struct Asked {
+                #[allow(dead_code, reason = "only its errors matter")]
+                subject: Subject,
+            }
+            let problem = read::<Asked>("The body", text.as_bytes()).unwrap_err();
+            assert_eq!(problem.detail(), format!("The body cannot be used: {words}."), "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_named() {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "only its errors matter")]
+        struct Page {
+            limit: Option<u32>,
+            name: Option<String>,
+        }
+        for (query, words) in [
+            ("name=5&limit=many", Some("limit must be a whole number from 0 to 4294967295, not \"many\"")),
+            ("limit=5&size=a%20b", Some("size is not known here; what may be said is limit, name")),
+            ("limit=5&limit=6", None),
+        ] {
+            assert_eq!(wrong_parameter::<Page>(query).as_deref(), words, "{query}");
         }
     }
 }

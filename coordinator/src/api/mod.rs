@@ -20,6 +20,7 @@ mod tus;
 mod view;
 mod whole;
 mod workers;
+mod wrong;
 
 pub use keyring::{Keyring, KeyringError};
 pub use server::serve;
