@@ -55,6 +55,8 @@ pub struct Asset {
     #[serde(default)]
     pub playable: bool,
     #[serde(default)]
+    pub taken_down_at: Option<String>,
+    #[serde(default)]
     pub duration_seconds: Option<f64>,
     #[serde(default)]
     pub progress: f64,
@@ -189,8 +191,18 @@ struct Problem {
 impl Asset {
     /// When its upload began, to the minute, in UTC.
     pub fn begun(&self) -> String {
-        self.created_at.as_deref().unwrap_or_default().get(..16).unwrap_or_default().replace('T', " ")
+        self.created_at.as_deref().map(minute).unwrap_or_default()
     }
+
+    /// When it was taken down, in the same way, if it was.
+    pub fn taken_down(&self) -> Option<String> {
+        self.taken_down_at.as_deref().map(minute)
+    }
+}
+
+/// A time to the minute.
+fn minute(at: &str) -> String {
+    at.get(..16).unwrap_or_default().replace('T', " ")
 }
 
 impl Rendition {

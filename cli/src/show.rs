@@ -42,8 +42,10 @@ fn lines(asset: &Asset, player: &str) -> Vec<(&'static str, String)> {
     let concealed = asset.renditions.iter().filter(|rendition| rendition.concealed > 0).map(concealed);
     out.extend(under("concealed", concealed));
     out.extend(under("captions", asset.captions.iter().map(captions)));
-    if asset.playable {
-        out.push(("watch", player.to_owned()));
+    match asset.taken_down() {
+        Some(at) => out.push(("taken down", format!("{at} UTC: no edge serves it"))),
+        None if asset.playable => out.push(("watch", player.to_owned())),
+        None => {}
     }
     out
 }
@@ -196,5 +198,11 @@ mod tests {
                 .contains("state       processing 45 %, edition 2; viewers have edition 1 until it is ready")
         );
         assert!(again.contains("renditions  v1080-av1   1920×1080           99 %  -"), "{again}");
+        let purged = said(json!({
+            "id": "01jd3mze1v0000000000000000", "state": "ready", "playable": true,
+            "created_at": "2026-11-22T07:30:12Z", "taken_down_at": "2026-11-22T09:15:01.25Z",
+        }));
+        assert!(!purged.contains("watch"), "{purged}");
+        assert!(purged.ends_with("taken down  2026-11-22 09:15 UTC: no edge serves it\n"), "{purged}");
     }
 }

@@ -82,6 +82,7 @@ pub async fn run(flags: Flags, drain: CancellationToken) -> anyhow::Result<()> {
 
     let api = Api {
         profiles: engine.bus.bucket(BucketName::Profiles).await?,
+        tombstones: engine.bus.bucket(BucketName::Tombstones).await?,
         engine: engine.clone(),
         catalog,
         keyring: Arc::new(keyring),

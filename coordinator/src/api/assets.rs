@@ -5,8 +5,10 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
 use reelmill_media::ids::{AssetId, InvalidId, TenantId};
 use reelmill_platform::kv::Revision;
+use reelmill_platform::purge::Mark;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -39,6 +41,15 @@ struct AssetsView<'a> {
     next: Option<AssetId>,
 }
 
+/// One asset, and what would take too long to say of many.
+#[derive(Debug, Serialize)]
+struct AssetAlone<'a> {
+    #[serde(flatten)]
+    asset: view::AssetView<'a>,
+    /// Since when no edge serves it.
+    taken_down_at: Option<Timestamp>,
+}
+
 pub(super) async fn list(
     State(api): State<Api>,
     Caller(tenant): Caller,
@@ -68,7 +79,10 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let (asset, _) = find(&api, &tenant, &id).await?;
     let progress = api.progress(&asset, &api.catalog.running(asset.id)).await;
-    Ok(fresh(Json(view::show(&asset, progress.as_ref(), api.edge_url.as_deref()))))
+    let tombstone = api.tombstones.get(&Mark::Asset(asset.id).to_string()).await?;
+    let taken_down_at = tombstone.map(|(tombstone, _)| tombstone.at);
+    let asset = view::show(&asset, progress.as_ref(), api.edge_url.as_deref());
+    Ok(fresh(Json(AssetAlone { asset, taken_down_at })))
 }
 
 /// Changes what its owner says of an asset, by JSON merge patch (RFC 7396).

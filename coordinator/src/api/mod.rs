@@ -39,6 +39,7 @@ use reelmill_media::ids::TenantId;
 use reelmill_media::profile::Profile;
 use reelmill_platform::admin::Readiness;
 use reelmill_platform::kv::Bucket;
+use reelmill_platform::purge::Tombstone;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +63,8 @@ pub struct Api {
     pub operator: Option<TenantId>,
     /// Profiles that tenants have given names.
     pub profiles: Bucket<Profile>,
+    /// What no edge serves any more.
+    pub tombstones: Bucket<Tombstone>,
     /// Whether NATS and the store answer.
     pub readiness: Readiness,
     /// New uploads come in while no more work waits than this, in time of one core per slot.

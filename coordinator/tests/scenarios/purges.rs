@@ -54,6 +54,9 @@ async fn what_is_taken_down_leaves_a_trail() {
     let id: AssetId = first.parse().unwrap();
     let (tombstone, revision) = tombstones.get(&format!("asset.{id}")).await.unwrap().unwrap();
     assert_eq!(tombstone.target, Target::Asset { asset: id, blobs: None });
+    let since = |asset: Value| asset["taken_down_at"].as_str().map(|at| at.parse::<Timestamp>().unwrap());
+    assert_eq!(since(owner.asset(&first).await), Some(tombstone.at), "its owner sees it");
+    assert_eq!(since(owner.asset(&second).await), None);
 
     // What edges say of it is shown with it.
     assert_eq!(get(&owner, &location).await["receipts"], json!([]));
