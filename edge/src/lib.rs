@@ -17,6 +17,7 @@ pub mod clients;
 pub mod cmcd;
 pub mod conditional;
 pub mod config;
+mod first_coordinator;
 mod head;
 mod holds;
 mod limits;

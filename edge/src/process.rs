@@ -25,6 +25,7 @@ use crate::bells::Bells;
 use crate::cache::{BlobCache, DiskError, DiskSettings};
 use crate::certificate::{Certificate, CertificateError, Source};
 use crate::clients::{ClientLimits, Clients};
+use crate::first_coordinator::FirstCoordinator;
 use crate::holds::Holds;
 use crate::limits::{PEER_CONNECTIONS, PEER_LIMITS};
 use crate::listener::endpoint::{Listener, QuicError};
@@ -206,8 +207,10 @@ pub fn take_over(
     let announcements = Announcements::new(settings.bus.clone(), bells.clone());
     let playlists =
         Playlists::new(store.clone(), place, announcements.clone(), takedowns.clone(), metrics.clone());
+    let first_coordinator = FirstCoordinator::default();
     if let (Some((pop, _, address)), Some(bus)) = (&pop, &settings.bus) {
-        background.spawn(pop.follow(*address, bus.clone(), drain.clone(), succeeded.clone()));
+        let (bus, first_coordinator) = (bus.clone(), first_coordinator.clone());
+        background.spawn(pop.follow(*address, bus, first_coordinator, drain.clone(), succeeded.clone()));
     }
     let (access, to_read) =
         Access::new(settings.bus.clone(), takedowns.clone(), settings.geoip.as_deref(), bells)?;
@@ -218,6 +221,7 @@ pub fn take_over(
             playlists: playlists.clone(),
             bus: bus.clone(),
             state_dir: settings.state_dir.clone(),
+            first_coordinator: first_coordinator.clone(),
             origins: None,
         };
         background.spawn(follower.run(end.clone()));
@@ -230,6 +234,7 @@ pub fn take_over(
             store,
             bus,
             signer: Signer::load(&settings.name, &settings.state_dir)?,
+            first_coordinator,
             metrics: metrics.clone(),
         };
         background.spawn(follower.run(end.clone()));

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::cache::BlobCache;
+use crate::first_coordinator::FirstCoordinator;
 use crate::limits::PLAYLIST_BYTES;
 use crate::metrics::Metrics;
 use crate::playlists::Playlists;
@@ -131,6 +132,7 @@ pub(crate) struct Follower {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) signer: Signer,
+    pub(crate) first_coordinator: FirstCoordinator,
     pub(crate) metrics: Metrics,
 }
 
@@ -154,9 +156,15 @@ impl Follower {
     pub(crate) async fn run(self, end: CancellationToken) {
         let following = async {
             loop {
-                let Err(error) = self.follow().await;
-                tracing::warn!(%error, "cannot follow takedowns, trying again");
-                sleep(AGAIN).await;
+                match self.follow().await {
+                    Err(FollowError::Bus(BusError::Absent { .. })) if !self.takedowns.are_known() => {
+                        self.first_coordinator.wait().await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot follow takedowns, trying again");
+                        sleep(AGAIN).await;
+                    }
+                }
             }
         };
         let _: Option<()> = end.run_until_cancelled(following).await;

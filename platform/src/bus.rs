@@ -1,11 +1,13 @@
 //! The connection to NATS, and what is stored over it. Messages may come twice, late or never: truth is in the buckets.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::time::Duration;
 
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use async_nats::jetstream::{self, context::PublishErrorKind};
+use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use rand::RngExt;
 use reelmill_media::ids::{AssetId, TenantId};
@@ -44,6 +46,12 @@ pub enum BusError {
         what: String,
         /// What the server said.
         reason: String,
+    },
+    /// No coordinator has made it yet, or NATS was lost.
+    #[error("bucket {bucket} is not there")]
+    Absent {
+        /// Its name.
+        bucket: String,
     },
     /// A message was not taken.
     #[error("NATS did not take a message for {subject}: {reason}")]
@@ -265,9 +273,12 @@ impl Bus {
         name: BucketName,
     ) -> Result<Bucket<T>, BusError> {
         let fail = |reason| BusError::Topology { what: format!("bucket {}", name.token()), reason };
-        let store = self.connections.ask(|| self.jetstream.get_key_value(name.token())).await;
-        let store = store.map_err(|lost| fail(lost.to_string()))?.map_err(|e| fail(e.to_string()))?;
-        Ok(Bucket::new(store, self.connections.clone()))
+        let asked = self.connections.ask(|| self.jetstream.get_key_value(name.token())).await;
+        match asked.map_err(|lost| fail(lost.to_string()))? {
+            Ok(store) => Ok(Bucket::new(store, self.connections.clone())),
+            Err(error) if is_absent(&error) => Err(BusError::Absent { bucket: name.token().to_owned() }),
+            Err(error) => Err(fail(error.to_string())),
+        }
     }
 
     /// Whether the connection is up at this moment.
@@ -312,12 +323,18 @@ fn reconnect_delay(attempts: usize) -> Duration {
     Duration::from_millis(rand::rng().random_range(ceiling / 2..=ceiling))
 }
 
-/// The stream holds one message per subject and refuses a second one. The server uses one code (10077) for all its
-/// limits, so the text decides.
+/// Whether the server knows of no such bucket.
+fn is_absent(error: &KeyValueError) -> bool {
+    let stream = error.source().and_then(|source| source.downcast_ref::<GetStreamError>());
+    matches!(stream.map(GetStreamError::kind), Some(GetStreamErrorKind::JetStream(e)) if e.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
 fn no_task(reason: impl Display) -> BusError {
     BusError::Receive { queue: topology::TASKS.to_owned(), reason: reason.to_string() }
 }
 
+/// The stream holds one message per subject and refuses a second one. The server uses one code (10077) for all its
+/// limits, so the text decides.
 fn is_queued_already(error: &jetstream::context::PublishError) -> bool {
     error.kind() == PublishErrorKind::Other
         && error.to_string().contains("maximum messages per subject exceeded")

@@ -95,15 +95,16 @@ pub enum BucketName {
 }
 
 impl BucketName {
+    /// In the order in which they are made: an edge that finds tombstones finds what its receipts need.
     const ALL: [BucketName; 17] = [
         BucketName::Uploads,
         BucketName::Assets,
         BucketName::Open,
         BucketName::Owners,
         BucketName::Outputs,
-        BucketName::Tombstones,
         BucketName::Receipts,
         BucketName::EdgeKeys,
+        BucketName::Tombstones,
         BucketName::Purges,
         BucketName::Policies,
         BucketName::TokenKeys,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::reading::read;
 use super::saved::Saved;
 use super::{Access, Key};
+use crate::first_coordinator::FirstCoordinator;
 use crate::limits::{NAMING_SETTLES, POLICIES_SAVED_AFTER, SAVED_POLICIES_AFTER};
 use crate::playlists::Playlists;
 use crate::push::AGAIN;
@@ -35,6 +36,7 @@ pub(crate) struct Follower {
     pub(crate) bus: Bus,
     /// Folder for the last word.
     pub(crate) state_dir: PathBuf,
+    pub(crate) first_coordinator: FirstCoordinator,
     /// The buckets of policies and keys that were followed first, by this process or the one whose last word it took up.
     pub(crate) origins: Option<[Origin; 2]>,
 }
@@ -78,6 +80,10 @@ impl Follower {
                     () = silence(&bus), if recalled => None,
                 };
                 match outcome {
+                    Some(Err(BusError::Absent { .. })) if self.origins.is_none() && !recalled => {
+                        self.first_coordinator.wait().await;
+                        continue;
+                    }
                     Some(Err(error)) => {
                         tracing::warn!(%error, "cannot follow policies and token keys, trying again");
                     }

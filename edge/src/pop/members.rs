@@ -12,6 +12,7 @@ use reelmill_platform::topology::{BucketName, EDGE_TTL};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::first_coordinator::FirstCoordinator;
 use crate::limits::MEMBERS;
 use crate::metrics::Metrics;
 use crate::push::AGAIN;
@@ -96,13 +97,21 @@ impl Members {
         self,
         own: EdgeRecord,
         bus: Bus,
+        first_coordinator: FirstCoordinator,
         drain: CancellationToken,
         succeeded: CancellationToken,
     ) {
         let following = async {
             loop {
-                if let Err(error) = self.follow_once(&own, &bus).await {
-                    tracing::warn!(%error, "cannot follow the edges of the PoP, trying again");
+                match self.follow_once(&own, &bus).await {
+                    Err(BusError::Absent { .. }) => {
+                        first_coordinator.wait().await;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot follow the edges of the PoP, trying again");
+                    }
+                    Ok(()) => {}
                 }
                 sleep(AGAIN).await;
             }

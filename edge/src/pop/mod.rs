@@ -40,6 +40,7 @@ pub(crate) use self::links::{LinkError, Reply};
 use self::links::{Links, is_success};
 use self::members::{Member, Members};
 use crate::cache::FillError;
+use crate::first_coordinator::FirstCoordinator;
 use crate::limits::{OWNED_FILLS, OWNERS_ASKED, PASSED_ON_ENTRIES, PASSED_ON_FOR, PLAYLIST_BYTES};
 use crate::metrics::{Metrics, PeerAnswer};
 use crate::route::{MutableObject, PublicBlob};
@@ -194,6 +195,7 @@ impl Pop {
         &self,
         address: SocketAddr,
         bus: Bus,
+        first_coordinator: FirstCoordinator,
         drain: CancellationToken,
         succeeded: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
@@ -203,7 +205,7 @@ impl Pop {
             address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        self.0.members.clone().follow(own, bus, drain, succeeded)
+        self.0.members.clone().follow(own, bus, first_coordinator, drain, succeeded)
     }
 
     /// Whom to ask for what is named by `key`: those before this edge in rank. Empty when this edge is the owner.

@@ -16,6 +16,7 @@ mod disk;
 mod down;
 mod drain;
 mod early_data;
+mod first_coordinator;
 mod holds;
 mod last_word;
 mod limits;
