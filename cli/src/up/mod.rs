@@ -39,6 +39,9 @@ pub struct Options {
 /// Whose everything on this machine is; operates it as well.
 const TENANT: &str = "demo";
 
+/// So many ports are tried where each is taken at the moment of the start.
+const PORTS_TRIED: u32 = 3;
+
 /// What a coordinator or worker writes into its ready file.
 #[derive(Debug, Deserialize)]
 struct Ready {
@@ -124,32 +127,31 @@ impl Running {
             .map_err(|()| anyhow::anyhow!("the data folder is not absolute"))?;
         let store = store.as_str().trim_end_matches('/').to_owned();
 
-        let edge_port = free_port(options.edge_port)?;
-        let edge_url = format!("https://localhost:{edge_port}");
-        // First, since it makes in NATS what the others look for.
-        let (coordinator_process, coordinator) = {
+        // First, so that the coordinator can be told where it is.
+        let (edge_process, edge): (_, EdgeReady) = start_at(options.edge_port, async |port| {
             let arguments = [
                 ("--store", store.clone()),
                 ("--nats", nats_address.clone()),
-                ("--listen", format!("127.0.0.1:{}", free_port(options.api_port)?)),
+                ("--listen", format!("127.0.0.1:{port}")),
+                ("--plain-listen", "127.0.0.1:0".to_owned()),
+                ("--state-dir", layout.edge().display().to_string()),
+            ];
+            start_ours(&layout, "edge", &arguments).await
+        })
+        .await?;
+        let edge_url = format!("https://localhost:{}", edge.listen.port());
+        let (coordinator_process, coordinator): (_, Ready) = start_at(options.api_port, async |port| {
+            let arguments = [
+                ("--store", store.clone()),
+                ("--nats", nats_address.clone()),
+                ("--listen", format!("127.0.0.1:{port}")),
                 ("--keys-file", layout.keys().display().to_string()),
                 ("--operator", TENANT.to_owned()),
                 ("--edge-url", edge_url.clone()),
             ];
-            let (process, ready): (_, Ready) = start_ours(&layout, "coordinator", &arguments).await?;
-            (process, ready)
-        };
-        let (edge_process, edge) = {
-            let arguments = [
-                ("--store", store.clone()),
-                ("--nats", nats_address.clone()),
-                ("--listen", format!("127.0.0.1:{edge_port}")),
-                ("--plain-listen", "127.0.0.1:0".to_owned()),
-                ("--state-dir", layout.edge().display().to_string()),
-            ];
-            let (process, ready): (_, EdgeReady) = start_ours(&layout, "edge", &arguments).await?;
-            (process, ready)
-        };
+            start_ours(&layout, "coordinator", &arguments).await
+        })
+        .await?;
         let (worker_process, worker) = {
             let mut arguments = vec![("--store", store), ("--nats", nats_address.clone())];
             if let Some(slots) = options.slots {
@@ -276,16 +278,29 @@ fn api_key(layout: &Layout) -> anyhow::Result<String> {
     Ok(key)
 }
 
-/// `wanted` if TCP and UDP both have it free, else a free one.
-fn free_port(wanted: u16) -> anyhow::Result<u16> {
-    for port in [wanted, 0] {
-        let Ok(tcp) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { continue };
-        let port = tcp.local_addr()?.port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
+/// Starts what listens at `wanted`, or at another port where that is taken, also by somebody who comes between.
+async fn start_at<T>(wanted: u16, start: impl AsyncFn(u16) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..PORTS_TRIED {
+        let port = free_port(wanted)?;
+        match start(port).await {
+            Err(_) if hold(port).is_none() => {}
+            started => return started,
         }
     }
-    bail!("no port is free")
+    start(free_port(wanted)?).await
+}
+
+/// `wanted` if it is free, else a free one.
+fn free_port(wanted: u16) -> anyhow::Result<u16> {
+    let (tcp, _udp) = hold(wanted).or_else(|| hold(0)).context("no port is free")?;
+    Ok(tcp.local_addr()?.port())
+}
+
+/// Takes a port, for TCP and UDP both, if both have it free; any port for 0.
+fn hold(port: u16) -> Option<(TcpListener, UdpSocket)> {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+    let port = tcp.local_addr().ok()?.port();
+    Some((tcp, UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?))
 }
 
 /// Starts one of our own programs, which lie beside this one, and waits until it says that it is ready.
@@ -309,7 +324,31 @@ async fn start_ours<T: serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_at_the_last_moment_is_not_insisted_on() {
+        let free = free_port(0).unwrap();
+        let others = RefCell::new(Vec::new());
+        let started = start_at(free, async |port| {
+            if others.borrow().is_empty() {
+                others.borrow_mut().extend(hold(port));
+                bail!("{port} is taken");
+            }
+            Ok(port)
+        });
+        assert_ne!(started.await.unwrap(), free);
+        // What fails for another reason is not tried again.
+        let tries = RefCell::new(0);
+        let failed = start_at(0, async |_| -> anyhow::Result<()> {
+            *tries.borrow_mut() += 1;
+            bail!("its folder is gone")
+        });
+        assert_eq!(failed.await.unwrap_err().to_string(), "its folder is gone");
+        assert_eq!(tries.take(), 1);
+    }
 
     #[test]
     fn another_start_keeps_the_key_and_what_its_owner_added() {
