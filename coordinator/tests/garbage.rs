@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -45,6 +45,8 @@ struct Crowd {
     disturbed: AtomicI64,
     /// Steps until it goes away.
     left: AtomicI64,
+    /// Whether a blob comes back from the trash once it was not found in its place.
+    restores: AtomicBool,
 }
 
 impl std::fmt::Display for Crowd {
@@ -61,6 +63,7 @@ impl Crowd {
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
             disturbed: AtomicI64::new(0),
             left: AtomicI64::new(i64::MAX),
+            restores: AtomicBool::new(false),
         })
     }
 
@@ -95,7 +98,12 @@ impl Crowd {
 impl ObjectStore for Crowd {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.step().await?;
-        self.inner.get_opts(location, options).await
+        let got = self.inner.get_opts(location, options).await;
+        if got.is_err() && self.restores.swap(false, Ordering::Relaxed) {
+            let trash = Path::from(keys::in_trash(location.as_ref()).unwrap());
+            self.inner.rename(&trash, location).await?;
+        }
+        got
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -221,4 +229,21 @@ async fn what_is_new_stays_and_the_trash_is_kept_as_long() {
     let counts = collect(&store, first, &named, old).await.unwrap();
     assert_eq!((counts.removed, counts.removed_bytes), (2, content(1).len() as u64 + 8));
     assert!(store.get_blob(BlobKind::Segment, blob).await.is_err());
+}
+
+#[tokio::test]
+async fn who_reads_a_blob_as_it_comes_back_finds_it() {
+    let crowd = Crowd::new(1);
+    let store = Store::over(crowd.clone());
+    let key = keys::blob(&hash(1), BlobKind::Segment);
+    store.put_blob(BlobKind::Segment, content(1)).await.unwrap();
+    for opens in [false, true] {
+        store.move_object(&key, &keys::in_trash(&key).unwrap()).await.unwrap();
+        crowd.restores.store(true, Ordering::Relaxed);
+        if opens {
+            assert!(store.open_blob(BlobKind::Segment, hash(1), 0).await.is_ok());
+        } else {
+            assert!(store.get_blob(BlobKind::Segment, hash(1)).await.is_ok());
+        }
+    }
 }

@@ -151,13 +151,14 @@ impl Store {
         hash: BlobHash,
         from: u64,
     ) -> Result<ObjectStream, StoreError> {
-        let key = keys::blob(&hash, kind);
-        match (self.open_object(&key, from, MAX_BLOB_BYTES).await, keys::in_trash(&key)) {
-            (Err(StoreError::NotFound { .. }), Some(trash)) => {
-                self.open_object(&trash, from, MAX_BLOB_BYTES).await
+        let place = keys::blob(&hash, kind);
+        for key in looks(&place) {
+            match self.open_object(&key, from, MAX_BLOB_BYTES).await {
+                Err(StoreError::NotFound { .. }) => {}
+                found => return found,
             }
-            (opened, Some(_) | None) => opened,
         }
+        Err(StoreError::NotFound { key: place })
     }
 
     /// Begins to fetch any object of at most `limit` bytes, from byte `from` on.
@@ -174,15 +175,14 @@ impl Store {
 
     /// Fetches a blob and proves it.
     pub async fn get_blob(&self, kind: BlobKind, hash: BlobHash) -> Result<VerifiedBytes, StoreError> {
-        let key = keys::blob(&hash, kind);
-        let bytes = match (self.get_object(&key, MAX_BLOB_BYTES).await, keys::in_trash(&key)) {
-            // Named again while it was taken away: it comes back at the next collection.
-            (Err(StoreError::NotFound { .. }), Some(trash)) => {
-                self.get_object(&trash, MAX_BLOB_BYTES).await?
+        let place = keys::blob(&hash, kind);
+        for key in looks(&place) {
+            match self.get_object(&key, MAX_BLOB_BYTES).await {
+                Err(StoreError::NotFound { .. }) => {}
+                found => return Ok(VerifiedBytes::check(hash, found?)?),
             }
-            (got, Some(_) | None) => got?,
-        };
-        Ok(VerifiedBytes::check(hash, bytes)?)
+        }
+        Err(StoreError::NotFound { key: place })
     }
 
     /// Stores a mutable object, replacing what was there at once and whole.
@@ -290,6 +290,12 @@ impl ObjectStream {
     pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         within_deadline(&self.key, self.pieces.try_next()).await
     }
+}
+
+/// Where to look for a blob: in its place, in the trash if it was named again while it was taken away, and in its place once more,
+/// to which it may have come back between the two.
+fn looks(place: &str) -> impl Iterator<Item = String> + use<> {
+    [Some(place.to_owned()), keys::in_trash(place), Some(place.to_owned())].into_iter().flatten()
 }
 
 fn pieces(result: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
