@@ -2,12 +2,11 @@
 //! that: who is first is settled in NATS, and a blob that is put again is put with the same bytes.
 
 use std::collections::BTreeSet;
-use std::path::Path as FilePath;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use futures_util::future::join_all;
-use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use reelmill_e2e::s3::S3;
@@ -30,9 +29,9 @@ const MAX_BYTES: u64 = 64 << 20;
 #[tokio::test]
 async fn it_lets_everybody_win() {
     let folder = tempfile::tempdir().unwrap();
-    let servers: [(bool, fn(&FilePath) -> S3); 2] = [(true, S3::start), (false, S3::heedless)];
-    for (heeds, start) in servers {
-        let server = start(&folder.path().join(heeds.to_string()));
+    for heeds in [true, false] {
+        let place = folder.path().join(heeds.to_string());
+        let server = if heeds { S3::start(&place) } else { S3::heedless(&place) };
         let objects = objects_on(&server);
         let key = Path::from("a/b");
         let put = async |text: &'static str, mode: PutMode| {
