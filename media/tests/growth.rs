@@ -12,9 +12,10 @@ use reelmill_media::ids::RenditionId;
 use reelmill_media::index::SourceIndex;
 use reelmill_media::plan::{Extent, GrowthError, Inflow, MAX_TASKS, Plan};
 use reelmill_media::profile::Profile;
+use reelmill_media::source::block_end;
 use reelmill_media::task::Work;
 use reelmill_media::time::Ticks;
-use sources::{any_profile, any_source, sparse};
+use sources::{any_profile, any_source, sparse, steady};
 
 /// What is known of a source when so many of its samples of the picture are there, and how many bytes that are.
 fn beginning(index: &SourceIndex, samples: usize) -> (SourceIndex, u64) {
@@ -157,6 +158,90 @@ fn is_deceiving(begun: &Plan, alone: &Plan, known: &SourceIndex, index: &SourceI
         || clock(begun) != clock(alone)
         || every(begun) != every(alone)
         || known.audio.len() != index.audio.len()
+}
+
+/// What comes of looking at a source while it comes in, as fast as it plays on the whole, and byte by byte evenly.
+struct Looks {
+    /// So many were worth it.
+    looks: usize,
+    /// Nothing was new in so many.
+    vain: usize,
+    /// Seconds that had come at some time, and of which nothing was planned then: at most so many.
+    behind: f64,
+    /// The same when the last byte comes.
+    left: f64,
+}
+
+/// Of so many seconds of a steady picture of which the frame of each second has so many bytes.
+fn looks_at(seconds: usize, frame_bytes: impl Fn(usize) -> u32) -> Looks {
+    let (mut index, profile) = (steady(seconds, 60), Profile::default());
+    let mut length = 0;
+    for (n, sample) in index.video.as_mut().unwrap().samples.iter_mut().enumerate() {
+        (sample.offset, sample.bytes) = (length, frame_bytes(n / 30));
+        length += u64::from(sample.bytes);
+    }
+    let ends: Vec<u64> =
+        index.video.as_ref().unwrap().samples.iter().map(|s| s.offset + u64::from(s.bytes)).collect();
+    let whole = Plan::new(&index, &profile, 2).unwrap();
+    let grid = whole.video.as_ref().unwrap();
+    let planned_s = |plan: &Plan| {
+        let made = made(plan);
+        let is_made = |n: u32| whole.ladder.video.iter().all(|rung| made.contains_key(&(rung.id.clone(), n)));
+        let last = (0..grid.segments.len() as u32).take_while(|n| is_made(*n)).last();
+        last.map_or(0.0, |n| grid.segments[n as usize].end.micros(grid.timescale) as f64 / 1e6)
+    };
+    let mut out = Looks { looks: 0, vain: 0, behind: 0.0, left: 0.0 };
+    let (mut last, mut planned, mut goes_on_at): (Option<(SourceIndex, Plan)>, _, _) = (None, 0.0, 0);
+    for there in std::iter::successors(Some(0), |at| Some(block_end(*at))).take_while(|at| *at < length) {
+        let samples = ends.partition_point(|end| *end <= there);
+        // The first look comes when eight seconds are there.
+        if samples < 240 {
+            continue;
+        }
+        if there >= goes_on_at {
+            let within_ms = there * seconds as u64 * 1000 / length;
+            let inflow = Some(Inflow { bytes: there, of: there, length: Some(length), within_ms });
+            let (known, _) = beginning(&index, samples);
+            let plan = match &last {
+                None => Plan::of_beginning(&known, &profile, there, inflow).unwrap(),
+                Some((was, plan)) => {
+                    let extent = Extent::Beginning { bytes: there };
+                    plan.continued(was, &known, &profile, extent, inflow).unwrap()
+                }
+            };
+            out.looks += 1;
+            out.vain += usize::from(planned_s(&plan) <= planned);
+            planned = planned_s(&plan);
+            goes_on_at = plan.goes_on_at(there, inflow);
+            last = Some((known, plan));
+        }
+        out.behind = out.behind.max(samples as f64 / 30.0 - planned);
+    }
+    out.left = seconds as f64 - planned;
+    out
+}
+
+#[test]
+fn of_a_steady_source_each_look_finds_more_and_little_is_left_for_its_last_byte() {
+    let mut all = 0.0;
+    let lengths = || (30..=120).step_by(5);
+    for seconds in lengths() {
+        let Looks { looks, vain, behind, left } = looks_at(seconds, |_| 12_500);
+        println!("{seconds} s: {looks} looks, {vain} in vain, {behind:.1} s behind, {left:.1} s left");
+        assert!(vain == 0 && left <= 12.0, "{seconds} s: {vain} of {looks}, {left}");
+        all += left;
+    }
+    let mean = all / lengths().count() as f64;
+    println!("{mean:.2} s left");
+    assert!(mean < 5.5, "{mean}");
+}
+
+#[test]
+fn what_comes_faster_when_the_picture_gets_calm_is_planned_soon() {
+    // Half of it has four fifths of the bytes.
+    let Looks { looks, vain, behind, left } = looks_at(60, |second| if second < 30 { 16_000 } else { 4_000 });
+    println!("{looks} looks, {vain} in vain, {behind:.1} s behind, {left:.1} s left");
+    assert!(behind < 14.0 && left <= 8.0 && vain <= 1, "{looks}, {vain}, {behind}, {left}");
 }
 
 /// Ten seconds of an even picture with sound.

@@ -18,11 +18,16 @@ use crate::timeline::VideoTimeline;
 /// Less than this, in milliseconds, says too little of a source: millisecond clocks tell 23.976 from 24 frames a second
 /// after two seconds.
 const LEAST_MS: u64 = 4_000;
-/// A chunk is settled so long after its end, in milliseconds, at the latest: it may be stretched, and frames may still come that
-/// are presented before it ends.
-const SETTLES_MS: u64 = 2_600;
+/// A chunk is settled when so much more is known than its length and a tenth, in milliseconds: where the longest that it may be
+/// ends, something must follow.
+const SETTLES_MS: u64 = 100;
 /// Reading all again is worth an eighth more: then all of it is read nine times at most.
 const PARTS_OF_GROWTH: u64 = 8;
+/// Of a source of up to so many bytes, which a worker still has in memory, a sixteenth is. Fewer looks would be late where the
+/// picture gets calm: then a sixteenth of the bytes may be a sixth of the length.
+const IN_MEMORY_BYTES: u64 = 128 << 20;
+/// See [`IN_MEMORY_BYTES`].
+const PARTS_IN_MEMORY: u64 = 16;
 /// Towards the end it is worth half of what is still to come, or that would all be planned, and made, when everything is there; but
 /// not less than this part, so that it is read four times more at most.
 const LEAST_PARTS_OF_GROWTH: u64 = 64;
@@ -145,10 +150,13 @@ impl Plan {
     /// With how many bytes it is worth while to go on from this plan of the first `bytes`.
     pub fn goes_on_at(&self, bytes: u64, inflow: Option<Inflow>) -> u64 {
         let there_ms = self.length_ms().max(1);
-        let chunk_ms = inflow::chunk_ms(inflow, there_ms);
-        let next_ms = (self.planned_ms() + chunk_ms + SETTLES_MS).min(there_ms.saturating_mul(2));
+        // A chunk is a segment at least.
+        let chunk_ms = inflow::chunk_ms(inflow, there_ms).max(u64::from(self.target_duration()) * 1000);
+        let settled_ms = self.planned_ms() + chunk_ms + chunk_ms / 10 + SETTLES_MS;
+        let next_ms = settled_ms.min(there_ms.saturating_mul(2));
         let rest = inflow.and_then(|inflow| inflow.rest(bytes)).unwrap_or(u64::MAX);
-        let more = (rest / 2).clamp(bytes / LEAST_PARTS_OF_GROWTH, bytes / PARTS_OF_GROWTH);
+        let parts = if bytes <= IN_MEMORY_BYTES { PARTS_IN_MEMORY } else { PARTS_OF_GROWTH };
+        let more = (rest / 2).clamp(bytes / LEAST_PARTS_OF_GROWTH, bytes / parts);
         part(bytes, next_ms, there_ms).max(bytes.saturating_add(more))
     }
 
