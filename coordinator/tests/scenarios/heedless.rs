@@ -12,7 +12,7 @@ use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use reelmill_e2e::s3::S3;
 use reelmill_media::ids::BlobHash;
 use reelmill_media::keys::{self, BlobKind};
-use reelmill_platform::store::Store;
+use reelmill_platform::store::{Store, StoreError};
 use serde_json::Value;
 
 use crate::client::{Caller, uploaded_bytes};
@@ -55,12 +55,14 @@ async fn it_lets_everybody_win() {
     }
 }
 
-/// Every blob that lies in its place has the bytes that its name says; gives their keys.
+/// Every blob that lies in its place, and is not just collected, has the bytes that its name says; gives their keys.
 async fn blobs(store: &Store) -> BTreeSet<String> {
     let listed: Vec<String> = store.list("blobs").map_ok(|found| found.key).try_collect().await.unwrap();
     for key in &listed {
-        let bytes = store.get_object(key, MAX_BYTES).await.unwrap();
-        assert_eq!(Some(BlobHash::of(&bytes)), keys::hash_of(key), "{key} has other bytes");
+        match store.get_object(key, MAX_BYTES).await {
+            Ok(bytes) => assert_eq!(Some(BlobHash::of(&bytes)), keys::hash_of(key), "{key} has other bytes"),
+            Err(error) => assert!(matches!(error, StoreError::NotFound { .. }), "{key}: {error}"),
+        }
     }
     listed.into_iter().collect()
 }
@@ -148,8 +150,8 @@ async fn what_comes_again_while_it_is_collected_is_there_to_stay() {
         let asset = sender.put(sent.clone()).await;
         other.reaches(&asset, "ready").await;
         plays(&machines, &asset).await;
-        // Two collections take what they are ever going to take.
-        for _ in 0..2 {
+        // Where it has come again, two collections take what they are ever going to take.
+        for _ in 0..if round == 0 { 0 } else { 2 } {
             let before = collected().await;
             until("a collection", async || (collected().await > before).then_some(())).await;
         }
