@@ -11,7 +11,7 @@ pub const BLOCK_BYTES: usize = 8 << 20;
 /// The first blocks are so long.
 const FIRST_BLOCK_BYTES: u64 = 256 << 10;
 /// Later ones are no more than one part in so many of what came before: so little may be waited for while an upload runs.
-const BLOCKS_PER_DOUBLING: u64 = 16;
+const BLOCKS_PER_DOUBLING: u64 = 32;
 
 /// Where the block that begins at byte `at` of an upload ends. The same bytes have the same blocks, wherever they were
 /// interrupted: after an interruption at most one block is shorter.
@@ -134,7 +134,7 @@ mod tests {
         #[test]
         fn blocks_end_at_fixed_places_and_are_a_small_part_of_what_came(at in 0u64..1 << 34, within in 0u64..8 << 20) {
             let end = block_end(at);
-            prop_assert!(at < end && end - at <= (at / 16).max(256 << 10).min(BLOCK_BYTES as u64));
+            prop_assert!(at < end && end - at <= (at / 32).max(256 << 10).min(BLOCK_BYTES as u64));
             // Whoever goes on in the middle of a block ends it there.
             prop_assert_eq!(block_end(at + within % (end - at)), end);
         }

@@ -17,6 +17,15 @@ pub(super) fn stretched(length: Ticks) -> Ticks {
     Ticks(length.0 + length.0 / 10)
 }
 
+/// Where a segment starts that is not the first.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// With this frame.
+    frame: usize,
+    /// No frame that is presented later than this changes that.
+    settled: Ticks,
+}
+
 /// A segment is usually as long as all before it together: at least a second, at most what the profile asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
@@ -39,25 +48,21 @@ impl Grid {
         start.clamp(Ticks::from_millis(FIRST_MS, clock), self.later(clock))
     }
 
-    /// Whether a picture that is known up to `known` says where the segment that starts at `start` ends.
-    pub(super) fn settles(self, start: Ticks, known: Ticks, clock: Timescale) -> bool {
-        start + stretched(self.usual(start, clock)) < known
-    }
-
-    pub(super) fn video(self, track: &VideoTrack, timeline: &VideoTimeline) -> Vec<VideoSpan> {
+    /// The segments of a picture, and how many of them end where they do whatever should come after the last frame.
+    pub(super) fn video(self, track: &VideoTrack, timeline: &VideoTimeline) -> (Vec<VideoSpan>, u32) {
         let entries = entries(track, timeline);
-        let starts: Vec<usize> =
-            std::iter::successors(Some(0), |from| self.cut_after(*from, timeline, &entries)).collect();
-        let ends = starts.iter().skip(1).copied().chain([timeline.frames.len()]);
-        starts
-            .iter()
-            .zip(ends)
-            .map(|(&start, end)| VideoSpan {
-                frames: start as u32..end as u32,
-                start: timeline.frames.get(start).map_or(Ticks::ZERO, |f| f.pts),
-                end: timeline.frame_end(end - 1),
-            })
-            .collect()
+        let cut_after = |cut: &Cut| self.cut_after(cut.frame, timeline, &entries);
+        let first = Cut { frame: 0, settled: Ticks::ZERO };
+        let cuts: Vec<Cut> = std::iter::successors(Some(first), cut_after).collect();
+        let ends = cuts.iter().skip(1).map(|cut| cut.frame).chain([timeline.frames.len()]);
+        let spans = cuts.iter().map(|cut| cut.frame).zip(ends).map(|(start, end)| VideoSpan {
+            frames: start as u32..end as u32,
+            start: timeline.frames.get(start).map_or(Ticks::ZERO, |f| f.pts),
+            end: timeline.frame_end(end - 1),
+        });
+        let known = timeline.frames.last().map_or(Ticks::ZERO, |frame| frame.pts);
+        let settled = cuts.iter().skip(1).take_while(|cut| cut.settled <= known).count();
+        (spans.collect(), settled as u32)
     }
 
     /// Where the segment after the one that starts with frame `from` starts; none where the picture ends with it.
@@ -65,7 +70,7 @@ impl Grid {
     /// Of the `entries` from half the usual length on to a tenth more than all of it, that is the one nearest to it: a task
     /// that begins there decodes nothing in vain. Where there is none, it is the first frame a usual length on. What comes
     /// after the longest segment that there could be does not matter.
-    fn cut_after(self, from: usize, timeline: &VideoTimeline, entries: &[usize]) -> Option<usize> {
+    fn cut_after(self, from: usize, timeline: &VideoTimeline, entries: &[usize]) -> Option<Cut> {
         let frames = &timeline.frames;
         let start = frames.get(from)?.pts;
         let usual = self.usual(start, timeline.timescale);
@@ -73,11 +78,12 @@ impl Grid {
         let length = |entry: usize| frames.get(entry).map_or(timeline.end, |frame| frame.pts) - start;
         let later = &entries[entries.partition_point(|entry| *entry <= from)..];
         let near = later.iter().copied().take_while(|entry| length(*entry) <= *lengths.end());
-        let best = near
-            .filter(|entry| length(*entry) >= *lengths.start())
-            .min_by_key(|entry| (length(*entry) - usual).0.abs());
-        let cut = best.unwrap_or_else(|| frames.partition_point(|frame| frame.pts < start + usual));
-        (cut < frames.len()).then_some(cut)
+        let off = |entry: usize| Ticks((length(entry) - usual).0.abs());
+        let best = near.filter(|entry| length(*entry) >= *lengths.start()).min_by_key(|entry| off(*entry));
+        let frame = best.unwrap_or_else(|| frames.partition_point(|frame| frame.pts < start + usual));
+        // A later one would have to be nearer.
+        let longest = best.map_or(*lengths.end(), |entry| (usual + off(entry)).min(*lengths.end()));
+        (frame < frames.len()).then_some(Cut { frame, settled: start + longest })
     }
 
     /// Sound is cut at the packet nearest to each cut of the picture, and goes on in equal steps where it is longer;
@@ -164,7 +170,23 @@ mod tests {
     fn cuts(track: &VideoTrack, every: u32) -> Vec<u32> {
         let index = SourceIndex { container: Container::Mp4, video: Some(track.clone()), audio: Vec::new() };
         let timeline = VideoTimeline::of(&index).unwrap().thinned(every);
-        Grid::new(4).video(track, &timeline).iter().map(|span| span.frames.start).collect()
+        Grid::new(4).video(track, &timeline).0.iter().map(|span| span.frames.start).collect()
+    }
+
+    #[test]
+    fn a_segment_is_settled_when_no_later_frame_could_end_it_better() {
+        let settled = |frames, keys: &[i64]| {
+            let track = track(frames, keys, 0);
+            let index =
+                SourceIndex { container: Container::Mp4, video: Some(track.clone()), audio: Vec::new() };
+            Grid::new(4).video(&track, &VideoTimeline::of(&index).unwrap()).1
+        };
+        // A key frame at just four seconds: as soon as it is there.
+        assert_eq!((settled(240, &[0, 30, 60, 120, 240]), settled(241, &[0, 30, 60, 120, 240])), (3, 4));
+        // Five frames early: six frames later another one would be worse.
+        assert_eq!((settled(245, &[0, 30, 60, 120, 235]), settled(246, &[0, 30, 60, 120, 235])), (3, 4));
+        // Nowhere: one might come within a tenth of the length.
+        assert_eq!((settled(252, &[0, 30, 60, 120]), settled(253, &[0, 30, 60, 120])), (3, 4));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::inflow::{self, Inflow};
 use super::layout::Layout;
 use super::reads;
 use super::tasks::{MAX_TASKS, Reach};
-use super::{AudioPlan, Plan, PlanError, PlannedTask, VideoSpan, part};
+use super::{AudioPlan, Plan, PlanError, PlannedTask, part};
 use crate::ids::RenditionId;
 use crate::index::{AudioTrack, SourceIndex, VideoTrack};
 use crate::ladder::Rung;
@@ -18,16 +18,15 @@ use crate::timeline::VideoTimeline;
 /// Less than this, in milliseconds, says too little of a source: millisecond clocks tell 23.976 from 24 frames a second
 /// after two seconds.
 const LEAST_MS: u64 = 4_000;
-/// A chunk is settled when so much more is known than its length and a tenth, in milliseconds: where the longest that it may be
-/// ends, something must follow.
+/// Most chunks are settled when so much more is known than their length, in milliseconds: the key frame that follows.
 const SETTLES_MS: u64 = 100;
 /// Reading all again is worth an eighth more: then all of it is read nine times at most.
 const PARTS_OF_GROWTH: u64 = 8;
-/// Of a source of up to so many bytes, which a worker still has in memory, a sixteenth is. Fewer looks would be late where the
-/// picture gets calm: then a sixteenth of the bytes may be a sixth of the length.
-const IN_MEMORY_BYTES: u64 = 128 << 20;
-/// See [`IN_MEMORY_BYTES`].
-const PARTS_IN_MEMORY: u64 = 16;
+/// Up to so many bytes are read again in a fifth of a second, from a worker's memory.
+const CHEAP_BYTES: u64 = 64 << 20;
+/// Of so few a thirty-second is worth it, and half of what another chunk should take: where the picture gets calm, it is there
+/// long before.
+const PARTS_WHILE_CHEAP: u64 = 32;
 /// Towards the end it is worth half of what is still to come, or that would all be planned, and made, when everything is there; but
 /// not less than this part, so that it is read four times more at most.
 const LEAST_PARTS_OF_GROWTH: u64 = 64;
@@ -152,12 +151,15 @@ impl Plan {
         let there_ms = self.length_ms().max(1);
         // A chunk is a segment at least.
         let chunk_ms = inflow::chunk_ms(inflow, there_ms).max(u64::from(self.target_duration()) * 1000);
-        let settled_ms = self.planned_ms() + chunk_ms + chunk_ms / 10 + SETTLES_MS;
+        let settled_ms = self.planned_ms() + chunk_ms + SETTLES_MS;
         let next_ms = settled_ms.min(there_ms.saturating_mul(2));
         let rest = inflow.and_then(|inflow| inflow.rest(bytes)).unwrap_or(u64::MAX);
-        let parts = if bytes <= IN_MEMORY_BYTES { PARTS_IN_MEMORY } else { PARTS_OF_GROWTH };
+        let is_cheap = bytes <= CHEAP_BYTES;
+        let parts = if is_cheap { PARTS_WHILE_CHEAP } else { PARTS_OF_GROWTH };
         let more = (rest / 2).clamp(bytes / LEAST_PARTS_OF_GROWTH, bytes / parts);
-        part(bytes, next_ms, there_ms).max(bytes.saturating_add(more))
+        let expected = part(bytes, next_ms, there_ms).saturating_sub(bytes);
+        let soon = if is_cheap { expected / 2 } else { expected };
+        bytes.saturating_add(soon.max(more))
     }
 
     /// Without tasks, from number `from` on, that need more than the first `bytes`, and those that come after them.
@@ -272,11 +274,7 @@ impl Layout {
     /// What no byte to come can change: of the picture the segments of which the end is known, and sound that is encoded
     /// without the end of what is there.
     fn settled(&self) -> Reach {
-        let known = self.timeline.as_ref().and_then(|timeline| Some(timeline.frames.last()?.pts));
-        let pictures = self.video.as_ref().zip(known).map_or(0, |(video, known)| {
-            let ends = |span: &&VideoSpan| self.grid.settles(span.start, known, video.timescale);
-            video.segments.iter().take_while(ends).count() as u32
-        });
+        let pictures = self.settled_pictures;
         // Sound is cut at the packet nearest to each cut of the picture.
         let last = self.video.as_ref().and_then(|video| {
             let last = video.segments.get((pictures as usize).checked_sub(1)?)?;

@@ -25,6 +25,8 @@ pub(super) struct Layout {
     /// There where a picture is.
     pub(super) costs: Option<PictureCosts>,
     pub(super) grid: Grid,
+    /// So many segments of the picture end where they do, whatever is still to come.
+    pub(super) settled_pictures: u32,
     /// A chunk should be no longer than this, in milliseconds, unless its segments are.
     pub(super) chunk_ms: u64,
 }
@@ -68,12 +70,11 @@ impl Layout {
             timeline.as_ref().map_or(0, |t| t.end.micros(t.timescale).max(0).unsigned_abs() / 1000);
         let chunk_ms = inflow::chunk_ms(inflow, length_ms);
         let grid = Grid::new(profile.segment_seconds);
-        let video = index.video.as_ref().zip(timeline.as_ref()).map(|(track, timeline)| VideoPlan {
-            timescale: timeline.timescale,
-            frame_rate: rate,
-            every,
-            segments: grid.video(track, timeline),
-        });
+        let picture = index.video.as_ref().zip(timeline.as_ref());
+        let cut = picture.map(|(track, timeline)| (grid.video(track, timeline), timeline.timescale));
+        let settled_pictures = cut.as_ref().map_or(0, |((_, settled), _)| *settled);
+        let video =
+            cut.map(|((segments, _), timescale)| VideoPlan { timescale, frame_rate: rate, every, segments });
         let audio: Vec<AudioPlan> = sounds
             .into_iter()
             .map(|(rung, timeline)| {
@@ -95,7 +96,7 @@ impl Layout {
             }
             (Some(_) | None, Some(_) | None, Some(_) | None) => None,
         };
-        Ok(Layout { ladder, timeline, video, audio, images, costs, grid, chunk_ms })
+        Ok(Layout { ladder, timeline, video, audio, images, costs, grid, settled_pictures, chunk_ms })
     }
 
     /// Everything that there is.
