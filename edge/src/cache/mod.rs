@@ -1,6 +1,7 @@
 //! Blobs near the viewer: where one was found, and how it comes in.
 
 mod blob;
+mod blob_reader;
 mod disk;
 mod failure;
 mod fill;
@@ -10,7 +11,7 @@ mod room;
 mod source;
 
 pub use blob::Blob;
-pub(crate) use blob::BlobReader;
+pub(crate) use blob_reader::BlobReader;
 pub(crate) use disk::Folder as DiskFolder;
 pub use disk::{DiskError, DiskSettings};
 pub use failure::FillError;
