@@ -197,11 +197,14 @@ pub(crate) const PEER_STREAM_RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 /// The same of all answers on one connection.
 pub(crate) const PEER_RECEIVE_WINDOW: u32 = 64 * 1024 * 1024;
 
-/// A playlist arrives from the origin in less; a stale one is served after that.
-pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);
+/// A viewer who can be served an older text waits so long for a newer one.
+pub(crate) const PLAYLIST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The same when the last try was in vain.
-pub(crate) const PLAYLIST_PROBE: Duration = Duration::from_secs(1);
+/// The same when the last try was in vain: an origin that is back answers in less.
+pub(crate) const PLAYLIST_PATIENCE_IN_VAIN: Duration = Duration::from_millis(200);
+
+/// A playlist arrives from the origin in less.
+pub(crate) const PLAYLIST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A growing playlist (or an answer that there is none) is asked for again after this.
 pub(crate) const GROWING_FRESH: Duration = Duration::from_millis(200);

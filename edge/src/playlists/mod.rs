@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use reelmill_media::ids::{AssetId, BlobHash};
 use reelmill_platform::store::{Store, StoreError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use self::text::Attempt;
 pub(crate) use self::text::Held;
 pub use self::text::{Text, TextError};
 use crate::cache::{FillError, Lookup};
-use crate::limits::{PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE, PLAYLIST_PROBE, STALE_FOR};
+use crate::limits::{
+    PLAYLIST_BYTES, PLAYLIST_CACHE_BYTES, PLAYLIST_DEADLINE, PLAYLIST_PATIENCE, PLAYLIST_PATIENCE_IN_VAIN,
+    STALE_FOR,
+};
 use crate::metrics::{Metrics, OriginRead};
 use crate::pop::{Asked, PeerError, Pop};
 use crate::push::Announcements;
@@ -39,13 +42,13 @@ pub struct Playlists {
 struct Entry {
     /// Length of the last text, readable without waiting.
     bytes: AtomicU32,
-    /// The last answer.
-    attempt: Mutex<Option<Attempt>>,
+    /// The last answer. Whoever asks anew holds it.
+    attempt: Arc<Mutex<Option<Attempt>>>,
     /// The last text there was, for when the origin is away.
     last: StdMutex<Option<Held>>,
     /// Whoever holds the attempt waits for a peer.
     at_peer: AtomicBool,
-    /// The last attempt was in vain.
+    /// The last attempt was in vain, or somebody would not wait for it.
     failing: AtomicBool,
 }
 
@@ -56,6 +59,20 @@ impl Entry {
 
     fn last_slot(&self) -> MutexGuard<'_, Option<Held>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for an answer: to its end where there is no older one to be served, else a moment only.
+    async fn in_patience<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let patience = match (self.last(), self.failing.load(Ordering::Relaxed)) {
+            (None, _) => return Some(answer.await),
+            (Some(_), false) => PLAYLIST_PATIENCE,
+            (Some(_), true) => PLAYLIST_PATIENCE_IN_VAIN,
+        };
+        let answer = timeout(patience, answer).await.ok();
+        if answer.is_none() {
+            self.failing.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// Keeps a text unless there is a newer one.
@@ -170,14 +187,9 @@ impl Playlists {
         within: Option<Duration>,
     ) -> (Result<Held, TextError>, Lookup) {
         let arrived = Instant::now();
-        let mut slot = match entry.attempt.try_lock() {
-            Ok(slot) => slot,
-            // Somebody asks already, and the last time it was in vain: what is here has to do.
-            Err(_) if entry.failing.load(Ordering::Relaxed) && entry.last().is_some() => {
-                return (Err(TextError::Unavailable), Lookup::Memory);
-            }
-            // Whoever holds the lock asks; the others wait here and share what it hears, good or bad.
-            Err(_) => entry.attempt.lock().await,
+        // Whoever asks already is waited for, and what it hears is shared, good or bad.
+        let Some(slot) = entry.in_patience(entry.attempt.clone().lock_owned()).await else {
+            return (Err(TextError::Unavailable), Lookup::Memory);
         };
         let announced = self.announcements.last(object.asset());
         if let Some(attempt) = &*slot {
@@ -190,7 +202,24 @@ impl Playlists {
             }
         }
         let within = [within, announced.map(|at| at.elapsed())].into_iter().flatten().min();
-        let (attempt, lookup) = self.fetch(object, entry, asked, within).await;
+        // It goes on, whoever gives up waiting for it.
+        let asking = tokio::spawn(self.clone().ask(object.clone(), entry.clone(), slot, asked, within));
+        match entry.in_patience(asking).await {
+            Some(Ok(heard)) => heard,
+            Some(Err(_)) | None => (Err(TextError::Unavailable), Lookup::Memory),
+        }
+    }
+
+    /// Asks for the newest text, and notes what it hears.
+    async fn ask(
+        self,
+        object: MutableObject,
+        entry: Arc<Entry>,
+        mut slot: OwnedMutexGuard<Option<Attempt>>,
+        asked: Asked,
+        within: Option<Duration>,
+    ) -> (Result<Held, TextError>, Lookup) {
+        let (attempt, lookup) = self.fetch(&object, &entry, asked, within).await;
         let failing = matches!(attempt.outcome, Err(TextError::Unavailable));
         entry.failing.store(failing, Ordering::Relaxed);
         match &attempt.outcome {
@@ -205,7 +234,7 @@ impl Playlists {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if entry.bytes.swap(bytes, Ordering::Relaxed) != bytes {
             // The cache weighs what is put in, so put it in again.
-            self.entries.insert(object.clone(), entry.clone());
+            self.entries.insert(object, entry.clone());
         }
         let held = attempt.held();
         *slot = Some(attempt);
@@ -220,7 +249,7 @@ impl Playlists {
         asked: Asked,
         within: Option<Duration>,
     ) -> (Attempt, Lookup) {
-        let Some(pop) = &self.pop else { return self.read_origin(object, entry).await };
+        let Some(pop) = &self.pop else { return self.read_origin(object).await };
         let key = BlobHash::of(object.key().as_bytes());
         let near = match asked {
             Asked::ByViewer | Asked::Ahead => pop.owners(key).ask,
@@ -254,7 +283,7 @@ impl Playlists {
             };
             return (Attempt::new(Instant::now(), outcome), lookup);
         }
-        let (attempt, lookup) = self.read_origin(object, entry).await;
+        let (attempt, lookup) = self.read_origin(object).await;
         if matches!(attempt.outcome, Err(TextError::Unavailable)) && entry.last().is_none() {
             for address in pop.others(key) {
                 if let Ok(answer) = pop.text(address, object, Asked::IfHeld, None).await {
@@ -266,18 +295,16 @@ impl Playlists {
         (attempt, lookup)
     }
 
-    async fn read_origin(&self, object: &MutableObject, entry: &Entry) -> (Attempt, Lookup) {
+    async fn read_origin(&self, object: &MutableObject) -> (Attempt, Lookup) {
         let began = Instant::now();
-        let outcome = self.ask_origin(object, entry).await;
+        let outcome = self.ask_origin(object).await;
         (Attempt::new(began, outcome), Lookup::Origin)
     }
 
-    async fn ask_origin(&self, object: &MutableObject, entry: &Entry) -> Result<Arc<Text>, TextError> {
+    async fn ask_origin(&self, object: &MutableObject) -> Result<Arc<Text>, TextError> {
         self.metrics.origin_read(OriginRead::Text);
         let key = object.key();
-        let failing = entry.failing.load(Ordering::Relaxed) && entry.last().is_some();
-        let deadline = if failing { PLAYLIST_PROBE } else { PLAYLIST_DEADLINE };
-        let error = match timeout(deadline, self.store.get_object(&key, PLAYLIST_BYTES)).await {
+        let error = match timeout(PLAYLIST_DEADLINE, self.store.get_object(&key, PLAYLIST_BYTES)).await {
             Ok(Ok(bytes)) => return Ok(Arc::new(Text::new(bytes))),
             Ok(Err(StoreError::NotFound { .. })) => return Err(TextError::Absent),
             Ok(Err(error)) => error,

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use http::header;
 use reelmill_media::keys;
 
+use crate::web::WebServer;
 use crate::world::{Via, World, assert_problem, asset, field};
 
 const GROWING: &str = "#EXTM3U\n#EXT-X-PLAYLIST-TYPE:EVENT\n";
@@ -80,4 +81,52 @@ async fn an_absent_origin_leaves_the_last_playlist_and_a_takedown_does_not() {
     std::os::unix::fs::symlink(&file, &file).unwrap();
     tokio::time::sleep(Duration::from_millis(250)).await;
     assert_problem(&world.get(Via::Http2, &path()).await, 503);
+}
+
+/// As many as come while an origin is silent, without that each of them waits for an answer of its own.
+const IN_SILENCE: u64 = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_an_origin_is_silent_viewers_get_the_last_playlist_and_do_not_wait_for_it() {
+    let origin = WebServer::start();
+    let world = World::with(Some(origin.store()), |_, _| {});
+    let key = keys::multivariant_playlist(asset());
+    origin.folder().put_object(&key, GROWING.into()).await.unwrap();
+    assert_eq!(world.get(Via::Http3, &path()).await.body(), GROWING);
+    let reads = || world.metric("origin_reads_total", &[("what", "text")]);
+    let before = reads();
+    origin.process.signal("-STOP");
+    for _ in 0..IN_SILENCE {
+        // Past the time for which it is fresh.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        assert_eq!(world.get(Via::Http3, &path()).await.body(), GROWING);
+    }
+    assert!(reads() - before <= IN_SILENCE / 2, "{} reads", reads() - before);
+    origin.process.signal("-CONT");
+    let grown = format!("{GROWING}#more\n");
+    origin.folder().put_object(&key, grown.clone().into()).await.unwrap();
+    let begun = Instant::now();
+    while *world.get(Via::Http3, &path()).await.body() != grown {
+        assert!(begun.elapsed().as_secs() < 10, "still the old one");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_takes_nobodys_playlist_along() {
+    let origin = WebServer::start();
+    let world = World::with(Some(origin.store()), |_, _| {});
+    let closed = format!("{GROWING}#EXT-X-ENDLIST\n");
+    origin.folder().put_object(&keys::multivariant_playlist(asset()), closed.clone().into()).await.unwrap();
+    origin.process.signal("-STOP");
+    let path = path();
+    let mut first = Box::pin(world.get(Via::Http3, &path));
+    let begun = Instant::now();
+    while world.metric("origin_reads_total", &[("what", "text")]) == 0 {
+        let waited = tokio::time::timeout(Duration::from_millis(5), &mut first).await;
+        assert!(waited.is_err() && begun.elapsed().as_secs() < 20, "{waited:?}");
+    }
+    drop(first);
+    origin.process.signal("-CONT");
+    assert_eq!(*world.get(Via::Http3, &path).await.body(), closed);
+    assert_eq!(world.metric("origin_reads_total", &[("what", "text")]), 1);
 }
