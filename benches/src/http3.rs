@@ -9,11 +9,15 @@ use http::{Request, Response};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 use rustls_pki_types::CertificateDer;
+use socket2::SockRef;
 
 use crate::tls;
 
 /// Largest UDP payload, in bytes: an Ethernet frame's. Loopback would take packets of 64 KiB and flatter everybody.
 pub const UDP_PAYLOAD_BYTES: u16 = 1452;
+
+/// Room for what arrives, in bytes, as far as the machine allows it: one socket takes what many viewers' sockets would.
+const RECEIVE_BYTES: usize = 4 << 20;
 
 /// What is left to be read of an answer.
 pub type Answer = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
@@ -37,6 +41,7 @@ pub fn endpoint(
     let mut limits = EndpointConfig::default();
     limits.max_udp_payload_size(UDP_PAYLOAD_BYTES)?;
     let socket = UdpSocket::bind((from, 0))?;
+    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BYTES)?;
     let mut endpoint = Endpoint::new(limits, None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
