@@ -83,7 +83,7 @@ async fn an_absent_origin_leaves_the_last_playlist_and_a_takedown_does_not() {
     assert_problem(&world.get(Via::Http2, &path()).await, 503);
 }
 
-/// As many as come while an origin is silent, without that each of them waits for an answer of its own.
+/// So many requests are made, one after the other, while an origin is silent.
 const IN_SILENCE: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ pub(super) fn stretched(length: Ticks) -> Ticks {
     Ticks(length.0 + length.0 / 10)
 }
 
-/// Where a segment starts that is not the first.
+/// Where a segment starts.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     /// With this frame.
