@@ -16,10 +16,14 @@ if HTTP3_TOOLS=$(scripts/http3-tools.sh --installed); then
   export HTTP3_TOOLS
 fi
 
+# Packages that the arguments name are all that is tested.
+packages=(--workspace)
+if [[ " $* " =~ \ (-p|--package)[\ =] ]]; then packages=(); fi
+
 # End-to-end tests start the real binaries, which a test build alone does not make.
 cargo build --workspace --bins
 if cargo nextest --version >/dev/null 2>&1; then
-  exec cargo nextest run --workspace "$@"
+  exec cargo nextest run "${packages[@]}" "$@"
 else
-  exec cargo test --workspace "$@"
+  exec cargo test "${packages[@]}" "$@"
 fi
